@@ -1,0 +1,94 @@
+"""All randomness of a step, drawn from JAX keys and handed to torch, so that a run can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+class Draws(NamedTuple):
+    """The draws of one step for N = M·views clips; clip n belongs to motion n // views."""
+
+    azimuth: Float[Array, "N"]  # radians, 0 = in front of the body, π/2 = at its left
+    elevation: Float[Array, "N"]  # radians above the horizon
+    t: Float[Array, "N"]  # diffusion time in (0, 1)
+    noise: Float[Array, "N C f h w"]  # ε, standard normal, float32
+    frames: Int[Array, "N n"] | None  # frames that an image prior sees
+
+
+def draw(
+    key: Array,
+    step: Int[Array, ""],
+    t_range: tuple[Float[Array, ""], Float[Array, ""]],
+    *,
+    motions: int,
+    views: int,
+    latent_shape: tuple[int, int, int, int],
+    azimuth_ranges: Sequence[Sequence[tuple[float, float]]],
+    elevation_range: tuple[float, float],
+) -> Draws:
+    """Draw cameras, diffusion times and noise of one step.
+
+    Motion m folds m into the key before the step, so its draws are the same alone or in company. The views of a motion
+    are evenly spaced from a random start along the arcs it may use (two views on the circle face each other).
+
+    Args:
+        key: the run's PRNG key.
+        step: index of the step.
+        t_range: (low, high) of the diffusion times.
+        motions, views: M and the cameras a motion.
+        latent_shape: (C, f, h, w) of the prior's latents.
+        azimuth_ranges: per motion the arcs of azimuth (low, high) in radians; a zero-width arc is a fixed camera.
+        elevation_range: (low, high) in radians.
+    """
+
+    def of_motion(m: Array, arcs: Array, shares: Array) -> tuple[Array, Array, Array, Array]:
+        motion_key = jax.random.fold_in(jax.random.fold_in(key, m), step)
+        k_azimuth, k_elevation, k_t, k_noise = jax.random.split(motion_key, 4)
+        azimuth = _along_arcs(arcs, shares, (jax.random.uniform(k_azimuth) + jnp.arange(views) / views) % 1.0)
+        elevation = jax.random.uniform(k_elevation, (views,), minval=elevation_range[0], maxval=elevation_range[1])
+        t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
+        return azimuth, elevation, t, jax.random.normal(k_noise, (views, *latent_shape))
+
+    per_motion = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
+    azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in per_motion)
+    return Draws(azimuth, elevation, t, noise, None)
+
+
+def t_range_at(
+    fraction: Float[Array, ""], t_min: tuple[float, float], t_max: tuple[float, float], schedule: str
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(low, high) of the diffusion times when `fraction` in [0, 1] of the steps is done.
+
+    `linear` and `sqrt` (HiFA, 2023, §3.3) move from the start to the end of each pair, `constant` stays at the start.
+    """
+    done = {"constant": jnp.zeros_like(fraction), "linear": fraction, "sqrt": jnp.sqrt(fraction)}[schedule]
+    return t_min[0] + (t_min[1] - t_min[0]) * done, t_max[0] + (t_max[1] - t_max[0]) * done
+
+
+def _along_arcs(arcs: Float[Array, "A 2"], shares: Float[Array, "A"], u: Float[Array, "n"]) -> Float[Array, "n"]:
+    """Map u in [0, 1) to azimuths along the arcs, each taking its share of the unit interval."""
+    ends = jnp.cumsum(shares)
+    which = jnp.minimum(jnp.searchsorted(ends, u, side="right"), len(arcs) - 1)
+    within = (u - (ends[which] - shares[which])) / jnp.maximum(shares[which], 1e-9)
+    return arcs[which, 0] + jnp.clip(within, 0.0, 1.0) * (arcs[which, 1] - arcs[which, 0])
+
+
+def _stacked_arcs(azimuth_ranges: Sequence[Sequence[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Arcs (M, A, 2) and their shares (M, A): by length, or equal where all are single points.
+
+    Motions with fewer arcs are padded with arcs of share 0, which no draw can reach.
+    """
+    most = max(len(arcs) for arcs in azimuth_ranges)
+    stacked = np.zeros((len(azimuth_ranges), most, 2), np.float32)
+    shares = np.zeros((len(azimuth_ranges), most), np.float32)
+    for m, arcs in enumerate(azimuth_ranges):
+        stacked[m, : len(arcs)] = arcs
+        lengths = np.diff(np.asarray(arcs), axis=1)[:, 0]
+        shares[m, : len(arcs)] = lengths / lengths.sum() if lengths.sum() > 0 else 1 / len(arcs)
+    return stacked, shares
