@@ -1,0 +1,50 @@
+# make run          install into .venv and do the main job (ARGS="--prompt='a man is running, side view'" adds flags)
+# make test         install and run the tests; make test-slow adds the slow ones
+# make lint bench clean
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+ARGS   ?=
+
+.PHONY: run test test-slow lint bench clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.run
+	$(PY) -m md_jax.main --flagfile=configs/run.flags $(ARGS)
+
+test: lint
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(VENV)/.test
+	$(PY) -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.test
+	$(PY) -m benchmarks.lbs
+	$(PY) -m benchmarks.render
+	$(PY) -m benchmarks.bridge
+
+# The environment is reused until setup.cfg or constraints.txt changes; PYTHON=python3.12 chooses another Python.
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"md_jax needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv setup.cfg pyproject.toml constraints.txt
+	@echo "Installing md_jax into $(VENV) (once; several hundred MB, most of it PyTorch and JAX) ..."
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
