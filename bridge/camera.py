@@ -1,0 +1,172 @@
+"""Orbit cameras: where they stand, their matrices, and what a prompt calls their view.
+
+Conventions: y is up, the body faces +z, lengths are metres, angles radians. Azimuth 0 looks at the body's
+face from +z; azimuth +90° stands at +x, on the body's left side.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["Camera", "azimuth_range_of_prompt", "clip_matrix", "eye_position", "framing_distance", "view_phrase"]
+
+_VIEWS = ("front view", "left side view", "back view", "right side view")
+_QUARTER = math.pi / 2
+
+
+@dataclass(frozen=True)
+class Camera:
+    """N perspective cameras that orbit a target.
+
+    Args:
+        azimuth: (N,) radians, any value; 0 = in front of the body, +π/2 = at its left side.
+        elevation: (N,) radians in [-π/2, π/2]; positive looks down from above.
+        distance: metres from the target, positive; one number or (N,).
+        fov_y: full vertical field of view in radians, in (0, π); one number or (N,).
+        target: the point looked at, (3,) or (N,3) metres.
+    """
+
+    azimuth: Float[Tensor, "N"]
+    elevation: Float[Tensor, "N"]
+    distance: float | Float[Tensor, "N"]
+    fov_y: float | Float[Tensor, "N"]
+    target: Float[Tensor, "3"] | Float[Tensor, "N 3"]
+
+    def __post_init__(self) -> None:
+        count = self.azimuth.shape
+        if self.azimuth.ndim != 1 or self.elevation.shape != count:
+            raise ValueError(
+                "Camera expects azimuth and elevation of one shape (N,), got "
+                f"{tuple(self.azimuth.shape)} and {tuple(self.elevation.shape)}"
+            )
+        for name in ("distance", "fov_y"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and value.ndim != 0 and value.shape != count:
+                raise ValueError(f"Camera expects {name} as a number or {tuple(count)}, got {tuple(value.shape)}")
+        if tuple(self.target.shape) not in ((3,), (*count, 3)):
+            raise ValueError(f"Camera expects target (3,) or {(*count, 3)}, got {tuple(self.target.shape)}")
+
+    def __len__(self) -> int:
+        return self.azimuth.shape[0]
+
+
+def _axes(camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+    """Right, up and backward unit vectors, (N,3) each; `right` needs no cross product, so ±90° is no pole."""
+    sin_a, cos_a = torch.sin(camera.azimuth), torch.cos(camera.azimuth)
+    sin_e, cos_e = torch.sin(camera.elevation), torch.cos(camera.elevation)
+    zero = torch.zeros_like(sin_a)
+    right = torch.stack([cos_a, zero, -sin_a], -1)
+    backward = torch.stack([sin_a * cos_e, sin_e, cos_a * cos_e], -1)
+    up = torch.stack([-sin_a * sin_e, cos_e, -cos_a * sin_e], -1)
+    return right, up, backward
+
+
+def eye_position(camera: Camera) -> Float[Tensor, "N 3"]:
+    """Where each camera stands.
+
+    Returns:
+        (N,3) metres in the world.
+    """
+    distance = torch.as_tensor(camera.distance, dtype=camera.azimuth.dtype, device=camera.azimuth.device)
+    return camera.target.to(camera.azimuth) + distance.expand(len(camera))[:, None] * _axes(camera)[2]
+
+
+def clip_matrix(
+    camera: Camera, height: int, width: int, near: float = 0.05, far: float = 100.0
+) -> Float[Tensor, "N 4 4"]:
+    """World to clip space, OpenGL convention: x right, y up, z in [-w, w], w the depth in metres.
+
+    Args:
+        camera: N cameras.
+        height: image height in pixels (only the ratio width / height matters).
+        width: image width in pixels.
+        near: depth of the near plane in metres, positive.
+        far: depth of the far plane in metres, beyond `near`.
+
+    Returns:
+        (N,4,4) matrices that multiply column vectors (x, y, z, 1).
+
+    Source: OpenGL 4.6 specification, glFrustum (appendix of the compatibility profile).
+    """
+    right, up, backward = _axes(camera)
+    eye = eye_position(camera)
+    rotation = torch.stack([right, up, backward], 1)
+    view = torch.cat([rotation, -(rotation @ eye[:, :, None])], -1)
+    fov = torch.as_tensor(camera.fov_y, dtype=eye.dtype, device=eye.device).expand(len(camera))
+    focal = (1 / torch.tan(fov / 2))[:, None]
+    depth = -view[:, 2]
+    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=eye.dtype, device=eye.device)
+    z = (depth * (far + near) - last * (2 * far * near)) / (far - near)
+    return torch.stack([view[:, 0] * focal * (height / width), view[:, 1] * focal, z, depth], 1)
+
+
+def framing_distance(body_height: float, fov_y: float, fill: float = 0.7) -> float:
+    """Distance at which something `body_height` metres tall fills the fraction `fill` of the image's height.
+
+    Args:
+        body_height: metres, positive.
+        fov_y: full vertical field of view in radians, in (0, π).
+        fill: fraction of the image's height, in (0, 1].
+
+    Returns:
+        Metres from the camera to the body's centre (level camera, thin body).
+    """
+    if not (body_height > 0 and 0 < fov_y < math.pi and 0 < fill <= 1):
+        raise ValueError(
+            "framing_distance expects body_height > 0, fov_y in (0, π) and fill in (0, 1], got "
+            f"{body_height}, {fov_y}, {fill}"
+        )
+    return body_height / (2 * fill * math.tan(fov_y / 2))
+
+
+def view_phrase(azimuth: float) -> str:
+    """What a caption calls the view from an azimuth: four quarters centred at 0, 90, 180 and 270 degrees.
+
+    Args:
+        azimuth: radians, any value.
+
+    Returns:
+        "front view", "left side view", "back view" or "right side view".
+    """
+    return _VIEWS[math.floor(float(azimuth) / _QUARTER + 0.5) % 4]
+
+
+# Each rule: the quarters (0 front, 1 left, 2 back, 3 right) that a phrase allows. Earlier, longer phrases are cut
+# out of the prompt before later ones are looked for, so that "left side view" is not also a plain "side view".
+_VIEW = r"(?:view|shot|angle|perspective)"
+_RULES = (
+    (rf"\bleft[- ]side {_VIEW}\b|\b(?:from|seen from) (?:the|his|her|its|their) left(?: side)?\b", (1,)),
+    (rf"\bright[- ]side {_VIEW}\b|\b(?:from|seen from) (?:the|his|her|its|their) right(?: side)?\b", (3,)),
+    (rf"\bleft (?:profile|{_VIEW})\b", (1,)),
+    (rf"\bright (?:profile|{_VIEW})\b", (3,)),
+    (rf"\bside[- ]{_VIEW}\b|\bfrom the side\b|\bin profile\b|\bprofile {_VIEW}\b", (1, 3)),
+    (rf"\b(?:front|frontal)[- ]{_VIEW}\b|\bfrom the front\b|\bfacing the camera\b", (0,)),
+    (rf"\b(?:back|rear)[- ]{_VIEW}\b|\bfrom (?:the )?(?:back|rear)\b|\bfrom behind\b", (2,)),
+)
+
+
+def azimuth_range_of_prompt(prompt: str) -> list[tuple[float, float]] | None:
+    """The azimuths that a prompt asks for, when it names a view.
+
+    Args:
+        prompt: e.g. "a man is running, side view".
+
+    Returns:
+        None when no view is named, else the (low, high) radians of each allowed quarter, by ascending azimuth;
+        a plain "side view" allows both sides.
+    """
+    text = " ".join(prompt.lower().split())
+    quarters: set[int] = set()
+    for pattern, found in _RULES:
+        text, hits = re.subn(pattern, " ", text)
+        if hits:
+            quarters.update(found)
+    if not quarters:
+        return None
+    return [((q - 0.5) * _QUARTER, (q + 0.5) * _QUARTER) for q in sorted(quarters)]

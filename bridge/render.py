@@ -1,0 +1,294 @@
+"""Differentiable rendering of a moving mesh, on CPU and CUDA from one source (Warp kernels).
+
+    image = render(vertices, camera, mesh, 256, 256, supersample=2)
+
+The gradient of the image reaches the vertices through the interpolation inside triangles, the shading (smooth
+normals under a headlight) and edge-driven antialiasing; which triangle a pixel shows carries none.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+import warp as wp
+from jaxtyping import Float
+from torch import Tensor
+
+
+from bridge import render_edges, render_kernels, warp_runtime
+from bridge.camera import Camera, clip_matrix, eye_position
+from bridge.errors import BridgeError
+from bridge.mesh import Mesh, make_mesh
+from bridge.warp_runtime import launch, view
+
+warp_runtime.start()
+
+__all__ = ["Mesh", "make_mesh", "render"]
+
+NEAR = 0.05  # metres
+FAR = 100.0  # metres; the depth test itself has no far plane
+OWN_TOLERANCE = 0.15  # metres between a silhouette edge and the surface it is taken to bound
+FRONT_TOLERANCE = 0.02  # metres by which the pixel outside may be nearer than the edge
+CHUNK_SAMPLES = 1 << 18  # samples of scratch at a time on CPU: what stays in its caches
+
+
+@dataclass
+class _Scratch:
+    """Buffers that a call works in. `slots` is all zero between calls: each call empties what it fills."""
+
+    keys: Tensor
+    slots: Tensor
+
+
+_free: dict[tuple, list[_Scratch]] = {}
+_lock = threading.Lock()
+
+
+def _borrow(shape: tuple[int, int, int], device: torch.device) -> _Scratch:
+    with _lock:
+        waiting = _free.get((shape, device))
+        if waiting:
+            return waiting.pop()
+    return _Scratch(
+        torch.zeros(shape, dtype=torch.int64, device=device),
+        torch.zeros((*shape, 4), dtype=torch.int64, device=device),
+    )
+
+
+def _give_back(shape: tuple[int, int, int], device: torch.device, scratch: _Scratch) -> None:
+    with _lock:
+        if (shape, device) not in _free and len(_free) >= 4:
+            _free.pop(next(iter(_free)))
+        _free.setdefault((shape, device), []).append(scratch)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What forward and backward both need of a call, apart from the vertices."""
+
+    mesh: Mesh
+    rows: Tensor
+    eyes: Tensor
+    background: Tensor
+    height: int
+    width: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class _MeshArrays:
+    triangles: wp.array
+    colors: wp.array
+    edges: wp.array
+    twisted: wp.array
+    ring_start: wp.array
+    ring: wp.array
+
+
+def _mesh_arrays(mesh: Mesh) -> _MeshArrays:
+    return _MeshArrays(
+        view(mesh.triangles, wp.vec3i),
+        view(mesh.colors, wp.vec3),
+        view(mesh.edges, wp.vec4i),
+        view(mesh.twisted, wp.int32),
+        view(mesh.ring_start, wp.int32),
+        view(mesh.ring, wp.vec2i),
+    )
+
+
+def _forward(scene: _Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, ...]:
+    """One pass over all frames; the caller checks that no frame counted more crossings than `capacity`."""
+    frames, count = vertices.shape[:2]
+    device, samples = vertices.device, scene.samples
+    high, wide = scene.height * samples, scene.width * samples
+    mesh = _mesh_arrays(scene.mesh)
+    n_triangles, n_edges = len(scene.mesh.triangles), len(scene.mesh.edges)
+    empty = {"device": device, "dtype": torch.float32}
+    image = torch.empty((frames, scene.height, scene.width, 3), **empty)
+    screen = torch.empty((frames, count, 4), **empty)
+    light = torch.empty((frames, count), **empty)
+    ids = torch.empty((frames, high, wide), dtype=torch.int32, device=device)
+    counts = torch.zeros(frames, dtype=torch.int32, device=device)
+    crossings = torch.empty((frames, capacity, 4), dtype=torch.int32, device=device)
+
+    chunk = frames if device.type != "cpu" else max(1, min(frames, CHUNK_SAMPLES // (high * wide)))
+    facing = torch.empty((chunk, n_triangles), dtype=torch.int8, device=device)
+    needed = torch.empty((chunk, count), dtype=torch.int8, device=device)
+    scratch = _borrow((chunk, high, wide), device)
+    run = 16 if device.type == "cpu" else 1
+
+    vertices_, rows_, eyes_ = view(vertices, wp.vec3), view(scene.rows, wp.vec4), view(scene.eyes, wp.vec3)
+    background_, image_ = view(scene.background, wp.vec3), view(image, wp.vec3)
+    screen_, light_, ids_ = view(screen, wp.vec4), view(light, wp.float32), view(ids, wp.int32)
+    counts_, crossings_ = view(counts, wp.int32), view(crossings, wp.vec4i)
+    facing_, needed_ = view(facing, wp.int8), view(needed, wp.int8)
+    keys_, slots_ = view(scratch.keys, wp.uint64), view(scratch.slots, wp.uint64)
+    k, e = render_kernels, render_edges
+    for first in range(0, frames, chunk):
+        n = min(chunk, frames - first)
+        scratch.keys.zero_()
+        needed.zero_()
+        launch(k.project, (n, count), device, [first, vertices_, rows_, NEAR, screen_])
+        launch(
+            k.rasterise, (n, n_triangles), device, [first, screen_, mesh.triangles, NEAR, facing_, keys_]
+        )
+        launch(
+            k.resolve,
+            (n, high, -(-wide // run)),
+            device,
+            [first, run, keys_, mesh.triangles, ids_, needed_],
+        )
+        light_model = [scene.mesh.ambient, scene.mesh.diffuse]
+        launch(
+            k.shade_vertices,
+            (n, count),
+            device,
+            [first, vertices_, eyes_, mesh.ring_start, mesh.ring, *light_model, needed_, light_],
+        )
+        surface = [ids_, mesh.triangles, screen_, light_, mesh.colors, background_]
+        launch(
+            k.shade_pixels, (n, scene.height, scene.width), device, [first, samples, *surface, image_]
+        )
+        launch(
+            e.find_crossings,
+            (n, n_edges),
+            device,
+            [first, screen_, mesh.edges, mesh.twisted, facing_, keys_, OWN_TOLERANCE, FRONT_TOLERANCE]
+            + [slots_, counts_, crossings_],
+        )
+        most = int(counts[first : first + n].max())
+        if most > capacity:
+            return image, screen, light, ids, counts, crossings, most  # scratch is dirty: it is dropped
+        launch(
+            e.blend_crossings,
+            (n, most),
+            device,
+            [first, samples, mesh.edges, *surface, slots_, counts_, crossings_, image_],
+        )
+    _give_back((chunk, high, wide), device, scratch)
+    return image.clamp_(0.0, 1.0), screen, light, ids, counts, crossings, int(counts.max())
+
+
+def _backward(scene: _Scene, saved: tuple[Tensor, ...], image_grad: Tensor) -> Tensor:
+    vertices, screen, light, ids, counts, crossings = saved
+    frames, count = vertices.shape[:2]
+    device, samples = vertices.device, scene.samples
+    mesh = _mesh_arrays(scene.mesh)
+    grad = torch.zeros((frames, count, 4), dtype=torch.float32, device=device)
+    result = torch.zeros_like(vertices)
+    grad_, result_ = view(grad, wp.vec4), view(result, wp.vec3)
+    image_grad_, counts_ = view(image_grad, wp.vec3), view(counts, wp.int32)
+    surface = [view(ids, wp.int32), mesh.triangles, view(screen, wp.vec4), view(light, wp.float32)]
+    surface.append(mesh.colors)
+    background_, crossings_ = view(scene.background, wp.vec3), view(crossings, wp.vec4i)
+    k, e = render_kernels, render_edges
+    launch(
+        k.shade_pixels_adjoint,
+        (frames, scene.height, scene.width),
+        device,
+        [0, samples, *surface, image_grad_, grad_],
+    )
+    launch(
+        e.blend_crossings_adjoint,
+        (frames, crossings.shape[1]),
+        device,
+        [0, samples, mesh.edges, *surface, background_, counts_, crossings_, image_grad_, grad_],
+    )
+    launch(
+        k.vertices_adjoint,
+        (frames, count),
+        device,
+        [0, view(vertices, wp.vec3), view(scene.rows, wp.vec4), view(scene.eyes, wp.vec3)]
+        + [mesh.ring_start, mesh.ring, scene.mesh.diffuse, grad_, result_],
+    )
+    return result
+
+
+class _Render(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, vertices: Tensor, scene: _Scene) -> Tensor:
+        capacity = 8 * (scene.height + scene.width) * scene.samples + 1024
+        image, *saved, most = _forward(scene, vertices, capacity)
+        while most > saved[-1].shape[1]:
+            image, *saved, most = _forward(scene, vertices, 2 * most)
+        *saved, crossings = saved
+        ctx.scene = scene
+        ctx.save_for_backward(vertices, *saved, crossings[:, :most].contiguous())
+        return image
+
+    @staticmethod
+    def backward(ctx, image_grad: Tensor) -> tuple[Tensor, None]:
+        return _backward(ctx.scene, ctx.saved_tensors, image_grad.contiguous().float()), None
+
+
+def _pixel_rows(camera: Camera, height: int, width: int, device: torch.device) -> Tensor:
+    """(N,3,4) rows that give x·w and y·w in pixels (y down) and w of a world point."""
+    clip = clip_matrix(camera, height, width, NEAR, FAR).to(device, torch.float32)
+    x, y, w = clip[:, 0], clip[:, 1], clip[:, 3]
+    return torch.stack([(x + w) * (width / 2), (w - y) * (height / 2), w], 1)
+
+
+def render(
+    vertices: Float[Tensor, "N V 3"],
+    camera: Camera,
+    mesh: Mesh,
+    height: int,
+    width: int,
+    supersample: int = 1,
+    background: tuple[float, float, float] | Float[Tensor, "N 3"] = (1.0, 1.0, 1.0),
+) -> Float[Tensor, "N H W 3"]:
+    """Images of N poses of a mesh, differentiable in the vertices.
+
+    Args:
+        vertices: (N,V,3) float32 metres, world coordinates, on the mesh's device.
+        camera: N cameras, or one for all frames.
+        mesh: from `make_mesh`.
+        height: image height in pixels, positive.
+        width: image width in pixels, positive.
+        supersample: s >= 1; rendered and antialiased at s·height x s·width, then averaged over s x s boxes.
+        background: a colour in [0,1], one for all or (N,3).
+
+    Returns:
+        (N,H,W,3) float32 in [0,1], row 0 at the top.
+
+    Raises:
+        BridgeError: a shape, dtype, device or size that does not fit.
+
+    Source: bridge/render_edges.py (antialiasing), bridge/render_kernels.py (the rest).
+    """
+    if vertices.ndim != 3 or vertices.shape[1:] != mesh.colors.shape:
+        raise BridgeError(
+            f"render expects vertices (N, {len(mesh.colors)}, 3), as many as the mesh has colours, "
+            f"got {tuple(vertices.shape)}"
+        )
+    if vertices.dtype != torch.float32 or vertices.device != mesh.device:
+        raise BridgeError(
+            f"render expects float32 vertices on {mesh.device} (the mesh's device), "
+            f"got {vertices.dtype} on {vertices.device}"
+        )
+    if min(height, width, supersample) < 1:
+        raise BridgeError(f"render expects height, width, supersample >= 1, got {height}, {width}, {supersample}")
+    frames = vertices.shape[0]
+    if len(camera) not in (1, frames):
+        raise BridgeError(f"render expects 1 camera or one for each of the {frames} frames, got {len(camera)}")
+    device = vertices.device
+    with torch.no_grad():
+        rows = _pixel_rows(camera, height * supersample, width * supersample, device)
+        eyes = eye_position(camera).to(device, torch.float32)
+        backdrop = torch.as_tensor(background, dtype=torch.float32, device=device)
+        if backdrop.shape not in ((3,), (frames, 3)):
+            raise BridgeError(f"render expects background (3,) or ({frames}, 3), got {tuple(backdrop.shape)}")
+        scene = _Scene(
+            mesh,
+            rows.expand(frames, 3, 4).contiguous(),
+            eyes.expand(frames, 3).contiguous(),
+            backdrop.expand(frames, 3).contiguous(),
+            height,
+            width,
+            supersample,
+        )
+    if frames == 0:
+        return vertices.new_zeros((0, height, width, 3))
+    return _Render.apply(vertices.contiguous(), scene)

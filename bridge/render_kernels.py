@@ -1,0 +1,408 @@
+"""Warp kernels of the renderer: projection, visibility, shading, and their adjoints; one source for CPU and CUDA.
+
+Every kernel works on frames [first, first + n) of a batch. Arrays named in lower case below are indexed by the
+absolute frame; `keys`, `facing`, `needed` are scratch, indexed by the frame within the launch.
+
+A projected vertex is (x, y, w, 1/w): x right and y down in pixels, w the depth in metres. A vertex nearer than the
+near plane has no projection: it is stored as (x·w, y·w, w, 0), and whoever meets 1/w = 0 works homogeneously.
+"""
+
+# Source: M. Olano, T. Greer, "Triangle scan conversion using 2D homogeneous coordinates", HWWS 1997 (edge
+# functions without a division by w: what makes a triangle across the near plane an ordinary one).
+
+# mypy: ignore-errors
+# (Warp compiles these functions from their source; their annotations are Warp types, their bodies not Python.)
+
+import warp as wp
+
+wp.set_module_options({"enable_backward": False})
+
+NO_TRIANGLE = wp.constant(-1)
+COVER_EPS = wp.constant(5.0e-5)  # pixels by which a triangle is grown, so that rounding leaves no cracks
+MIN_AREA = wp.constant(1.0e-9)  # px²; below it a triangle is edge-on and hides nothing
+
+
+@wp.func
+def cross2(a: wp.vec2, b: wp.vec2) -> float:
+    return a[0] * b[1] - a[1] * b[0]
+
+
+@wp.func
+def shifted(v: wp.vec4, x: float, y: float) -> wp.vec2:
+    """Homogeneous pixel coordinates (X, Y) of a vertex after moving the origin to pixel position (x, y)."""
+    if v[3] > 0.0:
+        return wp.vec2((v[0] - x) * v[2], (v[1] - y) * v[2])
+    return wp.vec2(v[0] - x * v[2], v[1] - y * v[2])
+
+
+@wp.func
+def edge_functions(a: wp.vec4, b: wp.vec4, c: wp.vec4, x: float, y: float) -> wp.vec3:
+    """Unnormalised perspective-correct barycentric coordinates of the point seen at pixel position (x, y)."""
+    p = shifted(a, x, y)
+    q = shifted(b, x, y)
+    r = shifted(c, x, y)
+    return wp.vec3(cross2(q, r), cross2(r, p), cross2(p, q))
+
+
+@wp.func
+def depth_key(inverse_depth: float, triangle: int) -> wp.uint64:
+    """Nearest first, then highest index: positive floats sort like their bits, so one atomic max decides."""
+    return (wp.uint64(wp.cast(inverse_depth, wp.uint32)) << wp.uint64(32)) | wp.uint64(wp.uint32(triangle + 1))
+
+
+@wp.func
+def key_inverse_depth(key: wp.uint64) -> float:
+    return wp.cast(wp.uint32(key >> wp.uint64(32)), wp.float32)
+
+
+@wp.func
+def key_triangle(key: wp.uint64) -> int:
+    return wp.int32(wp.uint32(key & wp.uint64(0xFFFFFFFF))) - 1
+
+
+@wp.kernel
+def project(
+    first: int,
+    vertices: wp.array2d(dtype=wp.vec3),
+    rows: wp.array2d(dtype=wp.vec4),
+    near: float,
+    screen: wp.array2d(dtype=wp.vec4),
+):
+    n, v = wp.tid()
+    n += first
+    p = vertices[n, v]
+    h = wp.vec4(p[0], p[1], p[2], 1.0)
+    x = wp.dot(rows[n, 0], h)
+    y = wp.dot(rows[n, 1], h)
+    w = wp.dot(rows[n, 2], h)
+    if w >= near:
+        inverse = 1.0 / w
+        screen[n, v] = wp.vec4(x * inverse, y * inverse, w, inverse)
+    else:
+        screen[n, v] = wp.vec4(x, y, w, 0.0)
+
+
+@wp.func
+def rasterise_clipped(
+    i: int, t: int, a: wp.vec4, b: wp.vec4, c: wp.vec4, near: float, keys: wp.array3d(dtype=wp.uint64)
+) -> float:
+    """A triangle across the near plane: bound the part beyond it, then test pixels homogeneously."""
+    height = keys.shape[1]
+    width = keys.shape[2]
+    low = wp.vec2(float(width), float(height))
+    high = wp.vec2(0.0, 0.0)
+    for k in range(3):
+        p = a
+        q = b
+        if k == 1:
+            p = b
+            q = c
+        if k == 2:
+            p = c
+            q = a
+        if p[3] > 0.0:
+            s = wp.vec2(p[0], p[1])
+            low = wp.min(low, s)
+            high = wp.max(high, s)
+        if (p[3] > 0.0) != (q[3] > 0.0):
+            u = (near - p[2]) / (q[2] - p[2])
+            s = (shifted(p, 0.0, 0.0) * (1.0 - u) + shifted(q, 0.0, 0.0) * u) / near
+            low = wp.min(low, s)
+            high = wp.max(high, s)
+    x0 = int(wp.ceil(wp.clamp(low[0] - 0.5, 0.0, float(width))))
+    y0 = int(wp.ceil(wp.clamp(low[1] - 0.5, 0.0, float(height))))
+    x1 = int(wp.floor(wp.clamp(high[0] - 0.5, -1.0, float(width - 1))))
+    y1 = int(wp.floor(wp.clamp(high[1] - 0.5, -1.0, float(height - 1))))
+    e = edge_functions(a, b, c, 0.0, 0.0)
+    det = e[0] * a[2] + e[1] * b[2] + e[2] * c[2]
+    for y in range(y0, y1 + 1):
+        for x in range(x0, x1 + 1):
+            e = edge_functions(a, b, c, float(x) + 0.5, float(y) + 0.5)
+            total = e[0] + e[1] + e[2]
+            if e[0] * total >= 0.0 and e[1] * total >= 0.0 and e[2] * total >= 0.0 and total != 0.0:
+                w = (e[0] * a[2] + e[1] * b[2] + e[2] * c[2]) / total
+                if w >= near:
+                    wp.atomic_max(keys, i, y, x, depth_key(1.0 / w, t))
+    return det
+
+
+@wp.kernel
+def rasterise(
+    first: int,
+    screen: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    near: float,
+    facing: wp.array2d(dtype=wp.int8),
+    keys: wp.array3d(dtype=wp.uint64),
+):
+    i, t = wp.tid()
+    n = first + i
+    tri = triangles[t]
+    a = screen[n, tri[0]]
+    b = screen[n, tri[1]]
+    c = screen[n, tri[2]]
+    area = float(0.0)
+    if a[3] > 0.0 and b[3] > 0.0 and c[3] > 0.0:
+        ab = wp.vec2(b[0] - a[0], b[1] - a[1])
+        ac = wp.vec2(c[0] - a[0], c[1] - a[1])
+        area = cross2(ab, ac)
+        height = keys.shape[1]
+        width = keys.shape[2]
+        x0 = int(wp.ceil(wp.clamp(wp.min(a[0], wp.min(b[0], c[0])) - 0.5, 0.0, float(width))))
+        x1 = int(wp.floor(wp.clamp(wp.max(a[0], wp.max(b[0], c[0])) - 0.5, -1.0, float(width - 1))))
+        y0 = int(wp.ceil(wp.clamp(wp.min(a[1], wp.min(b[1], c[1])) - 0.5, 0.0, float(height))))
+        y1 = int(wp.floor(wp.clamp(wp.max(a[1], wp.max(b[1], c[1])) - 0.5, -1.0, float(height - 1))))
+        if x0 <= x1 and y0 <= y1 and wp.abs(area) > MIN_AREA:
+            turn = wp.sign(area)
+            bc = wp.vec2(c[0] - b[0], c[1] - b[1])
+            slack_a = -COVER_EPS * (wp.abs(bc[0]) + wp.abs(bc[1]))
+            slack_b = -COVER_EPS * (wp.abs(ac[0]) + wp.abs(ac[1]))
+            slack_c = -COVER_EPS * (wp.abs(ab[0]) + wp.abs(ab[1]))
+            for y in range(y0, y1 + 1):
+                for x in range(x0, x1 + 1):
+                    px = float(x) + 0.5
+                    py = float(y) + 0.5
+                    ea = turn * (bc[0] * (py - b[1]) - bc[1] * (px - b[0]))
+                    eb = turn * (ac[1] * (px - c[0]) - ac[0] * (py - c[1]))
+                    ec = turn * (ab[0] * (py - a[1]) - ab[1] * (px - a[0]))
+                    if ea >= slack_a and eb >= slack_b and ec >= slack_c:
+                        # Clamped, so that on slivers the depth stays between those of the corners.
+                        ea = wp.max(ea, 0.0)
+                        eb = wp.max(eb, 0.0)
+                        ec = wp.max(ec, 0.0)
+                        total = ea + eb + ec
+                        if total > 0.0:
+                            inverse = (ea * a[3] + eb * b[3] + ec * c[3]) / total
+                            wp.atomic_max(keys, i, y, x, depth_key(inverse, t))
+    elif a[3] > 0.0 or b[3] > 0.0 or c[3] > 0.0:
+        area = rasterise_clipped(i, t, a, b, c, near, keys)
+    facing[i, t] = wp.int8(wp.sign(area)) if area != 0.0 else wp.int8(0)
+
+
+@wp.kernel
+def resolve(
+    first: int,
+    run: int,
+    keys: wp.array3d(dtype=wp.uint64),
+    triangles: wp.array(dtype=wp.vec3i),
+    ids: wp.array3d(dtype=wp.int32),
+    needed: wp.array2d(dtype=wp.int8),
+):
+    """Keep the triangle of each pixel, and mark the vertices whose shading is needed; `run` pixels a thread."""
+    i, y, j = wp.tid()
+    stop = wp.min((j + 1) * run, keys.shape[2])
+    for x in range(j * run, stop):
+        key = keys[i, y, x]
+        if key == wp.uint64(0):
+            ids[first + i, y, x] = NO_TRIANGLE
+        else:
+            t = key_triangle(key)
+            ids[first + i, y, x] = t
+            tri = triangles[t]
+            needed[i, tri[0]] = wp.int8(1)
+            needed[i, tri[1]] = wp.int8(1)
+            needed[i, tri[2]] = wp.int8(1)
+
+
+@wp.func
+def ring_normal(
+    n: int,
+    v: int,
+    p: wp.vec3,
+    vertices: wp.array2d(dtype=wp.vec3),
+    ring_start: wp.array(dtype=wp.int32),
+    ring: wp.array(dtype=wp.vec2i),
+) -> wp.vec3:
+    """Area-weighted vertex normal, not normalised: the sum of twice the vector areas of the triangles around v."""
+    normal = wp.vec3(0.0, 0.0, 0.0)
+    for k in range(ring_start[v], ring_start[v + 1]):
+        pair = ring[k]
+        normal += wp.cross(vertices[n, pair[0]] - p, vertices[n, pair[1]] - p)
+    return normal
+
+
+@wp.kernel
+def shade_vertices(
+    first: int,
+    vertices: wp.array2d(dtype=wp.vec3),
+    eyes: wp.array(dtype=wp.vec3),
+    ring_start: wp.array(dtype=wp.int32),
+    ring: wp.array(dtype=wp.vec2i),
+    ambient: float,
+    diffuse: float,
+    needed: wp.array2d(dtype=wp.int8),
+    light: wp.array2d(dtype=float),
+):
+    """Headlight: ambient + diffuse·max(0, n·l), l from the vertex to the eye."""
+    i, v = wp.tid()
+    if needed[i, v] == wp.int8(0):
+        return
+    n = first + i
+    p = vertices[n, v]
+    normal = ring_normal(n, v, p, vertices, ring_start, ring)
+    to_eye = eyes[n] - p
+    scale = wp.dot(normal, normal) * wp.dot(to_eye, to_eye)
+    cosine = float(0.0)
+    if scale > 0.0:
+        cosine = wp.dot(normal, to_eye) / wp.sqrt(scale)
+    light[n, v] = ambient + diffuse * wp.clamp(cosine, 0.0, 1.0)
+
+
+@wp.func
+def pixel_colour(
+    n: int,
+    t: int,
+    x: int,
+    y: int,
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+) -> wp.vec3:
+    """Colour of triangle t at the centre of sample (x, y)."""
+    tri = triangles[t]
+    e = edge_functions(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], float(x) + 0.5, float(y) + 0.5)
+    turn = wp.sign(e[0] + e[1] + e[2])
+    ea = wp.max(turn * e[0], 0.0) * light[n, tri[0]]
+    eb = wp.max(turn * e[1], 0.0) * light[n, tri[1]]
+    ec = wp.max(turn * e[2], 0.0) * light[n, tri[2]]
+    total = wp.max(turn * e[0], 0.0) + wp.max(turn * e[1], 0.0) + wp.max(turn * e[2], 0.0)
+    inverse = 1.0 / wp.max(total, 1.0e-30)
+    return (colors[tri[0]] * ea + colors[tri[1]] * eb + colors[tri[2]] * ec) * inverse
+
+
+@wp.func
+def pixel_adjoint(
+    n: int,
+    t: int,
+    x: int,
+    y: int,
+    g: wp.vec3,
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    grad: wp.array2d(dtype=wp.vec4),
+):
+    """Add to `grad` (X, Y, w, light) of the three corners what a gradient g on this sample's colour gives them."""
+    px = float(x) + 0.5
+    py = float(y) + 0.5
+    tri = triangles[t]
+    p = shifted(screen[n, tri[0]], px, py)
+    q = shifted(screen[n, tri[1]], px, py)
+    r = shifted(screen[n, tri[2]], px, py)
+    e = wp.vec3(cross2(q, r), cross2(r, p), cross2(p, q))
+    turn = wp.sign(e[0] + e[1] + e[2])
+    ea = wp.max(turn * e[0], 0.0)
+    eb = wp.max(turn * e[1], 0.0)
+    ec = wp.max(turn * e[2], 0.0)
+    inverse = 1.0 / wp.max(ea + eb + ec, 1.0e-30)
+    da = wp.dot(g, colors[tri[0]])
+    db = wp.dot(g, colors[tri[1]])
+    dc = wp.dot(g, colors[tri[2]])
+    ha = da * light[n, tri[0]]
+    hb = db * light[n, tri[1]]
+    hc = dc * light[n, tri[2]]
+    mean = (ea * ha + eb * hb + ec * hc) * inverse
+    scale = turn * inverse
+    ga = (ha - mean) * scale
+    gb = (hb - mean) * scale
+    gc = (hc - mean) * scale
+    dp = wp.vec2(gc * q[1] - gb * r[1], gb * r[0] - gc * q[0])
+    dq = wp.vec2(ga * r[1] - gc * p[1], gc * p[0] - ga * r[0])
+    dr = wp.vec2(gb * p[1] - ga * q[1], ga * q[0] - gb * p[0])
+    wp.atomic_add(grad, n, tri[0], wp.vec4(dp[0], dp[1], -(px * dp[0] + py * dp[1]), ea * inverse * da))
+    wp.atomic_add(grad, n, tri[1], wp.vec4(dq[0], dq[1], -(px * dq[0] + py * dq[1]), eb * inverse * db))
+    wp.atomic_add(grad, n, tri[2], wp.vec4(dr[0], dr[1], -(px * dr[0] + py * dr[1]), ec * inverse * dc))
+
+
+@wp.kernel
+def shade_pixels(
+    first: int,
+    samples: int,
+    ids: wp.array3d(dtype=wp.int32),
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    background: wp.array(dtype=wp.vec3),
+    image: wp.array3d(dtype=wp.vec3),
+):
+    """One output pixel: the mean of its samples², background where a sample is empty."""
+    i, y, x = wp.tid()
+    n = first + i
+    empty = background[n]
+    total = empty
+    share = 1.0 / float(samples * samples)
+    for v in range(y * samples, (y + 1) * samples):
+        for u in range(x * samples, (x + 1) * samples):
+            t = ids[n, v, u]
+            if t >= 0:
+                total += (pixel_colour(n, t, u, v, triangles, screen, light, colors) - empty) * share
+    image[n, y, x] = total
+
+
+@wp.kernel
+def shade_pixels_adjoint(
+    first: int,
+    samples: int,
+    ids: wp.array3d(dtype=wp.int32),
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    image_grad: wp.array3d(dtype=wp.vec3),
+    grad: wp.array2d(dtype=wp.vec4),
+):
+    i, y, x = wp.tid()
+    n = first + i
+    g = image_grad[n, y, x] / float(samples * samples)
+    for v in range(y * samples, (y + 1) * samples):
+        for u in range(x * samples, (x + 1) * samples):
+            t = ids[n, v, u]
+            if t >= 0:
+                pixel_adjoint(n, t, u, v, g, triangles, screen, light, colors, grad)
+
+
+@wp.kernel
+def vertices_adjoint(
+    first: int,
+    vertices: wp.array2d(dtype=wp.vec3),
+    rows: wp.array2d(dtype=wp.vec4),
+    eyes: wp.array(dtype=wp.vec3),
+    ring_start: wp.array(dtype=wp.int32),
+    ring: wp.array(dtype=wp.vec2i),
+    diffuse: float,
+    grad: wp.array2d(dtype=wp.vec4),
+    vertices_grad: wp.array2d(dtype=wp.vec3),
+):
+    """From (X, Y, w, light) of each vertex to its position, through projection, headlight and ring normal."""
+    i, v = wp.tid()
+    n = first + i
+    g = grad[n, v]
+    if g[0] == 0.0 and g[1] == 0.0 and g[2] == 0.0 and g[3] == 0.0:
+        return
+    h = rows[n, 0] * g[0] + rows[n, 1] * g[1] + rows[n, 2] * g[2]
+    dp = wp.vec3(h[0], h[1], h[2])
+    p = vertices[n, v]
+    normal = ring_normal(n, v, p, vertices, ring_start, ring)
+    to_eye = eyes[n] - p
+    nn = wp.dot(normal, normal)
+    ll = wp.dot(to_eye, to_eye)
+    if g[3] != 0.0 and nn * ll > 0.0:
+        inverse = 1.0 / wp.sqrt(nn * ll)
+        dot = wp.dot(normal, to_eye)
+        if dot > 0.0:
+            k = g[3] * diffuse * inverse
+            dn = (to_eye - normal * (dot / nn)) * k
+            dp -= (normal - to_eye * (dot / ll)) * k
+            for m in range(ring_start[v], ring_start[v + 1]):
+                pair = ring[m]
+                to_a = vertices[n, pair[0]] - p
+                to_b = vertices[n, pair[1]] - p
+                d_a = wp.cross(to_b, dn)
+                d_b = wp.cross(dn, to_a)
+                wp.atomic_add(vertices_grad, n, pair[0], d_a)
+                wp.atomic_add(vertices_grad, n, pair[1], d_b)
+                dp -= d_a + d_b
+    wp.atomic_add(vertices_grad, n, v, dp)
