@@ -153,7 +153,7 @@ def yaw_of(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch"]:
     """The heading of rotations in radians, (−π, π]: the turn about +y that comes closest to each of them.
 
     It is the twist of the swing-twist decomposition, 2 atan2(y, w), written in matrix entries; a pure pitch
-    or roll has yaw 0. Only fully upside down every yaw is equally close; 0 is returned there, with gradient 0.
+    or roll has yaw 0. Only fully upside down is every yaw equally close: 0 is returned there, gradient 0.
     """
     sine, cosine = matrix[..., 0, 2] - matrix[..., 2, 0], matrix[..., 0, 0] + matrix[..., 2, 2]
     undefined = sine * sine + cosine * cosine < _DEGENERATE_SQUARED
