@@ -1,0 +1,161 @@
+"""The guidance core: from a frozen model's raw output to the residual g that moves the latents.
+
+Pure functions in the precision of their inputs (float32 in a run, float64 in tests), for models that predict the noise
+(``eps``), the velocity (``v``), the flow (``flow``, α + σ = 1) or the clean sample (``sample``). With z_t = α z + σ ε
+and the estimate x̂0 of z, every residual is a multiple of z - x̂0: ε̂ - ε = (α/σ)(z - x̂0), and v̂ - v = (z - x̂0)/σ for
+both kinds of velocity. Shapes: latents (N, C, f, h, w); alpha, sigma and t (N,).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Prediction = Literal["eps", "v", "flow", "sample"]  # what a model outputs
+Latents = Float[Tensor, "N C f h w"]
+PerClip = Float[Tensor, "N"]
+
+
+def alpha_sigma_from_table(t: PerClip, alphas_cumprod: Float[Tensor, "T"]) -> tuple[PerClip, PerClip]:
+    """(α, σ) of a discrete variance-preserving schedule at continuous times.
+
+    Step i of T stands at t = i/T; between two steps α is linear, which stays finite for a zero terminal SNR.
+
+    Args:
+        t: diffusion times in (0, 1).
+        alphas_cumprod: ᾱ of the T steps.
+    """
+    table = alphas_cumprod.double().sqrt()
+    position = (t.double() * len(table)).clamp(0, len(table) - 1)
+    low = position.floor().long().clamp(max=len(table) - 2)
+    alpha = torch.lerp(table[low], table[low + 1], position - low)
+    return alpha.to(t.dtype), (1 - alpha.square()).clamp(min=0).sqrt().to(t.dtype)
+
+
+def timesteps(t: PerClip, steps: int) -> PerClip:
+    """The (fractional) step of a discrete schedule with `steps` steps at times t, as `alpha_sigma_from_table` counts."""
+    return (t * steps).clamp(0, steps - 1)
+
+
+def add_noise(z: Latents, noise: Latents, alpha: PerClip, sigma: PerClip) -> Latents:
+    """z_t = α z + σ ε."""
+    return _wide(alpha, z) * z + _wide(sigma, z) * noise
+
+
+def to_sample(raw: Latents, z_t: Latents, alpha: PerClip, sigma: PerClip, prediction: Prediction) -> Latents:
+    """x̂0 of a raw prediction. An ``eps`` prediction needs α > 0."""
+    a, s = _wide(alpha, z_t), _wide(sigma, z_t)
+    if prediction == "eps":
+        return (z_t - s * raw) / a
+    if prediction == "v":
+        return a * z_t - s * raw
+    if prediction == "flow":
+        return z_t - s * raw
+    return raw
+
+
+def to_eps(raw: Latents, z_t: Latents, alpha: PerClip, sigma: PerClip, prediction: Prediction) -> Latents:
+    """ε̂ of a raw prediction: (z_t - α x̂0)/σ."""
+    if prediction == "eps":
+        return raw
+    sample = to_sample(raw, z_t, alpha, sigma, prediction)
+    return (z_t - _wide(alpha, z_t) * sample) / _wide(sigma, z_t)
+
+
+def cfg(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
+    """Classifier-free guidance u + s (c - u) (Ho & Salimans 2022); it commutes with `to_sample` and `to_eps`."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """What a model said about noised latents, and what they were made of."""
+
+    conditional: Latents  # raw predictions
+    unconditional: Latents
+    z: Latents
+    z_t: Latents
+    noise: Latents
+    alpha: PerClip
+    sigma: PerClip
+    prediction: Prediction
+
+
+def sds(guess: Guess, scale: float) -> Latents:
+    """Score distillation: δ = ε_u + s(ε_c - ε_u) - ε (DreamFusion, Poole et al. 2023, eq. 3)."""
+    combined = cfg(guess.conditional, guess.unconditional, scale)
+    if guess.prediction == "eps":
+        return combined - guess.noise
+    sample = to_sample(combined, guess.z_t, guess.alpha, guess.sigma, guess.prediction)
+    return _residual_scale(guess) * (guess.z - sample)
+
+
+def csd(guess: Guess, scale: float) -> Latents:
+    """Classifier score distillation: δ = s(ε_c - ε_u) (Yu et al. 2024, eq. 8)."""
+    difference = scale * (guess.conditional - guess.unconditional)
+    if guess.prediction == "eps":
+        return difference
+    # the same difference between samples: x̂0 is affine in the raw output, so z_t cancels
+    sample = to_sample(difference, torch.zeros_like(guess.z_t), guess.alpha, guess.sigma, guess.prediction)
+    return -_residual_scale(guess) * sample
+
+
+OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {"sds": sds, "csd": csd}
+
+WEIGHTINGS: dict[str, Callable[[PerClip, PerClip], PerClip]] = {
+    "sigma2": lambda alpha, sigma: sigma.square(),
+    "one": lambda alpha, sigma: torch.ones_like(sigma),
+    "sqrt_abar_sigma2": lambda alpha, sigma: alpha * sigma.square(),
+    "sqrt_abar_one_minus_abar": lambda alpha, sigma: alpha * (1 - alpha.square()),
+}
+
+
+def amplify_motion(delta: Latents, factor: float) -> Latents:
+    """δ̄ + m(δ - δ̄) with δ̄ the mean over frames (4D-fy, Bahmani et al. 2024, §3.3)."""
+    mean = delta.mean(dim=2, keepdim=True)
+    return mean + factor * (delta - mean)
+
+
+def clip_norm(g: Latents, limit: float) -> Latents:
+    """Scale each clip's g down to a norm of at most `limit`; 0 leaves it alone."""
+    if limit <= 0:
+        return g
+    norm = g.flatten(1).norm(dim=1)
+    return _wide(limit / norm.clamp(min=limit), g) * g
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """How residuals are made: the options of `residual`."""
+
+    objective: str = "sds"
+    scale: float = 7.5
+    weighting: str = "sigma2"
+    motion_amp: float = 1.0
+    clip: float = 0.0  # largest norm of a clip's g; 0 = off
+
+
+def residual(guess: Guess, guidance: Guidance) -> Latents:
+    """g = w(t) δ, the descent direction of the latents (its sign: z - g is better)."""
+    delta = OBJECTIVES[guidance.objective](guess, guidance.scale)
+    if guidance.motion_amp != 1:
+        delta = amplify_motion(delta, guidance.motion_amp)
+    weight = WEIGHTINGS[guidance.weighting](guess.alpha, guess.sigma)
+    return clip_norm(_wide(weight, delta) * delta, guidance.clip)
+
+
+def _residual_scale(guess: Guess) -> Tensor:
+    """The factor of z - x̂0 in the model's own residual; for velocities it does not vanish where α does."""
+    velocity = guess.prediction in ("v", "flow")
+    scale = 1 / guess.sigma if velocity else guess.alpha / guess.sigma
+    return _wide(scale, guess.z)
+
+
+def _wide(per_clip: PerClip, like: Latents) -> Tensor:
+    """(N,) as (N, 1, 1, ...) of the dtype of `like`."""
+    return per_clip.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

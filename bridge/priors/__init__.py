@@ -1,0 +1,37 @@
+"""Frozen diffusion priors, one small file a family, behind one protocol (`bridge.priors.spec.Prior`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from bridge.priors import embedded
+from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
+
+LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {"embedded": embedded.load}
+
+
+def load_prior(
+    name: str, path: str = "", device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32"
+) -> Prior:
+    """The prior `name`, frozen, on `device`.
+
+    Args:
+        name: one of LOADERS.
+        path: its diffusers folder; empty: the shipped one, for the prior that ships.
+        device: a torch device.
+        dtype: precision of the weights: float32, float16 or bfloat16; everything outside the networks is float32.
+
+    Raises:
+        PriorError: the name is unknown, or the folder cannot be read.
+    """
+    if name not in LOADERS:
+        raise PriorError(f"unknown prior {name!r}: the priors are {', '.join(LOADERS)}.")
+    precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if precision not in (torch.float32, torch.float16, torch.bfloat16):
+        raise PriorError(f"unknown precision {dtype!r}: expected float32, float16 or bfloat16.")
+    return LOADERS[name](path, torch.device(device), precision)
+
+
+__all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Text", "load_prior"]

@@ -1,0 +1,140 @@
+"""What every prior is: its facts (PriorSpec), its text (Text) and the functions that it offers (Prior)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bridge.distill import Prediction
+from bridge.errors import BridgeError
+
+
+class PriorError(BridgeError):
+    """A prior cannot be found, read or used as asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PriorSpec:
+    """The facts of a prior that the rest of the program needs; the camera fields are how its training data looked.
+
+    A video of F frames and H×W pixels has latents of shape (C, f, h, w) with f = (F - frame_offset) / frame_stride +
+    frame_offset, h = H / pixel_stride and w = W / pixel_stride. Frame counts other than ``frame_stride·k +
+    frame_offset`` are refused; so is any other than the native one where `fixed_frames` is set.
+    """
+
+    name: str
+    kind: Literal["video", "image"]
+    prediction: Prediction
+    frames: int  # native
+    fps: float
+    height: int  # native, pixels
+    width: int
+    latent_channels: int
+    pixel_stride: int = 1
+    frame_stride: int = 1
+    frame_offset: int = 0
+    fixed_frames: bool = False
+    fixed_size: bool = False  # videos of another size are resized to the native one by `encode`
+    t_min: float = 0.02
+    t_max: float = 0.98
+    guidance_scale: float = 100.0
+    elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # radians, low and high
+    fov: float = math.radians(50.0)  # radians, vertical
+    distance: float = 3.0  # metres from the body's centre
+    background: tuple[float, float, float] = (0.9, 0.9, 0.9)
+    dtype: str = "float32"
+    licence: str = "unknown"
+    origin: str = "unknown"  # where the weights come from
+    actions: tuple[str, ...] = ()  # what a closed vocabulary knows; empty: any text
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, f, h, w) of a native video."""
+        return self.latent_shape_of(self.frames, self.height, self.width)
+
+    def latent_shape_of(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, f, h, w) of a video of `frames` × `height` × `width`.
+
+        Raises:
+            PriorError: this prior cannot take such a video.
+        """
+        if self.fixed_frames and frames != self.frames:
+            raise PriorError(f"prior '{self.name}' takes exactly {self.frames} frames, got {frames}.")
+        if frames < 1 or (frames - self.frame_offset) % self.frame_stride:
+            rule = f"{self.frame_stride}k + {self.frame_offset}" if self.frame_stride > 1 else "at least 1"
+            raise PriorError(f"prior '{self.name}' takes {rule} frames, got {frames}.")
+        if self.fixed_size:
+            height, width = self.height, self.width
+        if height % self.pixel_stride or width % self.pixel_stride:
+            raise PriorError(
+                f"prior '{self.name}' takes heights and widths that {self.pixel_stride} divides, got {height}x{width}."
+            )
+        latent_frames = (frames - self.frame_offset) // self.frame_stride + self.frame_offset
+        return self.latent_channels, latent_frames, height // self.pixel_stride, width // self.pixel_stride
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Embedded prompts: one row each."""
+
+    hidden: Float[Tensor, "P L D"]
+
+    def rows(self, index: Int[Tensor, "N"]) -> Text:
+        """The rows that `index` names."""
+        return Text(self.hidden[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioning:
+    """The embedded prompts of a run (P rows) and what guidance leads away from (1 row: negative or empty prompt)."""
+
+    positive: Text
+    negative: Text
+
+    def pair(self, index: Int[Tensor, "N"]) -> tuple[Text, Text]:
+        """(positive, negative) with the rows `index` of the positive ones."""
+        return self.positive.rows(index), self.negative.rows(torch.zeros_like(index))
+
+
+class Prior(Protocol):
+    """A frozen diffusion model, seen through the functions that distillation needs. Stateless apart from weights."""
+
+    spec: PriorSpec
+
+    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
+        """Embed all prompts of a run, once; the text encoder is freed afterwards.
+
+        Raises:
+            PriorError: a prompt holds nothing that a prior of closed vocabulary knows.
+        """
+        ...
+
+    def encode(self, video: Float[Tensor, "N 3 F H W"]) -> Float[Tensor, "N C f h w"]:
+        """Latents z of a video in [0, 1]: float32, normalised, the posterior's mean; no gradient is recorded."""
+        ...
+
+    def encode_vjp(
+        self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
+    ) -> Float[Tensor, "N 3 F H W"]:
+        """g·∂encode(video)/∂video, exactly, `chunk` frames at a time (0: all) where frames are independent."""
+        ...
+
+    def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+        """(α, σ) of z_t = α z + σ ε at diffusion times t in (0, 1)."""
+        ...
+
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        """The model's raw output under each of `texts` (N rows each), as one batch: float32, no gradient."""
+        ...
+
+    def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
+        """The video in [0, 1] of latents z; no gradient is recorded."""
+        ...
