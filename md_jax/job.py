@@ -1,0 +1,157 @@
+"""Putting the pieces of a run together: body, statistics, prior, cameras and the torch op."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from md_jax import lbs
+from md_jax.body import Body, load_body
+from md_jax.config import Config, prompts
+from md_jax.errors import UserError
+from md_jax.statistics import PoseStatistics, action_of_prompt, load_statistics
+from md_jax.train import Problem, TorchLoss, make_fields
+
+CIRCLE = [(-math.pi, math.pi)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything a run needs, and a few words for the terminal about what was chosen."""
+
+    config: Config
+    prompts: list[str]  # one a motion
+    actions: list[str]  # whose statistics each motion uses
+    body: Body
+    problem: Problem
+    params: Any  # PoseField parameters before the first step
+    op: TorchLoss
+    control: TorchLoss  # the same with guidance 0
+    fps: float
+    device: str
+    words: list[tuple[str, str]]
+
+
+def make_job(config: Config) -> Job:
+    """Load and check everything before anything is computed.
+
+    Raises:
+        UserError: an option does not fit the prior, the body or the statistics.
+        bridge.errors.BridgeError: the prior cannot be loaded, or does not know a prompt.
+    """
+    from bridge import distill
+    from bridge.camera import azimuth_range_of_prompt
+    from bridge.mesh import make_mesh
+    from bridge.op import torch_loss
+    from bridge.priors import load_prior
+    from bridge.teacher import TeacherSettings, embed_prompts, make_teacher
+
+    device = device_of(config)
+    sentences = prompts(config)
+    chosen = [_statistics(config, sentence) for sentence in sentences]
+    body = load_body(config.body, config.gender)
+    if len(config.betas) > body.shapedirs.shape[-1]:
+        raise UserError(f"--betas: this body has {body.shapedirs.shape[-1]} shape axes, got {len(config.betas)} numbers.")
+    baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
+
+    # --- prior: its native clip unless the flags say otherwise
+    dtype = config.dtype if config.dtype != "auto" else "float16" if device == "cuda" else "float32"
+    prior = load_prior(config.prior, config.prior_path, device, dtype)
+    spec = prior.spec
+    frames = config.frames or spec.frames
+    height, width = config.height or spec.height, config.width or spec.width
+    latent_shape = spec.latent_shape_of(frames, height, width)
+    embedded = embed_prompts(prior, sentences, config.negative_prompt, config.view_prompts)
+
+    # --- cameras: a view in the prompt wins over the circle, --azimuths over both
+    arcs = [azimuth_range_of_prompt(sentence) or CIRCLE for sentence in sentences]
+    if config.azimuths:
+        arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
+    elevation = tuple(math.radians(e) for e in config.elevation) or spec.elevation
+    settings = TeacherSettings(
+        height=height,
+        width=width,
+        distance=config.distance or spec.distance,
+        fov=math.radians(config.fov) if config.fov else spec.fov,
+        target=body_centre(body),
+        background=config.background or spec.background,
+        supersample=config.supersample,
+        guidance=distill.Guidance(
+            objective=config.distillation,
+            scale=config.guidance_scale,
+            weighting=config.weighting,
+            motion_amp=config.motion_amp,
+        ),
+        prior_batch=config.prior_batch,
+    )
+    mesh = make_mesh(body.triangles, body.vertex_colors, device)
+
+    def op_with(scale: float) -> TorchLoss:
+        guidance = dataclasses.replace(settings.guidance, scale=scale)
+        teacher = make_teacher(prior, embedded, mesh, dataclasses.replace(settings, guidance=guidance))
+        return torch_loss(teacher, config.transport)
+
+    fields, params = make_fields(config, [statistics for statistics, _ in chosen], frames)
+    problem = Problem(
+        fields=fields,
+        baked=baked,
+        key=jax.random.key(config.seed),
+        latent_shape=latent_shape,
+        azimuth_ranges=arcs,
+        elevation_range=(elevation[0], elevation[-1]),
+    )
+    seconds = (frames - 1) / (config.fps or spec.fps)
+    words = [
+        ("prompt", "\n".join(dict.fromkeys(sentences))),
+        ("action", "\n".join(dict.fromkeys(why for _, why in chosen))),
+        ("prior", f"{spec.name}: {frames} frames of {width}x{height} pixels, {seconds:.1f} s, {spec.prediction}-prediction"),
+        ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
+        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
+        ("machine", f"{device}, {config.steps} steps"),
+    ]  # fmt: skip
+    return Job(
+        config=config,
+        prompts=sentences,
+        actions=[statistics.action for statistics, _ in chosen],
+        body=body,
+        problem=problem,
+        params=params,
+        op=op_with(config.guidance_scale),
+        control=op_with(0.0),
+        fps=config.fps or spec.fps,
+        device=device,
+        words=words,
+    )
+
+
+def device_of(config: Config) -> str:
+    """'cpu' or 'cuda', the same for both frameworks.
+
+    Raises:
+        bridge.errors.BridgeError: --device=cuda, and one of the frameworks has no CUDA device.
+    """
+    from bridge.configure import configure
+
+    return configure(config.device)
+
+
+def body_centre(body: Body) -> tuple[float, float, float]:
+    """Where cameras look: the middle of the body's height in the rest pose, on its axis (metres)."""
+    low, high = float(body.v_template[:, 1].min()), float(body.v_template[:, 1].max())
+    return (0.0, (low + high) / 2, 0.0)
+
+
+def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
+    """The statistics of a motion, and why these."""
+    if config.statistics:
+        statistics = load_statistics(config.statistics)
+        return statistics, f"{statistics.action}: statistics from {config.statistics}"
+    if config.action != "auto":
+        return load_statistics(config.action), f"{config.action}: named by --action"
+    action, words = action_of_prompt(sentence)
+    why = f"'{words}' in the prompt" if words else "no known action in the prompt, so all are pooled"
+    return load_statistics(action), f"{action}: {why}"

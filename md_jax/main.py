@@ -1,0 +1,170 @@
+"""The main job: ``python -m md_jax.main --flagfile=configs/run.flags [--prompt="a man is running, side view"]``.
+
+Heavy imports stand inside functions, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import app, flags
+from rich.console import Console
+
+from md_jax import config as options
+from md_jax.config import Config
+from md_jax.errors import DivergedError, UserError
+
+if TYPE_CHECKING:
+    from md_jax.job import Job
+    from md_jax.train import TrainState
+
+CONTROL = "control"  # folder of the control run inside the run's folder
+
+
+def main(argv: list[str]) -> None:
+    """Parse, run, and turn what the user can put right into one line."""
+    console = Console(highlight=False)
+    if len(argv) > 1:
+        raise app.UsageError(f"flags start with --; not understood: {' '.join(argv[1:])}")
+    from bridge.errors import BridgeError
+
+    folder: Path | None = None
+    try:
+        config, folder = _open(options.from_flags())
+        run_job(config, folder, console)
+    except (UserError, BridgeError, DivergedError) as error:
+        _stop(console, f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _stop(console, f"stopped; go on with: python -m md_jax.main --workdir={folder} --resume", 130)
+
+
+def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
+    """Make the motions of a config in `folder`; returns the folder of each motion."""
+    import numpy as np
+
+    from md_jax import workdir
+    from md_jax.export import make_renderer, write_preview
+    from md_jax.job import make_job
+    from md_jax.outputs import write_outputs
+
+    start = time.perf_counter()
+    _use_compilation_cache()
+    job = make_job(config)
+    console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{folder}[/]")
+    for name, value in job.words:
+        console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
+    workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
+
+    render_frames = make_renderer(job.body, job.device)
+
+    def on_preview(step: int, verts: Any) -> None:
+        path = folder / "previews" / f"step-{step:05d}.png"
+        write_preview(path, np.asarray(verts), render_frames, f"step {step} of {config.steps}")
+
+    state = _fit(job, config, folder, console, "motion ", on_preview)
+    control = None
+    if config.controls:
+        unguided = dataclasses.replace(config, guidance_scale=0.0, preview_every=0)
+        control = _fit(job, unguided, folder / CONTROL, console, "control")
+
+    console.print("writing pictures, video and motion files ...")
+    folders = write_outputs(job, folder, state, control, render_frames)
+    console.print(f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:")
+    for line in OUTPUTS:
+        console.print("  " + line, markup=False)
+    return folders
+
+
+OUTPUTS = (
+    "sheet.png     the motion beside its controls: the mean pose held still, and guidance 0",
+    "motion.mp4    the motion from four sides",
+    "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
+    "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
+    "summary.json  final losses, how much it moves;  metrics.jsonl  every logged step",
+)
+
+
+# --- the parts of the job ---------------------------------------------------------------------------------------
+
+
+def _fit(
+    job: Job,
+    config: Config,
+    folder: Path,
+    console: Console,
+    title: str,
+    on_preview: Callable[[int, Any], None] = lambda step, verts: None,
+) -> TrainState:
+    """Optimise with a progress line and metrics."""
+    from md_jax.logs import Metrics, progress_line
+    from md_jax.train import fit
+
+    op = job.control if config.guidance_scale == 0 else job.op
+    metrics: Metrics | None = None
+    with progress_line(console, title, config.steps) as update:
+
+        def on_log(step: int, line: dict[str, Any]) -> None:
+            nonlocal metrics
+            metrics = metrics or Metrics(folder, step - 1)
+            metrics.append(step, line)
+            update(step, line)
+
+        return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview)
+
+
+def _open(config: Config) -> tuple[Config, Path]:
+    from md_jax import workdir
+
+    return workdir.open_run(config, _typed(sys.argv[1:]))
+
+
+def _typed(argv: list[str]) -> set[str]:
+    """Names of the flags typed on the command line itself (those inside a flag file are not)."""
+    names = {m.group(1) for arg in argv if (m := re.match(r"--?(\w+)", arg))}
+    return names | {name.removeprefix("no") for name in names}
+
+
+def _use_compilation_cache() -> None:
+    """Keep compiled programs between runs, where the user's caches lie."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for md_jax ($XDG_CACHE_HOME, else ~/.cache)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "md_jax"
+
+
+def _devices() -> str:
+    import jax
+
+    return ", ".join(f"{d.platform} {d.device_kind}" for d in jax.devices())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _stop(console: Console, message: str, code: int) -> None:
+    console.print(message, markup=False, soft_wrap=True, style="red" if code == 2 else "yellow")
+    sys.exit(code)
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    app.run(main)
+
+
+options.define_flags()
+flags.adopt_module_key_flags(options)
+
+if __name__ == "__main__":
+    run()
