@@ -54,7 +54,7 @@ class Checkpoints:
             try:
                 stored = self._manager.restore(step, args=self._ocp.args.StandardRestore())
                 return _from_named(stored, state)
-            except Exception as error:  # noqa: BLE001  orbax raises many types for a damaged folder
+            except Exception as error:
                 failures.append(f"step {step}: {str(error).splitlines()[0][:160]}")
         if failures:
             raise UserError(
@@ -70,9 +70,7 @@ class Checkpoints:
 def _named(state: Any) -> dict[str, np.ndarray]:
     """The leaves under their paths; typed PRNG keys as their integer data."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {
-        jax.tree_util.keystr(path): np.asarray(jax.random.key_data(x) if _is_key(x) else x) for path, x in leaves
-    }
+    return {jax.tree_util.keystr(path): np.asarray(jax.random.key_data(x) if _is_key(x) else x) for path, x in leaves}
 
 
 def _from_named(stored: dict[str, Any], template: State) -> State:

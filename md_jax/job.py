@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from md_jax import lbs
+from md_jax.actions import resolve_action
 from md_jax.body import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
-from md_jax.statistics import PoseStatistics, action_of_prompt, load_statistics
+from md_jax.statistics import PoseStatistics, load_statistics
 from md_jax.train import Problem, TorchLoss, make_fields
 
 CIRCLE = [(-math.pi, math.pi)]
@@ -55,7 +56,9 @@ def make_job(config: Config) -> Job:
     chosen = [_statistics(config, sentence) for sentence in sentences]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:
-        raise UserError(f"--betas: this body has {body.shapedirs.shape[-1]} shape axes, got {len(config.betas)} numbers.")
+        raise UserError(
+            f"--betas: this body has {body.shapedirs.shape[-1]} shape axes, got {len(config.betas)} numbers."
+        )
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
 
     # --- prior: its native clip unless the flags say otherwise
@@ -147,11 +150,5 @@ def body_centre(body: Body) -> tuple[float, float, float]:
 
 def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
     """The statistics of a motion, and why these."""
-    if config.statistics:
-        statistics = load_statistics(config.statistics)
-        return statistics, f"{statistics.action}: statistics from {config.statistics}"
-    if config.action != "auto":
-        return load_statistics(config.action), f"{config.action}: named by --action"
-    action, words = action_of_prompt(sentence)
-    why = f"'{words}' in the prompt" if words else "no known action in the prompt, so all are pooled"
-    return load_statistics(action), f"{action}: {why}"
+    action, why = resolve_action(config.action, sentence, config.statistics)
+    return load_statistics(action, config.statistics), why

@@ -120,7 +120,11 @@ def make_step(config: Config, problem: Problem, op: TorchLoss) -> Callable[[Trai
     pytree, so nothing is computed twice. `jit` is one compiled function. Both give the same numbers.
     """
     optimizer = optimizer_of(config)
-    arrays = (problem.fields, problem.baked, problem.key)  # arguments: as constants they would slow compilation
+    arrays = (
+        problem.fields,
+        problem.baked,
+        problem.key,
+    )  # arguments: as constants they would slow compilation
 
     def draws_at(state: TrainState, key: Array) -> Draws:
         fraction = state.step / max(config.steps - 1, 1)

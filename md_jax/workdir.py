@@ -99,9 +99,7 @@ def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
     differing = [
         f.name
         for f in dataclasses.fields(Config)
-        if f.name in typed
-        and f.name not in FREE_ON_RESUME
-        and getattr(config, f.name) != getattr(recorded, f.name)
+        if f.name in typed and f.name not in FREE_ON_RESUME and getattr(config, f.name) != getattr(recorded, f.name)
     ]
     if differing:
         was = ", ".join(f"--{name}={getattr(recorded, name)}" for name in differing)

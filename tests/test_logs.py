@@ -13,7 +13,11 @@ def test_lines_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     for step in (10, 20, 30):
         metrics.append(step, {"loss": [1.0]})
     Metrics(tmp_path, 20).append(30, {"loss": [2.0]})
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(10, [1.0]), (20, [1.0]), (30, [2.0])]
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [
+        (10, [1.0]),
+        (20, [1.0]),
+        (30, [2.0]),
+    ]
 
 
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
