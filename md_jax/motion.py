@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -84,13 +83,13 @@ class Motion:
         return (len(self.body_pose) - 1) / self.fps
 
 
-@jax.jit
 def slerp_rotvecs(
     start: Float[Array, "*batch 3"], end: Float[Array, "*batch 3"], fraction: Float[Array, "*batch"]
 ) -> Float[Array, "*batch 3"]:
-    """Rotation vectors at `fraction` of the shorter way from `start` to `end`."""
+    """Rotation vectors at `fraction` of the shorter way from `start` to `end`, continuous with `start`."""
     first, second = rotations.axis_angle_to_quaternion(start), rotations.axis_angle_to_quaternion(end)
-    return rotations.quaternion_to_axis_angle(rotations.quaternion_slerp(first, second, fraction))
+    between = rotations.quaternion_to_axis_angle(rotations.quaternion_slerp(first, second, fraction))
+    return rotations.nearest_axis_angle(between, start)
 
 
 def resample(motion: Motion, fps: float) -> Motion:
@@ -108,8 +107,8 @@ def resample(motion: Motion, fps: float) -> Motion:
     high = np.minimum(low + 1, len(motion.body_pose) - 1)
     share = np.clip(position - low, 0, 1).astype(np.float32)
     fraction = np.broadcast_to(share[:, None], (count, 55))
-    poses = np.array(slerp_rotvecs(motion.poses[low], motion.poses[high], fraction))
-    exact = share < 1e-5  # frames that exist already stay as they are, rotations beyond π included
+    poses = rotations.on_host(slerp_rotvecs, motion.poses[low], motion.poses[high], fraction, rows=256)
+    exact = share < 1e-5  # frames that exist already stay as they are
     poses[exact] = motion.poses[low[exact]]
     transl = motion.transl[low] * (1 - share[:, None]) + motion.transl[high] * share[:, None]
     return replace(

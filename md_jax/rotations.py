@@ -8,8 +8,12 @@ to half a turn; *at* half a turn the axis is defined only up to its sign, and on
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 # Below this squared angle (0.01 rad) series replace sin and cos ratios: their error there is under 1e-15.
@@ -67,6 +71,22 @@ def quaternion_to_matrix(quaternion: Float[Array, "*batch 4"]) -> Float[Array, "
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def nearest_axis_angle(
+    axis_angle: Float[Array, "*batch 3"], reference: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 3"]:
+    """The same rotations, as the rotation vectors (whole turns added) that come closest to `reference`.
+
+    Args:
+        axis_angle: rotation vectors in radians. A zero vector may turn about any axis: it takes the
+        reference's. reference: rotation vectors in radians, of any length.
+    """
+    squared = jnp.sum(axis_angle * axis_angle, axis=-1, keepdims=True)
+    angle = jnp.sqrt(jnp.where(squared > 0, squared, 1.0)) * (squared > 0)
+    axis = _direction(axis_angle, _direction(reference, jnp.zeros_like(reference)))
+    turns = jnp.round((jnp.sum(axis * reference, axis=-1, keepdims=True) - angle) / (2 * jnp.pi))
+    return axis_angle + 2 * jnp.pi * turns * axis
 
 
 def axis_angle_to_quaternion(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4"]:
@@ -169,6 +189,28 @@ def yaw_matrix(yaw: Float[Array, "*batch"]) -> Float[Array, "*batch 3 3"]:
 def remove_yaw(matrix: Float[Array, "*batch 3 3"], yaw: Float[Array, "*batch"]) -> Float[Array, "*batch 3 3"]:
     """Rotations turned back by headings: Ry(−yaw) R."""
     return yaw_matrix(-yaw) @ matrix
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(function: Callable[..., Array], *arrays: Array) -> Array:
+    return function(*arrays)
+
+
+def on_host(function: Callable[..., Array], *arrays: np.ndarray, rows: int = 4096) -> np.ndarray:
+    """`function` of numpy arrays of any length, by equal chunks of rows, so that it is compiled only once.
+
+    Args:
+        function: a function of this module, or any other that treats the rows of its arguments independently.
+        arrays: its arguments, of the same length N; zeros must be among what it accepts.
+        rows: length of a chunk.
+
+    Returns:
+        its result for all N rows.
+    """
+    length = len(arrays[0])
+    padded = [np.concatenate([a, np.zeros((-length % rows, *a.shape[1:]), a.dtype)]) for a in arrays]
+    chunks = [_compiled(function, *(p[i : i + rows] for p in padded)) for i in range(0, length, rows)]
+    return np.concatenate([np.asarray(chunk) for chunk in chunks])[:length]
 
 
 def _eye_like(matrix: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -79,10 +78,12 @@ def cut_windows(
 
     poses = np.concatenate([np.concatenate([c.root_orient[:, None], c.body_pose], axis=1) for c in clips])
     fraction = np.broadcast_to(share[..., None], (*share.shape, 22))
-    rotvecs = np.asarray(slerp_rotvecs(poses[offset + low], poses[offset + high], fraction))
+    ends = poses[offset + low], poses[offset + high]
+    rotvecs = rotations.on_host(slerp_rotvecs, *ends, fraction, rows=256)
     moves = np.concatenate([np.zeros((len(c.body_pose), 3)) if c.transl is None else c.transl for c in clips])
     transl = moves[offset + low] * (1 - share[..., None]) + moves[offset + high] * share[..., None]
-    root_orient, transl = (np.asarray(x) for x in _face_forward(rotvecs[:, :, 0], transl.astype(np.float32)))
+    placed = rotations.on_host(_face_forward, rotvecs[:, :, 0], transl.astype(np.float32), rows=256)
+    root_orient, transl = placed[..., :3], placed[..., 3:]
     if root == "fixed":
         root_orient = np.zeros_like(root_orient)
     if root != "full":
@@ -188,16 +189,11 @@ def _room(clips: Sequence[Clip], frames: int, fps: float, speed: float) -> Float
     return room
 
 
-@jax.jit
-def _face_forward(
-    root_orient: Float[Array, "N F 3"], transl: Float[Array, "N F 3"]
-) -> tuple[Float[Array, "N F 3"], Float[Array, "N F 3"]]:
-    """Turned so that the first frame's yaw is zero, and moved so that it stands at x = z = 0."""
+def _face_forward(root_orient: Float[Array, "N F 3"], transl: Float[Array, "N F 3"]) -> Float[Array, "N F 6"]:
+    """Both, turned so that the first frame's yaw is zero, and moved so that it stands at x = z = 0."""
     matrix = rotations.axis_angle_to_matrix(root_orient)
     yaw = rotations.yaw_of(matrix[:, :1])
     transl = transl - transl[:, :1] * jnp.array([1.0, 0, 1])
     back = rotations.yaw_matrix(-yaw)
-    return (
-        rotations.matrix_to_axis_angle(rotations.remove_yaw(matrix, jnp.broadcast_to(yaw, matrix.shape[:2]))),
-        (back @ transl[..., None])[..., 0],
-    )
+    root_orient = rotations.matrix_to_axis_angle(back @ matrix)
+    return jnp.concatenate([root_orient, (back @ transl[..., None])[..., 0]], axis=-1)
