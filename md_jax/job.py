@@ -111,7 +111,7 @@ def make_job(config: Config) -> Job:
     words = [
         ("prompt", "\n".join(dict.fromkeys(sentences))),
         ("action", "\n".join(dict.fromkeys(why for _, why in chosen))),
-        ("prior", f"{spec.name}: {frames} frames of {width}x{height} pixels, {seconds:.1f} s, {spec.prediction}-prediction"),
+        ("prior", f"{spec.name}: {frames} frames of {width}x{height} pixels over {seconds:.1f} s"),
         ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
         ("body", f"{config.body}, {len(body.v_template):,} vertices"),
         ("machine", f"{device}, {config.steps} steps"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from md_jax.config import Config, from_flagfile, to_flagfile
 from md_jax.errors import UserError
+from md_jax.files import write_bytes
 
 RUNS = Path("runs")
 FLAGS_FILE = "run.flags"
@@ -43,23 +44,8 @@ def open_run(config: Config, typed: set[str]) -> tuple[Config, Path]:
         folder = Path(config.workdir) if config.workdir else _newest_run()
         return _resumed(config, folder, typed), folder
     folder = _claimed(Path(config.workdir)) if config.workdir else _numbered(config)
-    write_text(folder / FLAGS_FILE, to_flagfile(config))
+    write_bytes(folder / FLAGS_FILE, to_flagfile(config).encode())
     return config, folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises:
-        UserError: it cannot be written (no permission, disk full).
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def slug(prompt: str, length: int = 40) -> str:
@@ -85,8 +71,8 @@ def environment(devices: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all (see `write_text`)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON whole or not at all (see `write_bytes`)."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------
@@ -104,7 +90,7 @@ def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
     if differing:
         was = ", ".join(f"--{name}={getattr(recorded, name)}" for name in differing)
         raise UserError(f"the run in {folder} was started with {was}: a resumed run keeps its options. Leave"
-                        f" {'that flag' if len(differing) == 1 else 'those flags'} out, or start a new run.")  # fmt: skip
+                        " the flag out, or start a new run.")  # fmt: skip
     kept = {name: getattr(config, name) for name in FREE_ON_RESUME}
     return dataclasses.replace(recorded, **kept)
 
