@@ -15,10 +15,21 @@ from md_jax.body import Body
 from md_jax.bvh import write_bvh
 from md_jax.gltf import write_glb
 from md_jax.motion import MIN_EXPORT_FPS, Motion, resample, save_motion
-from md_jax.pictures import RenderFrames, make_renderer, render_views, write_sheet
+from md_jax.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
 from md_jax.rotations import axis_angle_to_matrix, axis_angle_to_quaternion
 from md_jax.skeleton import BODY_JOINTS
 from md_jax.video import write_loop, write_mp4
+
+__all__ = [
+    "RenderFrames",
+    "export_motion",
+    "make_renderer",
+    "vertices_of",
+    "write_preview",
+    "write_readme_loop",
+    "write_skeleton",
+    "write_skinned",
+]
 
 
 def export_motion(

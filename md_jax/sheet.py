@@ -153,16 +153,21 @@ def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
 
 
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> list[str]:
-    """Lines at most `width` wide, the text's own line breaks kept."""
-    lines: list[str] = []
-    for paragraph in text.split("\n"):
-        lines.append("")
-        for word in paragraph.split():
+    """As few lines at most `width` wide as possible, of about equal length."""
+
+    def broken(limit: float) -> list[str]:
+        lines = [""]
+        for word in text.split():
             longer = f"{lines[-1]} {word}".strip()
-            if not lines[-1] or draw.textlength(longer, font=font) <= width:
+            if not lines[-1] or draw.textlength(longer, font=font) <= limit:
                 lines[-1] = longer
             else:
                 lines.append(word)
+        return lines
+
+    lines, limit = broken(width), width
+    while limit > 0 and len(broken(limit)) == len(lines):
+        lines, limit = broken(limit), limit - width / 40
     return [_cut(draw, line, font, width) for line in lines]
 
 

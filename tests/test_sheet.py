@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from md_jax import sheet
 
@@ -69,6 +69,16 @@ def test_rows_that_do_not_fit_together_are_refused():
     rows = [sheet.Row("a", "", _tiles(COLORS[0], 5)), sheet.Row("b", "", _tiles(COLORS[1], 4))]
     with pytest.raises(ValueError, match="one shape of tiles"):
         sheet.draw_sheet("a", "", rows, [0.0] * 5)
+
+
+def test_labels_wrap_into_lines_of_about_equal_length():
+    draw, font = ImageDraw.Draw(Image.new("RGB", (10, 10))), ImageFont.load_default(size=20)
+    width = draw.textlength("mean pose, held", font=font) + 1
+    assert sheet._wrap(draw, "mean pose, held still", font, width) == ["mean pose,", "held still"]
+    assert sheet._wrap(draw, "guidance 0", font, width) == ["guidance 0"]
+    assert sheet._wrap(draw, "", font, width) == [""]
+    (cut,) = sheet._wrap(draw, "incomprehensibilities", font, width)
+    assert cut.endswith("…") and draw.textlength(cut, font=font) <= width
 
 
 def test_video_frames_hold_the_views_side_by_side_with_a_line_that_grows():
