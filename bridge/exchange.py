@@ -81,7 +81,7 @@ def to_torch(x: Array) -> Tensor:
             tensor = torch.from_dlpack(x)
     except Exception as error:
         raise ZeroCopyError(f"torch cannot alias {_jax_words(x)}: {error}") from error
-    _count(x.nbytes, same=tensor.data_ptr() == x.unsafe_buffer_pointer(), what=_jax_words(x))
+    _count(x.nbytes, same=tensor.data_ptr() == x.unsafe_buffer_pointer(), tensor=tensor)
     return tensor
 
 
@@ -109,7 +109,7 @@ def to_jax(tensor: Tensor) -> Array:
             x = jax.dlpack.from_dlpack(tensor, copy=False)
     except Exception as error:
         raise ZeroCopyError(f"JAX cannot alias {_torch_words(tensor)}: {error}") from error
-    _count(x.nbytes, same=tensor.data_ptr() == x.unsafe_buffer_pointer(), what=_torch_words(tensor))
+    _count(x.nbytes, same=tensor.data_ptr() == x.unsafe_buffer_pointer(), tensor=tensor)
     return x
 
 
@@ -125,7 +125,7 @@ def alias_buffer(buffer: Any) -> Tensor:
         address = buffer.__array__().ctypes.data
     else:
         address = buffer.__cuda_array_interface__["data"][0]  # Buffer.__array__ fails on CUDA (jax#38173)
-    _count(tensor.nbytes, same=tensor.data_ptr() == address, what=f"an XLA buffer, {_torch_words(tensor)}")
+    _count(tensor.nbytes, same=tensor.data_ptr() == address, tensor=tensor)
     return tensor
 
 
@@ -152,36 +152,33 @@ def _refuse_jax(x: Array) -> None:
 def _refuse_torch(tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
         raise ZeroCopyError(f"to_jax needs a torch.Tensor, found {type(tensor).__name__}: use jnp.asarray for it.")
-    words = _torch_words(tensor)
     if tensor.layout != torch.strided or tensor.is_conj() or tensor.is_neg():
-        raise ZeroCopyError(
-            f"to_jax needs a plain dense tensor, found {words}: materialise it (to_dense, resolve_conj)."
+        why = "it is not plain and dense; materialise it (to_dense, resolve_conj, resolve_neg)"
+    elif not tensor.is_contiguous():
+        why = (
+            f"its strides are {tuple(tensor.stride())}, so JAX would copy it or compile anew for its layout; call"
+            " .contiguous() where it is made"
         )
-    if not tensor.is_contiguous():
-        raise ZeroCopyError(
-            f"to_jax needs a contiguous tensor, found {words} with strides {tuple(tensor.stride())}: JAX would copy it"
-            " or compile anew for the layout; call .contiguous() where it is made."
+    elif tensor.dtype in _NARROWED and jax.dtypes.canonicalize_dtype("int64") != "int64":  # x64 is off
+        why = f"JAX would cast it to {_NARROWED[tensor.dtype]}, a copy; cast it in torch, or set jax_enable_x64"
+    elif tensor.device.type == "cpu" and tensor.numel() and tensor.data_ptr() % CPU_ALIGNMENT:
+        why = (
+            f"its address is {tensor.data_ptr() % CPU_ALIGNMENT} bytes past a multiple of {CPU_ALIGNMENT}, so JAX would"
+            " copy it; .clone() it, or make it a tensor of its own and not a slice of another"
         )
-    if tensor.dtype in _NARROWED and jax.dtypes.canonicalize_dtype("int64") != "int64":  # x64 is off
-        raise ZeroCopyError(
-            f"to_jax found {words}: JAX would cast it to {_NARROWED[tensor.dtype]}, a copy; cast it in torch, or set"
-            " jax_enable_x64."
-        )
-    offset = tensor.data_ptr() % CPU_ALIGNMENT
-    if tensor.device.type == "cpu" and tensor.numel() and offset:
-        raise ZeroCopyError(
-            f"to_jax found {words} at an address {offset} bytes past a multiple of {CPU_ALIGNMENT}: JAX would copy it;"
-            " .clone() it, or make it a tensor of its own and not a slice of another."
-        )
+    else:
+        return
+    raise ZeroCopyError(f"JAX cannot alias {_torch_words(tensor)}: {why}.")
 
 
-def _count(nbytes: int, *, same: bool, what: str) -> None:
+def _count(nbytes: int, *, same: bool, tensor: Tensor) -> None:
     if same or nbytes == 0:  # nothing has no address
         ACCOUNT.add(aliased=nbytes)
         return
     ACCOUNT.add(copied=nbytes)
     raise ZeroCopyError(
-        f"{nbytes} bytes of {what} were copied where they should be shared: please report the versions."
+        f"{nbytes} bytes of {_torch_words(tensor)} were copied where they should be shared: please report it with the"
+        " versions of jax and torch."
     )
 
 
