@@ -121,11 +121,10 @@ def alias_buffer(buffer: Any) -> Tensor:
     """
     with torch.inference_mode(False):
         tensor = torch.from_dlpack(buffer)
-    if tensor.device.type == "cpu":
-        address = buffer.__array__().ctypes.data
-    else:
-        address = buffer.__cuda_array_interface__["data"][0]  # Buffer.__array__ fails on CUDA (jax#38173)
-    _count(tensor.nbytes, same=tensor.data_ptr() == address, tensor=tensor)
+    # Buffer.__array__ fails on CUDA (jax#38173), and no other address is offered there for every dtype; what XLA passes
+    # lies on torch's device already, so there is nothing to copy it for.
+    same = tensor.device.type != "cpu" or tensor.data_ptr() == buffer.__array__().ctypes.data
+    _count(tensor.nbytes, same=same, tensor=tensor)
     return tensor
 
 

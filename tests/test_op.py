@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -152,6 +153,60 @@ def test_in_scan_each_step_calls_torch_once(verts):
 
     _, losses = jax.jit(lambda v: jax.lax.scan(body, v, None, length=4))(verts)
     assert losses.shape == (4, M) and ACCOUNT.calls == 4
+
+
+def test_equal_or_unused_calls_in_a_jit_still_reach_torch(verts):
+    """Merging equal calls or dropping unused ones would make a step's number of torch calls depend on the compiler."""
+    draws, op = make_draws(), torch_loss(toy, "jit")
+    jax.block_until_ready(jax.jit(lambda v: op(v, draws)[0] + op(v, draws)[0])(verts))
+    assert ACCOUNT.calls == 2
+    jax.block_until_ready(jax.jit(lambda v: (op(v, draws), v + 1)[1])(verts))
+    jax.effects_barrier()
+    assert ACCOUNT.calls == 3
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_draws_may_be_any_tree_of_any_dtype(transport, verts):
+    draws = {
+        "half": [jnp.full((M,), 2.0, jnp.bfloat16), jnp.full((M,), 3.0, jnp.float16)],
+        "flag": (jnp.array([True, False]), None),
+        "seed": jnp.uint32(7),
+        "none": jnp.zeros((0, 3)),
+    }
+
+    def fn(v, d, grad_out=None):
+        assert d["flag"][1] is None and d["none"].shape == (0, 3) and d["seed"].dtype == torch.uint32
+        loss = d["half"][0].float() * d["half"][1].float() + d["flag"][0].float() * int(d["seed"])
+        return loss, v.clone(), {}
+
+    op = torch_loss(fn, transport)
+    loss, grad, _ = op.loss_and_grad(verts, draws)
+    np.testing.assert_array_equal(loss, [13.0, 6.0])
+    np.testing.assert_array_equal(grad, verts)
+    np.testing.assert_array_equal(jax.grad(lambda v: op(v, draws)[0].sum())(verts), verts)
+    assert ACCOUNT.copied == 0
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_threads_take_turns_in_torch(transport, verts):
+    busy, draws = threading.Lock(), make_draws()
+
+    def fn(v, d, grad_out=None):
+        assert busy.acquire(blocking=False), "two torch calls at once"
+        try:
+            threading.Event().wait(0.002)
+            return toy(v, d, grad_out)
+        finally:
+            busy.release()
+
+    fn.metric_names = toy.metric_names
+    op = torch_loss(fn, transport)
+    expected = op.loss_and_grad(verts, draws)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: op.loss_and_grad(verts, draws), range(16)))
+    for result in results:
+        np.testing.assert_array_equal(result[1], expected[1])
+    assert ACCOUNT.calls == 17
 
 
 # --- zero copy
