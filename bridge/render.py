@@ -34,34 +34,25 @@ FRONT_TOLERANCE = 0.02  # metres by which the pixel outside may be nearer than t
 CHUNK_SAMPLES = 1 << 18  # samples of scratch at a time on CPU: what stays in its caches
 
 
-@dataclass
-class _Scratch:
-    """Buffers that a call works in. `slots` is all zero between calls: each call empties what it fills."""
-
-    keys: Tensor
-    slots: Tensor
-
-
-_free: dict[tuple, list[_Scratch]] = {}
+# Slots in which crossings compete. All zero between calls: each call empties those that it fills.
+_free_slots: dict[tuple, list[Tensor]] = {}
 _lock = threading.Lock()
 
 
-def _borrow(shape: tuple[int, int, int], device: torch.device) -> _Scratch:
+def _borrow(shape: tuple[int, int, int], device: torch.device) -> Tensor:
     with _lock:
-        waiting = _free.get((shape, device))
+        waiting = _free_slots.get(((*shape, 4), device))
         if waiting:
             return waiting.pop()
-    return _Scratch(
-        torch.zeros(shape, dtype=torch.int64, device=device),
-        torch.zeros((*shape, 4), dtype=torch.int64, device=device),
-    )
+    return torch.zeros((*shape, 4), dtype=torch.int64, device=device)
 
 
-def _give_back(shape: tuple[int, int, int], device: torch.device, scratch: _Scratch) -> None:
+def _give_back(slots: Tensor) -> None:
+    key = (tuple(slots.shape), slots.device)
     with _lock:
-        if (shape, device) not in _free and len(_free) >= 4:
-            _free.pop(next(iter(_free)))
-        _free.setdefault((shape, device), []).append(scratch)
+        if key not in _free_slots and len(_free_slots) >= 4:
+            _free_slots.pop(next(iter(_free_slots)))
+        _free_slots.setdefault(key, []).append(slots)
 
 
 @dataclass(frozen=True)
@@ -71,10 +62,12 @@ class _Scene:
     mesh: Mesh
     rows: Tensor
     eyes: Tensor
+    pixel: Tensor
     background: Tensor
     height: int
     width: int
     samples: int
+    antialias: str
 
 
 @dataclass(frozen=True)
@@ -109,36 +102,36 @@ def _forward(scene: _Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, ..
     image = torch.empty((frames, scene.height, scene.width, 3), **empty)
     screen = torch.empty((frames, count, 4), **empty)
     light = torch.empty((frames, count), **empty)
-    ids = torch.empty((frames, high, wide), dtype=torch.int32, device=device)
+    keys = torch.zeros((frames, high, wide), dtype=torch.int64, device=device)
+    shaded = torch.empty((frames, high, wide, 3), **empty)
     counts = torch.zeros(frames, dtype=torch.int32, device=device)
     crossings = torch.empty((frames, capacity, 4), dtype=torch.int32, device=device)
 
     chunk = frames if device.type != "cpu" else max(1, min(frames, CHUNK_SAMPLES // (high * wide)))
     facing = torch.empty((chunk, n_triangles), dtype=torch.int8, device=device)
     needed = torch.empty((chunk, count), dtype=torch.int8, device=device)
-    scratch = _borrow((chunk, high, wide), device)
+    slots = _borrow((chunk, high, wide), device)
     run = 16 if device.type == "cpu" else 1
 
     vertices_, rows_, eyes_ = view(vertices, wp.vec3), view(scene.rows, wp.vec4), view(scene.eyes, wp.vec3)
     background_, image_ = view(scene.background, wp.vec3), view(image, wp.vec3)
-    screen_, light_, ids_ = view(screen, wp.vec4), view(light, wp.float32), view(ids, wp.int32)
+    screen_, light_, keys_ = view(screen, wp.vec4), view(light, wp.float32), view(keys, wp.uint64)
+    shaded_, slots_ = view(shaded, wp.vec3), view(slots, wp.uint64)
     counts_, crossings_ = view(counts, wp.int32), view(crossings, wp.vec4i)
     facing_, needed_ = view(facing, wp.int8), view(needed, wp.int8)
-    keys_, slots_ = view(scratch.keys, wp.uint64), view(scratch.slots, wp.uint64)
     k, e = render_kernels, render_edges
     for first in range(0, frames, chunk):
         n = min(chunk, frames - first)
-        scratch.keys.zero_()
         needed.zero_()
         launch(k.project, (n, count), device, [first, vertices_, rows_, NEAR, screen_])
         launch(
             k.rasterise, (n, n_triangles), device, [first, screen_, mesh.triangles, NEAR, facing_, keys_]
         )
         launch(
-            k.resolve,
+            k.mark_needed,
             (n, high, -(-wide // run)),
             device,
-            [first, run, keys_, mesh.triangles, ids_, needed_],
+            [first, run, keys_, mesh.triangles, needed_],
         )
         light_model = [scene.mesh.ambient, scene.mesh.diffuse]
         launch(
@@ -147,32 +140,36 @@ def _forward(scene: _Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, ..
             device,
             [first, vertices_, eyes_, mesh.ring_start, mesh.ring, *light_model, needed_, light_],
         )
-        surface = [ids_, mesh.triangles, screen_, light_, mesh.colors, background_]
+        surface = [keys_, mesh.triangles, screen_, light_, mesh.colors, background_, shaded_]
         launch(
             k.shade_pixels, (n, scene.height, scene.width), device, [first, samples, *surface, image_]
         )
+        if scene.antialias == "none":
+            continue
         launch(
             e.find_crossings,
             (n, n_edges),
             device,
             [first, screen_, mesh.edges, mesh.twisted, facing_, keys_, OWN_TOLERANCE, FRONT_TOLERANCE]
+            + [int(scene.antialias == "visible")]
             + [slots_, counts_, crossings_],
         )
         most = int(counts[first : first + n].max())
         if most > capacity:
-            return image, screen, light, ids, counts, crossings, most  # scratch is dirty: it is dropped
+            return image, screen, light, keys, shaded, counts, crossings, most  # scratch is dirty: it is dropped
         launch(
             e.blend_crossings,
             (n, most),
             device,
-            [first, samples, mesh.edges, *surface, slots_, counts_, crossings_, image_],
+            [first, samples, mesh.edges, keys_, screen_, shaded_, background_]
+            + [slots_, counts_, crossings_, image_],
         )
-    _give_back((chunk, high, wide), device, scratch)
-    return image.clamp_(0.0, 1.0), screen, light, ids, counts, crossings, int(counts.max())
+    _give_back(slots)
+    return image.clamp_(0.0, 1.0), screen, light, keys, shaded, counts, crossings, int(counts.max())
 
 
 def _backward(scene: _Scene, saved: tuple[Tensor, ...], image_grad: Tensor) -> Tensor:
-    vertices, screen, light, ids, counts, crossings = saved
+    vertices, screen, light, keys, shaded, counts, crossings = saved
     frames, count = vertices.shape[:2]
     device, samples = vertices.device, scene.samples
     mesh = _mesh_arrays(scene.mesh)
@@ -180,21 +177,22 @@ def _backward(scene: _Scene, saved: tuple[Tensor, ...], image_grad: Tensor) -> T
     result = torch.zeros_like(vertices)
     grad_, result_ = view(grad, wp.vec4), view(result, wp.vec3)
     image_grad_, counts_ = view(image_grad, wp.vec3), view(counts, wp.int32)
-    surface = [view(ids, wp.int32), mesh.triangles, view(screen, wp.vec4), view(light, wp.float32)]
-    surface.append(mesh.colors)
+    surface = [view(keys, wp.uint64), mesh.triangles, view(screen, wp.vec4), view(light, wp.float32)]
+    surface += [mesh.colors, view(shaded, wp.vec3)]
+    pixel_ = view(scene.pixel, wp.float32)
     background_, crossings_ = view(scene.background, wp.vec3), view(crossings, wp.vec4i)
     k, e = render_kernels, render_edges
     launch(
         k.shade_pixels_adjoint,
         (frames, scene.height, scene.width),
         device,
-        [0, samples, *surface, image_grad_, grad_],
+        [0, samples, pixel_, *surface, image_grad_, grad_],
     )
     launch(
         e.blend_crossings_adjoint,
         (frames, crossings.shape[1]),
         device,
-        [0, samples, mesh.edges, *surface, background_, counts_, crossings_, image_grad_, grad_],
+        [0, samples, pixel_, mesh.edges, *surface, background_, counts_, crossings_, image_grad_, grad_],
     )
     launch(
         k.vertices_adjoint,
@@ -238,6 +236,7 @@ def render(
     width: int,
     supersample: int = 1,
     background: tuple[float, float, float] | Float[Tensor, "N 3"] = (1.0, 1.0, 1.0),
+    antialias: str = "edge",
 ) -> Float[Tensor, "N H W 3"]:
     """Images of N poses of a mesh, differentiable in the vertices.
 
@@ -277,6 +276,8 @@ def render(
     with torch.no_grad():
         rows = _pixel_rows(camera, height * supersample, width * supersample, device)
         eyes = eye_position(camera).to(device, torch.float32)
+        # Width of a sample at one metre of depth: the rows' lengths are the focal length in samples.
+        pixel = 1 / (rows[:, 1, :3] - rows[:, 2, :3] * (height * supersample / 2)).norm(dim=-1)
         backdrop = torch.as_tensor(background, dtype=torch.float32, device=device)
         if backdrop.shape not in ((3,), (frames, 3)):
             raise BridgeError(f"render expects background (3,) or ({frames}, 3), got {tuple(backdrop.shape)}")
@@ -284,10 +285,12 @@ def render(
             mesh,
             rows.expand(frames, 3, 4).contiguous(),
             eyes.expand(frames, 3).contiguous(),
+            pixel.expand(frames).contiguous(),
             backdrop.expand(frames, 3).contiguous(),
             height,
             width,
             supersample,
+            antialias,
         )
     if frames == 0:
         return vertices.new_zeros((0, height, width, 3))

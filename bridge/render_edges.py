@@ -15,9 +15,10 @@ triangles along the silhouette are smaller than a pixel and mostly invisible.
 
 import warp as wp
 
-from bridge.render_kernels import key_inverse_depth, pixel_adjoint, pixel_colour
+from bridge.render_kernels import key_inverse_depth, key_triangle, sample_adjoint
 
 wp.set_module_options({"enable_backward": False})
+SOFT = wp.constant(3.0)
 
 
 @wp.func
@@ -53,6 +54,13 @@ def own_to_crossing(a: wp.vec4, b: wp.vec4, u: float, own: wp.vec2i, direction: 
 
 
 @wp.func
+def row_share(dx: float, dy: float) -> float:
+    """How much of an edge's coverage is measured along rows; the rest is measured along columns."""
+    steep = wp.abs(dy) / wp.max(wp.abs(dx) + wp.abs(dy), 1.0e-12)
+    return wp.clamp(0.5 + SOFT * (steep - 0.5), 0.0, 1.0)
+
+
+@wp.func
 def slot_key(t: float, edge: int) -> wp.uint64:
     """Outermost crossing first, then the highest edge: one atomic max decides, the same way on every run."""
     return (wp.uint64(wp.cast(t, wp.uint32)) << wp.uint64(32)) | wp.uint64(wp.uint32(edge + 1))
@@ -68,6 +76,7 @@ def find_crossings(
     keys: wp.array3d(dtype=wp.uint64),
     own_tolerance: float,
     front_tolerance: float,
+    visible_only: int,
     slots: wp.array4d(dtype=wp.uint64),
     counts: wp.array(dtype=wp.int32),
     crossings: wp.array2d(dtype=wp.vec4i),
@@ -91,71 +100,73 @@ def find_crossings(
     width = keys.shape[2]
     dx = b[0] - a[0]
     dy = b[1] - a[1]
-    by_rows = wp.abs(dy) >= wp.abs(dx)
-    # p runs along the scanline, q across it; `sign` > 0 where the inside lies towards +p.
-    length = width
-    count = height
-    low = wp.min(a[1], b[1])
-    high = wp.max(a[1], b[1])
-    sign = -dy * side
-    if not by_rows:
-        length = height
-        count = width
-        low = wp.min(a[0], b[0])
-        high = wp.max(a[0], b[0])
-        sign = dx * side
-    q0 = int(wp.ceil(wp.clamp(low - 0.5, 0.0, float(count))))
-    q1 = int(wp.ceil(wp.clamp(high - 0.5, 0.0, float(count))))
-    for q in range(q0, q1):
-        at = float(q) + 0.5
-        u = (at - a[1]) / dy
-        s = a[0] + u * dx - 0.5
-        if not by_rows:
-            u = (at - a[0]) / dx
-            s = a[1] + u * dy - 0.5
-        if s >= 0.0 and s < float(length - 1):
-            below = int(wp.floor(s))
-            p = below
-            direction = 0
-            t = s - float(below)
-            if sign > 0.0:
-                p = below + 1
-                direction = 1
-                t = float(below + 1) - s
-            own = wp.vec2i(p, q)
+    rows = row_share(dx, dy)
+    for axis in range(2):
+        if (axis == 0 and rows > 0.0) or (axis == 1 and rows < 1.0):
+            by_rows = axis == 0
+            # p runs along the scanline, q across it; `sign` > 0 where the inside lies towards +p.
+            length = width
+            count = height
+            low = wp.min(a[1], b[1])
+            high = wp.max(a[1], b[1])
+            sign = -dy * side
             if not by_rows:
-                own = wp.vec2i(q, p)
-                direction += 2
-            out = other_pixel(own, direction)
-            key = keys[i, own[1], own[0]]
-            if key != wp.uint64(0):
-                w = 1.0 / (a[3] + u * (b[3] - a[3]))
-                behind = keys[i, out[1], out[0]]
-                accept = wp.abs(1.0 / key_inverse_depth(key) - w) < own_tolerance
-                if behind != wp.uint64(0):
-                    accept = accept and 1.0 / key_inverse_depth(behind) > w - front_tolerance
-                if accept:
-                    wp.atomic_max(slots, i, own[1], own[0], direction, slot_key(wp.clamp(t, 0.0, 1.0), k))
-                    place = wp.atomic_add(counts, n, 1)
-                    if place < crossings.shape[1]:
-                        crossings[n, place] = wp.vec4i(k, own[0], own[1], direction)
+                length = height
+                count = width
+                low = wp.min(a[0], b[0])
+                high = wp.max(a[0], b[0])
+                sign = dx * side
+            q0 = int(wp.ceil(wp.clamp(low - 0.5, 0.0, float(count))))
+            q1 = int(wp.ceil(wp.clamp(high - 0.5, 0.0, float(count))))
+            for q in range(q0, q1):
+                at = float(q) + 0.5
+                u = (at - a[1]) / dy
+                s = a[0] + u * dx - 0.5
+                if not by_rows:
+                    u = (at - a[0]) / dx
+                    s = a[1] + u * dy - 0.5
+                if s >= 0.0 and s < float(length - 1):
+                    below = int(wp.floor(s))
+                    p = below
+                    direction = 0
+                    t = s - float(below)
+                    if sign > 0.0:
+                        p = below + 1
+                        direction = 1
+                        t = float(below + 1) - s
+                    own = wp.vec2i(p, q)
+                    if not by_rows:
+                        own = wp.vec2i(q, p)
+                        direction += 2
+                    out = other_pixel(own, direction)
+                    key = keys[n, own[1], own[0]]
+                    if key != wp.uint64(0):
+                        w = 1.0 / (a[3] + u * (b[3] - a[3]))
+                        behind = keys[n, out[1], out[0]]
+                        accept = wp.abs(1.0 / key_inverse_depth(key) - w) < own_tolerance
+                        if behind != wp.uint64(0):
+                            accept = accept and 1.0 / key_inverse_depth(behind) > w - front_tolerance
+                        if visible_only != 0:
+                            t_own = key_triangle(key)
+                            accept = accept and (t_own == edge[2] or t_own == edge[3])
+                        if accept:
+                            wp.atomic_max(slots, i, own[1], own[0], direction, slot_key(wp.clamp(t, 0.0, 1.0), k))
+                            place = wp.atomic_add(counts, n, 1)
+                            if place < crossings.shape[1]:
+                                crossings[n, place] = wp.vec4i(k, own[0], own[1], direction)
 
 
 @wp.func
 def sample_colour(
     n: int,
     pixel: wp.vec2i,
-    ids: wp.array3d(dtype=wp.int32),
-    triangles: wp.array(dtype=wp.vec3i),
-    screen: wp.array2d(dtype=wp.vec4),
-    light: wp.array2d(dtype=float),
-    colors: wp.array(dtype=wp.vec3),
+    keys: wp.array3d(dtype=wp.uint64),
+    shaded: wp.array3d(dtype=wp.vec3),
     background: wp.array(dtype=wp.vec3),
 ) -> wp.vec3:
-    t = ids[n, pixel[1], pixel[0]]
-    if t < 0:
+    if keys[n, pixel[1], pixel[0]] == wp.uint64(0):
         return background[n]
-    return pixel_colour(n, t, pixel[0], pixel[1], triangles, screen, light, colors)
+    return shaded[n, pixel[1], pixel[0]]
 
 
 @wp.kernel
@@ -163,11 +174,9 @@ def blend_crossings(
     first: int,
     samples: int,
     edges: wp.array(dtype=wp.vec4i),
-    ids: wp.array3d(dtype=wp.int32),
-    triangles: wp.array(dtype=wp.vec3i),
+    keys: wp.array3d(dtype=wp.uint64),
     screen: wp.array2d(dtype=wp.vec4),
-    light: wp.array2d(dtype=float),
-    colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
     background: wp.array(dtype=wp.vec3),
     slots: wp.array4d(dtype=wp.uint64),
     counts: wp.array(dtype=wp.int32),
@@ -193,9 +202,12 @@ def blend_crossings(
         return
     slots[i, own[1], own[0], direction] = wp.uint64(0)
     out = other_pixel(own, direction)
-    inside = sample_colour(n, own, ids, triangles, screen, light, colors, background)
-    outside = sample_colour(n, out, ids, triangles, screen, light, colors, background)
-    change = (outside - inside) * ((0.5 - t) / float(samples * samples))
+    inside = sample_colour(n, own, keys, shaded, background)
+    outside = sample_colour(n, out, keys, shaded, background)
+    share = row_share(b[0] - a[0], b[1] - a[1])
+    if direction >= 2:
+        share = 1.0 - share
+    change = (outside - inside) * (share * (0.5 - t) / float(samples * samples))
     if t < 0.5:
         wp.atomic_add(image, n, own[1] / samples, own[0] / samples, change)
     else:
@@ -206,12 +218,14 @@ def blend_crossings(
 def blend_crossings_adjoint(
     first: int,
     samples: int,
+    pixel: wp.array(dtype=float),
     edges: wp.array(dtype=wp.vec4i),
-    ids: wp.array3d(dtype=wp.int32),
+    keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     screen: wp.array2d(dtype=wp.vec4),
     light: wp.array2d(dtype=float),
     colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
     background: wp.array(dtype=wp.vec3),
     counts: wp.array(dtype=wp.int32),
     crossings: wp.array2d(dtype=wp.vec4i),
@@ -237,17 +251,22 @@ def blend_crossings_adjoint(
     if t >= 0.5:
         at = out
     g = image_grad[n, at[1] / samples, at[0] / samples] / float(samples * samples)
-    alpha = 0.5 - t
-    inside = sample_colour(n, own, ids, triangles, screen, light, colors, background)
-    outside = sample_colour(n, out, ids, triangles, screen, light, colors, background)
-    under = ids[n, own[1], own[0]]
-    if under >= 0:
-        pixel_adjoint(n, under, own[0], own[1], g * (-alpha), triangles, screen, light, colors, grad)
-    beyond = ids[n, out[1], out[0]]
-    if beyond >= 0:
-        pixel_adjoint(n, beyond, out[0], out[1], g * alpha, triangles, screen, light, colors, grad)
+    share = row_share(b[0] - a[0], b[1] - a[1])
+    if direction >= 2:
+        share = 1.0 - share
+    alpha = share * (0.5 - t)
+    inside = sample_colour(n, own, keys, shaded, background)
+    outside = sample_colour(n, out, keys, shaded, background)
+    inside_grad = g * (-alpha)
+    outside_grad = g * alpha
+    sample_adjoint(
+        n, own[0], own[1], inside_grad, pixel, keys, triangles, screen, light, colors, shaded, grad
+    )
+    sample_adjoint(
+        n, out[0], out[1], outside_grad, pixel, keys, triangles, screen, light, colors, shaded, grad
+    )
     # dα/dt = -1; the crossing moves with the edge's ends by their weights, sideways by the edge's slope.
-    ds = -wp.dot(g, outside - inside)
+    ds = -share * wp.dot(g, outside - inside)
     if direction == 1 or direction == 3:
         ds = -ds
     d = wp.vec2(ds, -ds * (b[0] - a[0]) / (b[1] - a[1]))

@@ -1,7 +1,7 @@
 """Warp kernels of the renderer: projection, visibility, shading, and their adjoints; one source for CPU and CUDA.
 
 Every kernel works on frames [first, first + n) of a batch. Arrays named in lower case below are indexed by the
-absolute frame; `keys`, `facing`, `needed` are scratch, indexed by the frame within the launch.
+absolute frame; `facing` and `needed` are scratch, indexed by the frame within the launch.
 
 A projected vertex is (x, y, w, 1/w): x right and y down in pixels, w the depth in metres. A vertex nearer than the
 near plane has no projection: it is stored as (x·w, y·w, w, 0), and whoever meets 1/w = 0 works homogeneously.
@@ -17,8 +17,8 @@ import warp as wp
 
 wp.set_module_options({"enable_backward": False})
 
-NO_TRIANGLE = wp.constant(-1)
 COVER_EPS = wp.constant(5.0e-5)  # pixels by which a triangle is grown, so that rounding leaves no cracks
+STEEPEST = wp.constant(4.0)  # depth per sideways step beyond which neighbours are two surfaces
 MIN_AREA = wp.constant(1.0e-9)  # px²; below it a triangle is edge-on and hides nothing
 
 
@@ -84,7 +84,7 @@ def project(
 
 @wp.func
 def rasterise_clipped(
-    i: int, t: int, a: wp.vec4, b: wp.vec4, c: wp.vec4, near: float, keys: wp.array3d(dtype=wp.uint64)
+    n: int, t: int, a: wp.vec4, b: wp.vec4, c: wp.vec4, near: float, keys: wp.array3d(dtype=wp.uint64)
 ) -> float:
     """A triangle across the near plane: bound the part beyond it, then test pixels homogeneously."""
     height = keys.shape[1]
@@ -122,7 +122,7 @@ def rasterise_clipped(
             if e[0] * total >= 0.0 and e[1] * total >= 0.0 and e[2] * total >= 0.0 and total != 0.0:
                 w = (e[0] * a[2] + e[1] * b[2] + e[2] * c[2]) / total
                 if w >= near:
-                    wp.atomic_max(keys, i, y, x, depth_key(1.0 / w, t))
+                    wp.atomic_max(keys, n, y, x, depth_key(1.0 / w, t))
     return det
 
 
@@ -173,32 +173,27 @@ def rasterise(
                         total = ea + eb + ec
                         if total > 0.0:
                             inverse = (ea * a[3] + eb * b[3] + ec * c[3]) / total
-                            wp.atomic_max(keys, i, y, x, depth_key(inverse, t))
+                            wp.atomic_max(keys, n, y, x, depth_key(inverse, t))
     elif a[3] > 0.0 or b[3] > 0.0 or c[3] > 0.0:
-        area = rasterise_clipped(i, t, a, b, c, near, keys)
+        area = rasterise_clipped(n, t, a, b, c, near, keys)
     facing[i, t] = wp.int8(wp.sign(area)) if area != 0.0 else wp.int8(0)
 
 
 @wp.kernel
-def resolve(
+def mark_needed(
     first: int,
     run: int,
     keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
-    ids: wp.array3d(dtype=wp.int32),
     needed: wp.array2d(dtype=wp.int8),
 ):
-    """Keep the triangle of each pixel, and mark the vertices whose shading is needed; `run` pixels a thread."""
+    """Mark the corners of visible triangles, whose shading is needed; `run` samples a thread."""
     i, y, j = wp.tid()
     stop = wp.min((j + 1) * run, keys.shape[2])
     for x in range(j * run, stop):
-        key = keys[i, y, x]
-        if key == wp.uint64(0):
-            ids[first + i, y, x] = NO_TRIANGLE
-        else:
-            t = key_triangle(key)
-            ids[first + i, y, x] = t
-            tri = triangles[t]
+        key = keys[first + i, y, x]
+        if key != wp.uint64(0):
+            tri = triangles[key_triangle(key)]
             needed[i, tri[0]] = wp.int8(1)
             needed[i, tri[1]] = wp.int8(1)
             needed[i, tri[2]] = wp.int8(1)
@@ -249,86 +244,28 @@ def shade_vertices(
 
 
 @wp.func
-def pixel_colour(
-    n: int,
-    t: int,
-    x: int,
-    y: int,
-    triangles: wp.array(dtype=wp.vec3i),
-    screen: wp.array2d(dtype=wp.vec4),
-    light: wp.array2d(dtype=float),
-    colors: wp.array(dtype=wp.vec3),
-) -> wp.vec3:
-    """Colour of triangle t at the centre of sample (x, y)."""
-    tri = triangles[t]
-    e = edge_functions(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], float(x) + 0.5, float(y) + 0.5)
+def barycentric(a: wp.vec4, b: wp.vec4, c: wp.vec4, x: int, y: int) -> wp.vec3:
+    """Perspective-correct barycentric coordinates at the centre of sample (x, y), clamped to the triangle."""
+    e = edge_functions(a, b, c, float(x) + 0.5, float(y) + 0.5)
     turn = wp.sign(e[0] + e[1] + e[2])
-    ea = wp.max(turn * e[0], 0.0) * light[n, tri[0]]
-    eb = wp.max(turn * e[1], 0.0) * light[n, tri[1]]
-    ec = wp.max(turn * e[2], 0.0) * light[n, tri[2]]
-    total = wp.max(turn * e[0], 0.0) + wp.max(turn * e[1], 0.0) + wp.max(turn * e[2], 0.0)
-    inverse = 1.0 / wp.max(total, 1.0e-30)
-    return (colors[tri[0]] * ea + colors[tri[1]] * eb + colors[tri[2]] * ec) * inverse
-
-
-@wp.func
-def pixel_adjoint(
-    n: int,
-    t: int,
-    x: int,
-    y: int,
-    g: wp.vec3,
-    triangles: wp.array(dtype=wp.vec3i),
-    screen: wp.array2d(dtype=wp.vec4),
-    light: wp.array2d(dtype=float),
-    colors: wp.array(dtype=wp.vec3),
-    grad: wp.array2d(dtype=wp.vec4),
-):
-    """Add to `grad` (X, Y, w, light) of the three corners what a gradient g on this sample's colour gives them."""
-    px = float(x) + 0.5
-    py = float(y) + 0.5
-    tri = triangles[t]
-    p = shifted(screen[n, tri[0]], px, py)
-    q = shifted(screen[n, tri[1]], px, py)
-    r = shifted(screen[n, tri[2]], px, py)
-    e = wp.vec3(cross2(q, r), cross2(r, p), cross2(p, q))
-    turn = wp.sign(e[0] + e[1] + e[2])
-    ea = wp.max(turn * e[0], 0.0)
-    eb = wp.max(turn * e[1], 0.0)
-    ec = wp.max(turn * e[2], 0.0)
-    inverse = 1.0 / wp.max(ea + eb + ec, 1.0e-30)
-    da = wp.dot(g, colors[tri[0]])
-    db = wp.dot(g, colors[tri[1]])
-    dc = wp.dot(g, colors[tri[2]])
-    ha = da * light[n, tri[0]]
-    hb = db * light[n, tri[1]]
-    hc = dc * light[n, tri[2]]
-    mean = (ea * ha + eb * hb + ec * hc) * inverse
-    scale = turn * inverse
-    ga = (ha - mean) * scale
-    gb = (hb - mean) * scale
-    gc = (hc - mean) * scale
-    dp = wp.vec2(gc * q[1] - gb * r[1], gb * r[0] - gc * q[0])
-    dq = wp.vec2(ga * r[1] - gc * p[1], gc * p[0] - ga * r[0])
-    dr = wp.vec2(gb * p[1] - ga * q[1], ga * q[0] - gb * p[0])
-    wp.atomic_add(grad, n, tri[0], wp.vec4(dp[0], dp[1], -(px * dp[0] + py * dp[1]), ea * inverse * da))
-    wp.atomic_add(grad, n, tri[1], wp.vec4(dq[0], dq[1], -(px * dq[0] + py * dq[1]), eb * inverse * db))
-    wp.atomic_add(grad, n, tri[2], wp.vec4(dr[0], dr[1], -(px * dr[0] + py * dr[1]), ec * inverse * dc))
+    e = wp.vec3(wp.max(turn * e[0], 0.0), wp.max(turn * e[1], 0.0), wp.max(turn * e[2], 0.0))
+    return e / wp.max(e[0] + e[1] + e[2], 1.0e-30)
 
 
 @wp.kernel
 def shade_pixels(
     first: int,
     samples: int,
-    ids: wp.array3d(dtype=wp.int32),
+    keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     screen: wp.array2d(dtype=wp.vec4),
     light: wp.array2d(dtype=float),
     colors: wp.array(dtype=wp.vec3),
     background: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
     image: wp.array3d(dtype=wp.vec3),
 ):
-    """One output pixel: the mean of its samples², background where a sample is empty."""
+    """Colour of each covered sample, and of each pixel: the mean of its samples², background where empty."""
     i, y, x = wp.tid()
     n = first + i
     empty = background[n]
@@ -336,21 +273,95 @@ def shade_pixels(
     share = 1.0 / float(samples * samples)
     for v in range(y * samples, (y + 1) * samples):
         for u in range(x * samples, (x + 1) * samples):
-            t = ids[n, v, u]
-            if t >= 0:
-                total += (pixel_colour(n, t, u, v, triangles, screen, light, colors) - empty) * share
+            key = keys[n, v, u]
+            if key != wp.uint64(0):
+                tri = triangles[key_triangle(key)]
+                b = barycentric(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], u, v)
+                colour = colors[tri[0]] * (b[0] * light[n, tri[0]])
+                colour += colors[tri[1]] * (b[1] * light[n, tri[1]])
+                colour += colors[tri[2]] * (b[2] * light[n, tri[2]])
+                shaded[n, v, u] = colour
+                total += (colour - empty) * share
     image[n, y, x] = total
+
+
+@wp.func
+def slope(
+    n: int,
+    x: int,
+    y: int,
+    dx: int,
+    dy: int,
+    w: float,
+    reach: float,
+    keys: wp.array3d(dtype=wp.uint64),
+    shaded: wp.array3d(dtype=wp.vec3),
+) -> wp.vec3:
+    """Colour per sample along (dx, dy): between the neighbours that continue the surface seen at (x, y)."""
+    ahead = shaded[n, y, x]
+    behind = ahead
+    steps = float(0.0)
+    if x + dx < keys.shape[2] and y + dy < keys.shape[1]:
+        key = keys[n, y + dy, x + dx]
+        if key != wp.uint64(0) and wp.abs(1.0 / key_inverse_depth(key) - w) < reach:
+            ahead = shaded[n, y + dy, x + dx]
+            steps += 1.0
+    if x >= dx and y >= dy:
+        key = keys[n, y - dy, x - dx]
+        if key != wp.uint64(0) and wp.abs(1.0 / key_inverse_depth(key) - w) < reach:
+            behind = shaded[n, y - dy, x - dx]
+            steps += 1.0
+    return (ahead - behind) / wp.max(steps, 1.0)
+
+
+@wp.func
+def sample_adjoint(
+    n: int,
+    x: int,
+    y: int,
+    g: wp.vec3,
+    pixel: wp.array(dtype=float),
+    keys: wp.array3d(dtype=wp.uint64),
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
+    grad: wp.array2d(dtype=wp.vec4),
+):
+    """Add to `grad` (X, Y, w, light) of the three corners what a gradient g on this sample's colour gives them.
+
+    Where the surface moves by m pixels the colour changes by -slope·m. The slope is taken between neighbouring
+    samples, not inside the triangle: on triangles smaller than a sample the latter has the right mean and a
+    variance without bound (a step of colour across a sliver), the former is what the pixel's average does.
+    """
+    key = keys[n, y, x]
+    if key == wp.uint64(0):
+        return
+    tri = triangles[key_triangle(key)]
+    b = barycentric(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], x, y)
+    w = 1.0 / key_inverse_depth(key)
+    reach = STEEPEST * w * pixel[n]
+    mx = -wp.dot(g, slope(n, x, y, 1, 0, w, reach, keys, shaded)) / w
+    my = -wp.dot(g, slope(n, x, y, 0, 1, w, reach, keys, shaded)) / w
+    # d(X / w) = (dX - x dw) / w of the surface point, which is the b-weighted mean of the corners.
+    mw = -(mx * (float(x) + 0.5) + my * (float(y) + 0.5))
+    wp.atomic_add(grad, n, tri[0], wp.vec4(mx * b[0], my * b[0], mw * b[0], b[0] * wp.dot(g, colors[tri[0]])))
+    wp.atomic_add(grad, n, tri[1], wp.vec4(mx * b[1], my * b[1], mw * b[1], b[1] * wp.dot(g, colors[tri[1]])))
+    wp.atomic_add(grad, n, tri[2], wp.vec4(mx * b[2], my * b[2], mw * b[2], b[2] * wp.dot(g, colors[tri[2]])))
 
 
 @wp.kernel
 def shade_pixels_adjoint(
     first: int,
     samples: int,
-    ids: wp.array3d(dtype=wp.int32),
+    pixel: wp.array(dtype=float),
+    keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     screen: wp.array2d(dtype=wp.vec4),
     light: wp.array2d(dtype=float),
     colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
     image_grad: wp.array3d(dtype=wp.vec3),
     grad: wp.array2d(dtype=wp.vec4),
 ):
@@ -359,9 +370,7 @@ def shade_pixels_adjoint(
     g = image_grad[n, y, x] / float(samples * samples)
     for v in range(y * samples, (y + 1) * samples):
         for u in range(x * samples, (x + 1) * samples):
-            t = ids[n, v, u]
-            if t >= 0:
-                pixel_adjoint(n, t, u, v, g, triangles, screen, light, colors, grad)
+            sample_adjoint(n, u, v, g, pixel, keys, triangles, screen, light, colors, shaded, grad)
 
 
 @wp.kernel
