@@ -1,7 +1,10 @@
-"""Shared settings: torch on one thread (the suite may share two cores), JAX strict about ranks and dtypes."""
+"""Settings of the suite: JAX on the CPU unless asked otherwise, no model hub, compiled programs kept between tests."""
 
 import os
+import tempfile
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu" if not os.environ.get("MD_JAX_TEST_GPU") else "")
+os.environ.setdefault("JAX_PLATFORMS", "" if os.environ.get("MD_JAX_TEST_GPU") else "cpu")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "md_jax-test-cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
