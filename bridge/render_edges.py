@@ -66,13 +66,14 @@ def slot_key(t: float, edge: int) -> wp.uint64:
     return (wp.uint64(wp.cast(t, wp.uint32)) << wp.uint64(32)) | wp.uint64(wp.uint32(edge + 1))
 
 
-@wp.kernel
-def find_crossings(
-    first: int,
+@wp.func
+def walk_edge(
+    i: int,
+    n: int,
+    k: int,
+    edge: wp.vec4i,
+    side: float,
     screen: wp.array2d(dtype=wp.vec4),
-    edges: wp.array(dtype=wp.vec4i),
-    twisted: wp.array(dtype=wp.int32),
-    facing: wp.array2d(dtype=wp.int8),
     keys: wp.array3d(dtype=wp.uint64),
     own_tolerance: float,
     front_tolerance: float,
@@ -81,17 +82,7 @@ def find_crossings(
     counts: wp.array(dtype=wp.int32),
     crossings: wp.array2d(dtype=wp.vec4i),
 ):
-    """List, for every frame, the crossings (edge, own x, own y, direction) that the depth buffer bears out."""
-    i, k = wp.tid()
-    n = first + i
-    edge = edges[k]
-    side = float(facing[i, edge[2]])
-    if side == 0.0:
-        return
-    if edge[3] >= 0:
-        back = float(facing[i, edge[3]]) * (1.0 - 2.0 * float(twisted[k]))
-        if side * back >= 0.0:
-            return
+    """Enter the crossings of silhouette edge k that the depth buffer bears out."""
     a = screen[n, edge[0]]
     b = screen[n, edge[1]]
     if a[3] == 0.0 or b[3] == 0.0:
@@ -156,6 +147,51 @@ def find_crossings(
                                 crossings[n, place] = wp.vec4i(k, own[0], own[1], direction)
 
 
+@wp.kernel
+def find_crossings(
+    first: int,
+    run: int,
+    screen: wp.array2d(dtype=wp.vec4),
+    edges: wp.array(dtype=wp.vec4i),
+    twisted: wp.array(dtype=wp.int32),
+    facing: wp.array2d(dtype=wp.int8),
+    keys: wp.array3d(dtype=wp.uint64),
+    own_tolerance: float,
+    front_tolerance: float,
+    visible_only: int,
+    slots: wp.array4d(dtype=wp.uint64),
+    counts: wp.array(dtype=wp.int32),
+    crossings: wp.array2d(dtype=wp.vec4i),
+):
+    """List the crossings (edge, own x, own y, direction) of edges between a front and a back, or at a boundary."""
+    i, j = wp.tid()
+    n = first + i
+    for k in range(j * run, wp.min((j + 1) * run, edges.shape[0])):
+        edge = edges[k]
+        side = int(facing[i, edge[2]])
+        back = -side
+        if edge[3] >= 0:
+            back = int(facing[i, edge[3]])
+            if twisted[k] != 0:
+                back = -back
+        if side * back < 0:
+            walk_edge(
+                i,
+                n,
+                k,
+                edge,
+                float(side),
+                screen,
+                keys,
+                own_tolerance,
+                front_tolerance,
+                visible_only,
+                slots,
+                counts,
+                crossings,
+            )
+
+
 @wp.func
 def sample_colour(
     n: int,
@@ -216,7 +252,6 @@ def blend_crossings(
 
 @wp.kernel
 def blend_crossings_adjoint(
-    first: int,
     samples: int,
     pixel: wp.array(dtype=float),
     edges: wp.array(dtype=wp.vec4i),
@@ -232,8 +267,7 @@ def blend_crossings_adjoint(
     image_grad: wp.array3d(dtype=wp.vec3),
     grad: wp.array2d(dtype=wp.vec4),
 ):
-    i, j = wp.tid()
-    n = first + i
+    n, j = wp.tid()
     if j >= counts[n]:
         return
     crossing = crossings[n, j]

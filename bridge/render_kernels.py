@@ -63,23 +63,40 @@ def key_triangle(key: wp.uint64) -> int:
 @wp.kernel
 def project(
     first: int,
+    run: int,
     vertices: wp.array2d(dtype=wp.vec3),
     rows: wp.array2d(dtype=wp.vec4),
     near: float,
+    size: wp.vec2i,
     screen: wp.array2d(dtype=wp.vec4),
+    bounds: wp.array2d(dtype=wp.int32),
 ):
-    n, v = wp.tid()
-    n += first
-    p = vertices[n, v]
-    h = wp.vec4(p[0], p[1], p[2], 1.0)
-    x = wp.dot(rows[n, 0], h)
-    y = wp.dot(rows[n, 1], h)
-    w = wp.dot(rows[n, 2], h)
-    if w >= near:
-        inverse = 1.0 / w
-        screen[n, v] = wp.vec4(x * inverse, y * inverse, w, inverse)
-    else:
-        screen[n, v] = wp.vec4(x, y, w, 0.0)
+    """Project, and bound each frame: (left, top, -right, -bottom) samples, last ones included."""
+    i, j = wp.tid()
+    n = first + i
+    low = wp.vec2(float(size[0]), float(size[1]))
+    high = wp.vec2(-1.0, -1.0)
+    for v in range(j * run, wp.min((j + 1) * run, vertices.shape[1])):
+        p = vertices[n, v]
+        h = wp.vec4(p[0], p[1], p[2], 1.0)
+        x = wp.dot(rows[n, 0], h)
+        y = wp.dot(rows[n, 1], h)
+        w = wp.dot(rows[n, 2], h)
+        if w >= near:
+            inverse = 1.0 / w
+            x *= inverse
+            y *= inverse
+            screen[n, v] = wp.vec4(x, y, w, inverse)
+            low = wp.min(low, wp.vec2(x, y))
+            high = wp.max(high, wp.vec2(x, y))
+        else:
+            screen[n, v] = wp.vec4(x, y, w, 0.0)
+            low = wp.vec2(0.0, 0.0)
+            high = wp.vec2(float(size[0]), float(size[1]))
+    wp.atomic_min(bounds, n, 0, int(wp.clamp(low[0] - 0.5, 0.0, float(size[0]))))
+    wp.atomic_min(bounds, n, 1, int(wp.clamp(low[1] - 0.5, 0.0, float(size[1]))))
+    wp.atomic_min(bounds, n, 2, -int(wp.clamp(high[0] + 0.5, -1.0, float(size[0] - 1))))
+    wp.atomic_min(bounds, n, 3, -int(wp.clamp(high[1] + 0.5, -1.0, float(size[1] - 1))))
 
 
 @wp.func
@@ -126,21 +143,11 @@ def rasterise_clipped(
     return det
 
 
-@wp.kernel
-def rasterise(
-    first: int,
-    screen: wp.array2d(dtype=wp.vec4),
-    triangles: wp.array(dtype=wp.vec3i),
-    near: float,
-    facing: wp.array2d(dtype=wp.int8),
-    keys: wp.array3d(dtype=wp.uint64),
-):
-    i, t = wp.tid()
-    n = first + i
-    tri = triangles[t]
-    a = screen[n, tri[0]]
-    b = screen[n, tri[1]]
-    c = screen[n, tri[2]]
+@wp.func
+def rasterise_triangle(
+    n: int, t: int, a: wp.vec4, b: wp.vec4, c: wp.vec4, near: float, keys: wp.array3d(dtype=wp.uint64)
+) -> wp.int8:
+    """Offer a triangle to the samples that it covers; returns the sign of its area on screen."""
     area = float(0.0)
     if a[3] > 0.0 and b[3] > 0.0 and c[3] > 0.0:
         ab = wp.vec2(b[0] - a[0], b[1] - a[1])
@@ -176,22 +183,48 @@ def rasterise(
                             wp.atomic_max(keys, n, y, x, depth_key(inverse, t))
     elif a[3] > 0.0 or b[3] > 0.0 or c[3] > 0.0:
         area = rasterise_clipped(n, t, a, b, c, near, keys)
-    facing[i, t] = wp.int8(wp.sign(area)) if area != 0.0 else wp.int8(0)
+    if area > 0.0:
+        return wp.int8(1)
+    if area < 0.0:
+        return wp.int8(-1)
+    return wp.int8(0)
+
+
+@wp.kernel
+def rasterise(
+    first: int,
+    run: int,
+    screen: wp.array2d(dtype=wp.vec4),
+    triangles: wp.array(dtype=wp.vec3i),
+    near: float,
+    facing: wp.array2d(dtype=wp.int8),
+    keys: wp.array3d(dtype=wp.uint64),
+):
+    i, j = wp.tid()
+    n = first + i
+    for t in range(j * run, wp.min((j + 1) * run, triangles.shape[0])):
+        tri = triangles[t]
+        facing[i, t] = rasterise_triangle(
+            n, t, screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], near, keys
+        )
 
 
 @wp.kernel
 def mark_needed(
     first: int,
     run: int,
+    bounds: wp.array2d(dtype=wp.int32),
     keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     needed: wp.array2d(dtype=wp.int8),
 ):
-    """Mark the corners of visible triangles, whose shading is needed; `run` samples a thread."""
+    """Mark the corners of visible triangles, whose shading is needed."""
     i, y, j = wp.tid()
-    stop = wp.min((j + 1) * run, keys.shape[2])
-    for x in range(j * run, stop):
-        key = keys[first + i, y, x]
+    n = first + i
+    if y < bounds[n, 1] or y > -bounds[n, 3]:
+        return
+    for x in range(wp.max(j * run, bounds[n, 0]), wp.min((j + 1) * run, 1 - bounds[n, 2])):
+        key = keys[n, y, x]
         if key != wp.uint64(0):
             tri = triangles[key_triangle(key)]
             needed[i, tri[0]] = wp.int8(1)
@@ -219,6 +252,7 @@ def ring_normal(
 @wp.kernel
 def shade_vertices(
     first: int,
+    run: int,
     vertices: wp.array2d(dtype=wp.vec3),
     eyes: wp.array(dtype=wp.vec3),
     ring_start: wp.array(dtype=wp.int32),
@@ -229,18 +263,18 @@ def shade_vertices(
     light: wp.array2d(dtype=float),
 ):
     """Headlight: ambient + diffuse·max(0, n·l), l from the vertex to the eye."""
-    i, v = wp.tid()
-    if needed[i, v] == wp.int8(0):
-        return
+    i, j = wp.tid()
     n = first + i
-    p = vertices[n, v]
-    normal = ring_normal(n, v, p, vertices, ring_start, ring)
-    to_eye = eyes[n] - p
-    scale = wp.dot(normal, normal) * wp.dot(to_eye, to_eye)
-    cosine = float(0.0)
-    if scale > 0.0:
-        cosine = wp.dot(normal, to_eye) / wp.sqrt(scale)
-    light[n, v] = ambient + diffuse * wp.clamp(cosine, 0.0, 1.0)
+    for v in range(j * run, wp.min((j + 1) * run, vertices.shape[1])):
+        if needed[i, v] != wp.int8(0):
+            p = vertices[n, v]
+            normal = ring_normal(n, v, p, vertices, ring_start, ring)
+            to_eye = eyes[n] - p
+            scale = wp.dot(normal, normal) * wp.dot(to_eye, to_eye)
+            cosine = float(0.0)
+            if scale > 0.0:
+                cosine = wp.dot(normal, to_eye) / wp.sqrt(scale)
+            light[n, v] = ambient + diffuse * wp.clamp(cosine, 0.0, 1.0)
 
 
 @wp.func
@@ -252,10 +286,31 @@ def barycentric(a: wp.vec4, b: wp.vec4, c: wp.vec4, x: int, y: int) -> wp.vec3:
     return e / wp.max(e[0] + e[1] + e[2], 1.0e-30)
 
 
+@wp.func
+def shade_sample(
+    n: int,
+    x: int,
+    y: int,
+    t: int,
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+) -> wp.vec3:
+    tri = triangles[t]
+    b = barycentric(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], x, y)
+    colour = colors[tri[0]] * (b[0] * light[n, tri[0]])
+    colour += colors[tri[1]] * (b[1] * light[n, tri[1]])
+    colour += colors[tri[2]] * (b[2] * light[n, tri[2]])
+    return colour
+
+
 @wp.kernel
 def shade_pixels(
     first: int,
+    run: int,
     samples: int,
+    bounds: wp.array2d(dtype=wp.int32),
     keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     screen: wp.array2d(dtype=wp.vec4),
@@ -266,23 +321,25 @@ def shade_pixels(
     image: wp.array3d(dtype=wp.vec3),
 ):
     """Colour of each covered sample, and of each pixel: the mean of its samples², background where empty."""
-    i, y, x = wp.tid()
+    i, y, j = wp.tid()
     n = first + i
     empty = background[n]
-    total = empty
     share = 1.0 / float(samples * samples)
-    for v in range(y * samples, (y + 1) * samples):
-        for u in range(x * samples, (x + 1) * samples):
-            key = keys[n, v, u]
-            if key != wp.uint64(0):
-                tri = triangles[key_triangle(key)]
-                b = barycentric(screen[n, tri[0]], screen[n, tri[1]], screen[n, tri[2]], u, v)
-                colour = colors[tri[0]] * (b[0] * light[n, tri[0]])
-                colour += colors[tri[1]] * (b[1] * light[n, tri[1]])
-                colour += colors[tri[2]] * (b[2] * light[n, tri[2]])
-                shaded[n, v, u] = colour
-                total += (colour - empty) * share
-    image[n, y, x] = total
+    left = bounds[n, 0] / samples
+    right = -bounds[n, 2] / samples
+    if y < bounds[n, 1] / samples or y > -bounds[n, 3] / samples:
+        right = -1
+    for x in range(j * run, wp.min((j + 1) * run, image.shape[2])):
+        total = empty
+        if x >= left and x <= right:
+            for v in range(y * samples, (y + 1) * samples):
+                for u in range(x * samples, (x + 1) * samples):
+                    key = keys[n, v, u]
+                    if key != wp.uint64(0):
+                        colour = shade_sample(n, u, v, key_triangle(key), triangles, screen, light, colors)
+                        shaded[n, v, u] = colour
+                        total += (colour - empty) * share
+        image[n, y, x] = total
 
 
 @wp.func
@@ -353,8 +410,9 @@ def sample_adjoint(
 
 @wp.kernel
 def shade_pixels_adjoint(
-    first: int,
+    run: int,
     samples: int,
+    bounds: wp.array2d(dtype=wp.int32),
     pixel: wp.array(dtype=float),
     keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
@@ -365,17 +423,55 @@ def shade_pixels_adjoint(
     image_grad: wp.array3d(dtype=wp.vec3),
     grad: wp.array2d(dtype=wp.vec4),
 ):
-    i, y, x = wp.tid()
-    n = first + i
-    g = image_grad[n, y, x] / float(samples * samples)
-    for v in range(y * samples, (y + 1) * samples):
-        for u in range(x * samples, (x + 1) * samples):
-            sample_adjoint(n, u, v, g, pixel, keys, triangles, screen, light, colors, shaded, grad)
+    n, y, j = wp.tid()
+    if y < bounds[n, 1] or y > -bounds[n, 3]:
+        return
+    share = 1.0 / float(samples * samples)
+    for x in range(wp.max(j * run, bounds[n, 0]), wp.min((j + 1) * run, 1 - bounds[n, 2])):
+        if keys[n, y, x] != wp.uint64(0):
+            g = image_grad[n, y / samples, x / samples] * share
+            sample_adjoint(n, x, y, g, pixel, keys, triangles, screen, light, colors, shaded, grad)
+
+
+@wp.func
+def vertex_adjoint(
+    n: int,
+    v: int,
+    g: wp.vec4,
+    vertices: wp.array2d(dtype=wp.vec3),
+    rows: wp.array2d(dtype=wp.vec4),
+    eye: wp.vec3,
+    ring_start: wp.array(dtype=wp.int32),
+    ring: wp.array(dtype=wp.vec2i),
+    diffuse: float,
+    vertices_grad: wp.array2d(dtype=wp.vec3),
+):
+    h = rows[n, 0] * g[0] + rows[n, 1] * g[1] + rows[n, 2] * g[2]
+    dp = wp.vec3(h[0], h[1], h[2])
+    if g[3] != 0.0:
+        p = vertices[n, v]
+        normal = ring_normal(n, v, p, vertices, ring_start, ring)
+        to_eye = eye - p
+        nn = wp.dot(normal, normal)
+        ll = wp.dot(to_eye, to_eye)
+        dot = wp.dot(normal, to_eye)
+        if dot > 0.0 and nn * ll > 0.0:
+            k = g[3] * diffuse / wp.sqrt(nn * ll)
+            dn = (to_eye - normal * (dot / nn)) * k
+            dp -= (normal - to_eye * (dot / ll)) * k
+            for m in range(ring_start[v], ring_start[v + 1]):
+                pair = ring[m]
+                d_a = wp.cross(vertices[n, pair[1]] - p, dn)
+                d_b = wp.cross(dn, vertices[n, pair[0]] - p)
+                wp.atomic_add(vertices_grad, n, pair[0], d_a)
+                wp.atomic_add(vertices_grad, n, pair[1], d_b)
+                dp -= d_a + d_b
+    wp.atomic_add(vertices_grad, n, v, dp)
 
 
 @wp.kernel
 def vertices_adjoint(
-    first: int,
+    run: int,
     vertices: wp.array2d(dtype=wp.vec3),
     rows: wp.array2d(dtype=wp.vec4),
     eyes: wp.array(dtype=wp.vec3),
@@ -386,32 +482,8 @@ def vertices_adjoint(
     vertices_grad: wp.array2d(dtype=wp.vec3),
 ):
     """From (X, Y, w, light) of each vertex to its position, through projection, headlight and ring normal."""
-    i, v = wp.tid()
-    n = first + i
-    g = grad[n, v]
-    if g[0] == 0.0 and g[1] == 0.0 and g[2] == 0.0 and g[3] == 0.0:
-        return
-    h = rows[n, 0] * g[0] + rows[n, 1] * g[1] + rows[n, 2] * g[2]
-    dp = wp.vec3(h[0], h[1], h[2])
-    p = vertices[n, v]
-    normal = ring_normal(n, v, p, vertices, ring_start, ring)
-    to_eye = eyes[n] - p
-    nn = wp.dot(normal, normal)
-    ll = wp.dot(to_eye, to_eye)
-    if g[3] != 0.0 and nn * ll > 0.0:
-        inverse = 1.0 / wp.sqrt(nn * ll)
-        dot = wp.dot(normal, to_eye)
-        if dot > 0.0:
-            k = g[3] * diffuse * inverse
-            dn = (to_eye - normal * (dot / nn)) * k
-            dp -= (normal - to_eye * (dot / ll)) * k
-            for m in range(ring_start[v], ring_start[v + 1]):
-                pair = ring[m]
-                to_a = vertices[n, pair[0]] - p
-                to_b = vertices[n, pair[1]] - p
-                d_a = wp.cross(to_b, dn)
-                d_b = wp.cross(dn, to_a)
-                wp.atomic_add(vertices_grad, n, pair[0], d_a)
-                wp.atomic_add(vertices_grad, n, pair[1], d_b)
-                dp -= d_a + d_b
-    wp.atomic_add(vertices_grad, n, v, dp)
+    n, j = wp.tid()
+    for v in range(j * run, wp.min((j + 1) * run, vertices.shape[1])):
+        g = grad[n, v]
+        if g[0] != 0.0 or g[1] != 0.0 or g[2] != 0.0 or g[3] != 0.0:
+            vertex_adjoint(n, v, g, vertices, rows, eyes[n], ring_start, ring, diffuse, vertices_grad)
