@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import zipfile
@@ -68,9 +69,7 @@ class Motion:
         if frames < 1:
             raise UserError("a motion needs at least one frame; got none.")
         if not (math.isfinite(self.fps) and self.fps > 0):
-            raise UserError(
-                f"a motion's frame rate must be a positive number of frames a second; got {self.fps}."
-            )
+            raise UserError(f"a motion's frame rate must be a positive number of frames a second; got {self.fps}.")
 
     @property
     def poses(self) -> Float[np.ndarray, "F 55 3"]:
@@ -158,7 +157,8 @@ def save_motion(path: str | os.PathLike, motion: Motion) -> None:
             )
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(f"cannot write the motion to {path}: {error}.") from error
 
 
@@ -255,9 +255,7 @@ def _is_z_up(data: dict[str, np.ndarray], root: Float[np.ndarray, "F 3"], up: st
     if up == "auto" and "up_axis" in data:
         up = _text(data["up_axis"])
     if up == "auto" and "trans" in data:
-        pelvis_up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))[..., 1].mean(
-            axis=0
-        )
+        pelvis_up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))[..., 1].mean(axis=0)
         return bool(pelvis_up[2] > pelvis_up[1])
     return up == "z"
 

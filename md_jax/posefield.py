@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -166,27 +166,45 @@ def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = No
         fields, params: from `init_fields`.
         tau: frame indices; default: all frames.
     """
-    tau = jnp.arange(fields.frames, dtype=jnp.float32) if tau is None else tau
-
-    def one(of_one: tuple[Any, Any]) -> Array:
-        return nnx.merge(fields.graphdef, *of_one)(tau)
-
-    # A vmapped matrix product of M motions does not have the bits of M separate ones; a loop has. It costs nothing on
-    # a CPU, while a GPU needs the motions side by side.
-    mapped = partial(jax.lax.map, one) if jax.default_backend() == "cpu" else jax.vmap(one)
-    return mapped((params, fields.fixed))
+    return per_motion(partial(_values, fields, tau), params, fields.fixed)
 
 
 def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Poses:
-    """The poses of every motion, ready for skinning; arguments as in `apply_fields`."""
-    values = apply_fields(fields, params, tau)
-    first = 0 if fields.root == "fixed" else 1
-    to_pose = rotations.sixd_to_matrix if fields.rotation == "6d" else lambda x: x
-    return Poses(
-        body=to_pose(values[:, :, first : first + 21]),
-        root=to_pose(values[:, :, 0]) if first else None,
-        transl=values[:, :, -1, :3] if fields.root == "full" else None,
-    )
+    """The poses of every motion, ready for skinning; arguments and reproducibility as in `apply_fields`."""
+
+    def of_one(params: Any, fixed: Any) -> Poses:
+        values = _values(fields, tau, params, fixed)
+        first = 0 if fields.root == "fixed" else 1
+        to_pose = rotations.sixd_to_matrix if fields.rotation == "6d" else lambda x: x
+        return Poses(
+            body=to_pose(values[:, first : first + 21]),
+            root=to_pose(values[:, 0]) if first else None,
+            transl=values[:, -1, :3] if fields.root == "full" else None,
+        )
+
+    return per_motion(of_one, params, fields.fixed)
+
+
+def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function` of each motion's slice of the arguments (leading axis M), results stacked.
+
+    A batched matrix product, or an elementwise loop over M motions, need not have the bits of M separate ones; a loop
+    over one compiled body has. XLA dissolves a loop of one turn into its surroundings, and then rounds differently:
+    so a motion alone goes round twice. On a CPU the loop is as fast; a GPU needs the motions side by side.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(*arguments)
+    motions = jax.tree.leaves(arguments)[0].shape[0]
+    if motions == 1:
+        arguments = jax.tree.map(lambda x: jnp.concatenate([x, x]), arguments)
+    results = jax.lax.map(lambda of_one: function(*of_one), arguments)
+    return jax.tree.map(lambda x: x[:motions], results)
+
+
+def _values(fields: Fields, tau: Float[Array, "F"] | None, params: Any, fixed: Any) -> Float[Array, "F K R"]:
+    """Pose parameters of one motion."""
+    tau = jnp.arange(fields.frames, dtype=jnp.float32) if tau is None else tau
+    return nnx.merge(fields.graphdef, params, fixed)(tau)
 
 
 def _moments(statistics: PoseStatistics, root: Root, rotation: Rotation) -> tuple[Array, Array]:
