@@ -111,7 +111,6 @@ WEIGHTINGS: dict[str, Callable[[PerClip, PerClip], PerClip]] = {
     "sigma2": lambda alpha, sigma: sigma.square(),
     "one": lambda alpha, sigma: torch.ones_like(sigma),
     "sqrt_abar_sigma2": lambda alpha, sigma: alpha * sigma.square(),
-    "sqrt_abar_one_minus_abar": lambda alpha, sigma: alpha * (1 - alpha.square()),
 }
 
 

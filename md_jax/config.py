@@ -49,7 +49,7 @@ class Config:
     t_max: tuple[float, ...] = _field((0.98, 0.45), "Upper end of the diffusion times drawn: a number, or start,end.",
                                       low=0.001, high=0.999)  # fmt: skip
     t_schedule: Literal["linear", "sqrt", "constant"] = _field("linear", "How the range moves from start to end.")
-    weighting: Literal["sigma2", "one", "sqrt_abar_sigma2", "sqrt_abar_one_minus_abar"] = _field(
+    weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
         "sigma2", "The weight w(t) of the residual.")  # fmt: skip
     motion_amp: float = _field(1.0, "Amplifies what differs between frames in the guidance (4D-fy).", low=0)
     sds_weight: float = _field(1.0, "Weight of the distillation loss.", low=0)
@@ -175,14 +175,14 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Define one flag for each field of Config (called once, by the entry points)."""
     for field in dataclasses.fields(Config):
         kind, _ = _inner_type(field)
-        args = (field.name, field.default, field.metadata["help"])
+        name, default, help = field.name, field.default, field.metadata["help"]
         if typing.get_origin(kind) is Literal:
-            flags.DEFINE_enum(*args[:2], list(typing.get_args(kind)), args[2], flag_values=flag_values)
+            flags.DEFINE_enum(name, default, list(typing.get_args(kind)), help, flag_values=flag_values)
         elif typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(field.name, [str(x) for x in field.default], args[2], flag_values=flag_values)
+            flags.DEFINE_list(name, [str(x) for x in default], help, flag_values=flag_values)  # type: ignore[union-attr]
         else:
-            define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-            define.get(kind, flags.DEFINE_string)(*args, flag_values=flag_values)
+            define: Any = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+            define.get(kind, flags.DEFINE_string)(name, default, help, flag_values=flag_values)
         flags.declare_key_flag(field.name, flag_values=flag_values)
 
 
@@ -192,7 +192,7 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     Raises:
         UserError: a value is out of its bounds, or two of them contradict each other.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(Config):
         value = flag_values[field.name].value
         if isinstance(value, list):

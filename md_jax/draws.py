@@ -79,7 +79,7 @@ def _along_arcs(arcs: Float[Array, "A 2"], shares: Float[Array, "A"], u: Float[A
     return arcs[which, 0] + jnp.clip(within, 0.0, 1.0) * (arcs[which, 1] - arcs[which, 0])
 
 
-def _stacked_arcs(azimuth_ranges: Sequence[Sequence[tuple[float, float]]]) -> tuple[np.ndarray, np.ndarray]:
+def _stacked_arcs(azimuth_ranges: Sequence[Sequence[tuple[float, float]]]) -> tuple[Array, Array]:
     """Arcs (M, A, 2) and their shares (M, A): by length, or equal where all are single points.
 
     Motions with fewer arcs are padded with arcs of share 0, which no draw can reach.
@@ -91,4 +91,4 @@ def _stacked_arcs(azimuth_ranges: Sequence[Sequence[tuple[float, float]]]) -> tu
         stacked[m, : len(arcs)] = arcs
         lengths = np.diff(np.asarray(arcs), axis=1)[:, 0]
         shares[m, : len(arcs)] = lengths / lengths.sum() if lengths.sum() > 0 else 1 / len(arcs)
-    return stacked, shares
+    return jnp.asarray(stacked), jnp.asarray(shares)

@@ -81,7 +81,7 @@ def make_job(config: Config) -> Job:
         distance=config.distance or spec.distance,
         fov=math.radians(config.fov) if config.fov else spec.fov,
         target=body_centre(body),
-        background=config.background or spec.background,
+        background=tuple(config.background) or spec.background,  # type: ignore[arg-type]
         supersample=config.supersample,
         guidance=distill.Guidance(
             objective=config.distillation,

@@ -56,8 +56,12 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
 
     start = time.perf_counter()
     _use_compilation_cache()
-    job = make_job(config)
-    console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{folder}[/]")
+    try:
+        job = make_job(config)
+    except Exception:
+        workdir.discard_unused(folder)
+        raise
+    console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{folder}[/]", soft_wrap=True)
     for name, value in job.words:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
@@ -66,17 +70,19 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
 
     def on_preview(step: int, verts: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
+        path.parent.mkdir(exist_ok=True)
         write_preview(path, np.asarray(verts), render_frames, f"step {step} of {config.steps}")
 
     state = _fit(job, config, folder, console, "motion ", on_preview)
     control = None
     if config.controls:
+        (folder / CONTROL).mkdir(exist_ok=True)
         unguided = dataclasses.replace(config, guidance_scale=0.0, preview_every=0)
         control = _fit(job, unguided, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
     folders = write_outputs(job, folder, state, control, render_frames)
-    console.print(f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:")
+    console.print(f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:", soft_wrap=True)
     for line in OUTPUTS:
         console.print("  " + line, markup=False)
     return folders

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,6 +34,8 @@ class TorchLoss(Protocol):
     def __call__(self, verts: Any, draws: Draws) -> tuple[Any, dict[str, Any]]: ...
 
     def loss_and_grad(self, verts: Any, draws: Draws) -> tuple[Any, Any, dict[str, Any]]: ...
+
+    def original_errors(self) -> AbstractContextManager[None]: ...
 
 
 class TrainState(NamedTuple):
@@ -223,11 +226,14 @@ def fit(
     step_fn = make_step(config, problem, op)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.restore(init_state(config, params))
+    # Gradients come back from torch committed to their device; uncommitted parameters would make step 2 compile anew.
+    state = jax.device_put(state, jax.devices()[0])
     done = int(state.step)
     try:
         since, since_step = time.perf_counter(), done
         while done < config.steps:
-            state, report = step_fn(state)
+            with op.original_errors():
+                state, report = step_fn(state)
             done += 1
             if done % config.log_every == 0 or done == config.steps:
                 line = _line(state, report, (time.perf_counter() - since) / (done - since_step))

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from md_jax import __version__
 from md_jax.config import Config, from_flagfile, to_flagfile
 from md_jax.errors import UserError
 from md_jax.files import write_bytes
@@ -48,6 +49,13 @@ def open_run(config: Config, typed: set[str]) -> tuple[Config, Path]:
     return config, folder
 
 
+def discard_unused(folder: Path) -> None:
+    """Remove a run's folder that holds its flags alone: the run could not start, and the next try may take its name."""
+    if [path.name for path in folder.iterdir()] == [FLAGS_FILE]:
+        (folder / FLAGS_FILE).unlink()
+        folder.rmdir()
+
+
 def slug(prompt: str, length: int = 40) -> str:
     """A folder name for a prompt: lower-case words joined by hyphens."""
     words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
@@ -58,7 +66,7 @@ def environment(devices: str) -> dict[str, Any]:
     """Versions, hardware and commit, for environment.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "torch", "diffusers", "transformers", "warp-lang", "numpy")
     return {
-        "md_jax": metadata.version("md_jax"),
+        "md_jax": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},

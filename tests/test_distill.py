@@ -116,7 +116,6 @@ def test_weightings_follow_their_formulas():
         "sigma2": 1 - abar,
         "one": torch.ones_like(abar),
         "sqrt_abar_sigma2": abar.sqrt() * (1 - abar),
-        "sqrt_abar_one_minus_abar": abar.sqrt() * (1 - abar),
     }
     assert expected.keys() == distill.WEIGHTINGS.keys()
     for name, value in expected.items():

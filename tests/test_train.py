@@ -1,5 +1,6 @@
 """The training loop against a torch-free op: descent, gradients, NaN steps, exact resuming, both transports."""
 
+import contextlib
 import dataclasses
 import types
 
@@ -29,6 +30,8 @@ class PullTo:
 
     def __call__(self, verts, draws):
         return 0.5 * jnp.sum((verts - self.target) ** 2, axis=(1, 2, 3)), {"t": draws.t}
+
+    original_errors = staticmethod(contextlib.nullcontext)
 
     def loss_and_grad(self, verts, draws):
         self.calls += 1
