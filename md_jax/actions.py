@@ -10,7 +10,8 @@ from importlib import resources
 from md_jax.errors import UserError
 from md_jax.statistics import GENERIC, known_actions
 
-_MAX_GAP = 2  # other words allowed between two words of a phrase: "washing a big window"
+_MAX_GAP = 2  # other words allowed between two words of a phrase: "washing a big dirty window"
+_SKIPPED = {"a", "an", "the", "his", "her", "their", "some"}
 
 
 @functools.lru_cache
@@ -27,11 +28,11 @@ def action_of_prompt(prompt: str) -> tuple[str, tuple[str, ...]]:
     Args:
         prompt: any sentence; case and punctuation do not matter.
     """
-    words = re.findall(r"[a-z]+", prompt.lower().replace("_", " "))
+    words = [word for word in re.findall("[a-z]+", prompt.lower()) if word not in _SKIPPED]
     best: tuple[tuple[int, int, int], str, tuple[str, ...]] = ((0, 0, 0), GENERIC, ())
     for action, entry in action_table().items():
         for phrase in {action.replace("_", " "), entry["phrase"], *entry["synonyms"]}:
-            wanted = [word for word in phrase.split() if word not in ("a", "an", "the")]
+            wanted = [word for word in phrase.split() if word not in _SKIPPED]
             for first, word in enumerate(words):
                 places = _find_in_order(words, wanted, first) if word == wanted[0] else None
                 if places is None:

@@ -81,9 +81,7 @@ def load_clips(source: str | os.PathLike | None = None, actions: Sequence[str] |
 
 def _load_folder(folder: Path) -> list[Clip]:
     files = sorted(folder.rglob("*.npz")) if folder.is_dir() else []
-    files = [
-        file for file in files if not file.name.endswith(("shape.npz", "_stagei.npz"))
-    ]  # AMASS: bodies only
+    files = [file for file in files if not file.name.endswith(("shape.npz", "_stagei.npz"))]  # AMASS: bodies only
     if not files:
         raise UserError(
             f"{folder} holds no clips: expected a folder of AMASS-style .npz files, one sub-folder an action."
@@ -121,17 +119,12 @@ def pack_clips(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
     poses = [np.concatenate([clip.root_orient[:, None], clip.body_pose], axis=1) for clip in clips]
     steps = np.round(np.concatenate(poses).reshape(-1, 66) * _STEPS_PER_RADIAN)
     if np.abs(steps).max() > np.iinfo(np.int16).max:
-        raise ValueError(
-            f"rotation vectors must stay below 8 rad; got {np.abs(steps).max() / _STEPS_PER_RADIAN}."
-        )
+        raise ValueError(f"rotation vectors must stay below 8 rad; got {np.abs(steps).max() / _STEPS_PER_RADIAN}.")
     return {
         "pose_steps": np.diff(steps.astype(np.int16), axis=0, prepend=np.zeros((1, 66), np.int16)),
         "lengths": np.array([len(pose) for pose in poses], np.int32),
         "fps": np.array([clip.fps for clip in clips], np.float32),
-        **{
-            key: np.array([getattr(c, key) for c in clips])
-            for key in ("name", "action", "recording", "source")
-        },
+        **{key: np.array([getattr(c, key) for c in clips]) for key in ("name", "action", "recording", "source")},
     }
 
 
@@ -143,9 +136,7 @@ def unpack_clips(data: dict[str, np.ndarray]) -> list[Clip]:
     """
     keys = ("pose_steps", "lengths", "fps", "name", "action", "recording", "source")
     if missing := [key for key in keys if key not in data]:
-        raise UserError(
-            f"expected packed clips with the arrays {', '.join(keys)}; {', '.join(missing)} not found."
-        )
+        raise UserError(f"expected packed clips with the arrays {', '.join(keys)}; {', '.join(missing)} not found.")
     steps = np.cumsum(data["pose_steps"], axis=0, dtype=np.int16)
     poses = steps.astype(np.float32).reshape(-1, 22, 3) / _STEPS_PER_RADIAN
     pieces = np.split(poses, np.cumsum(data["lengths"])[:-1])
@@ -206,9 +197,7 @@ def split_clips(
     return Split(train, held_out, how)
 
 
-def _split_in_time(
-    group: list[Clip], fraction: float, gap: float, least: float
-) -> tuple[list[Clip], list[Clip]]:
+def _split_in_time(group: list[Clip], fraction: float, gap: float, least: float) -> tuple[list[Clip], list[Clip]]:
     """(before, after) of one recording's pieces, as if they followed each other without a pause."""
     total = sum(len(clip.body_pose) / clip.fps for clip in group)
     length = max(fraction * total, least)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import zipfile
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 
 from md_jax import rotations
 from md_jax.errors import UserError
+from md_jax.files import replacing
 
 # Blender add-ons refuse clips below their target rate, 30 by default.
 MIN_EXPORT_FPS = 30.0
@@ -133,8 +133,7 @@ def save_motion(path: str | os.PathLike, motion: Motion) -> None:
     if motion.fps < MIN_EXPORT_FPS:
         motion = resample(motion, motion.fps * math.ceil(MIN_EXPORT_FPS / motion.fps - 1e-9))
     poses = motion.poses.reshape(len(motion.poses), 165)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             np.savez_compressed(
@@ -155,11 +154,6 @@ def save_motion(path: str | os.PathLike, motion: Motion) -> None:
                 up_axis=np.str_("y"),
                 prompt=np.str_(motion.prompt),
             )
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise UserError(f"cannot write the motion to {path}: {error}.") from error
 
 
 def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto") -> Motion:

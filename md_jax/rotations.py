@@ -130,9 +130,7 @@ def quaternion_slerp(
     chord = jnp.sum((end - start) ** 2, axis=-1, keepdims=True)
     small = chord < _SMALL_SQUARED
     chord_safe = jnp.where(small, 1.0, chord)
-    angle = 2 * jnp.arctan2(
-        jnp.sqrt(chord_safe), jnp.sqrt(jnp.sum((end + start) ** 2, axis=-1, keepdims=True))
-    )
+    angle = 2 * jnp.arctan2(jnp.sqrt(chord_safe), jnp.sqrt(jnp.sum((end + start) ** 2, axis=-1, keepdims=True)))
     squared = chord * (1 + chord / 12)  # angle² in the small branch, from chord = 2 sin(angle/2)
 
     def weight(s: Array) -> Array:

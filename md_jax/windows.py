@@ -155,9 +155,7 @@ def sample_windows(
         UserError: an action has no clip that is long enough.
     """
     shortest = _room(clips, frames, fps, speed[0])
-    by_action = {
-        a: [i for i, c in enumerate(clips) if c.action == a] for a in sorted({c.action for c in clips})
-    }
+    by_action = {a: [i for i, c in enumerate(clips) if c.action == a] for a in sorted({c.action for c in clips})}
     names = [action for action in by_action if share is None or share.get(action, 0) > 0]
     weights = np.array([1.0 if share is None else share[action] for action in names])
     clip = np.zeros(count, int)

@@ -147,7 +147,7 @@ def test_bad_files_get_one_clear_line(tmp_path):
     np.savez(tmp_path / "shapes.npz", root_orient=np.zeros((2, 3)), pose_body=np.zeros((3, 63)), fps=30)
     with pytest.raises(UserError, match="expected pose arrays"):
         load_motion(tmp_path / "shapes.npz")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot be written"):
         save_motion(tmp_path / "text.npz" / "m.npz", random_motion(frames=2, fps=30))
     with pytest.raises(UserError, match="up axis"):
         load_motion(tmp_path / "other.npz", up="x")

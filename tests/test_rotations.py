@@ -14,11 +14,7 @@ from md_jax import rotations
 
 # Compiled once each: op by op, the small functions cost seconds of compilation.
 r = SimpleNamespace(
-    **{
-        n: jax.jit(f)
-        for n, f in vars(rotations).items()
-        if getattr(f, "__module__", "") == rotations.__name__
-    }
+    **{n: jax.jit(f) for n, f in vars(rotations).items() if getattr(f, "__module__", "") == rotations.__name__}
 )
 
 BATCHES = [(), (5,), (2, 3)]
@@ -46,9 +42,7 @@ def float64():
 
 
 def random_axis_angle(seed, batch):
-    return np.asarray(
-        Rotation.random(int(np.prod(batch, dtype=int)), rng=seed).as_rotvec().reshape(*batch, 3)
-    )
+    return np.asarray(Rotation.random(int(np.prod(batch, dtype=int)), rng=seed).as_rotvec().reshape(*batch, 3))
 
 
 def with_angle(angle, seed=0):
@@ -162,9 +156,7 @@ def test_slerp_between_close_rotations(angle):
     start, end = jnp.array([1.0, 0, 0, 0]), r.axis_angle_to_quaternion(jnp.asarray(angle * axis))
     fraction = jnp.linspace(0, 1, 5)
     between = r.quaternion_slerp(jnp.tile(start, (5, 1)), jnp.tile(end, (5, 1)), fraction)
-    np.testing.assert_allclose(
-        r.quaternion_to_axis_angle(between), angle * fraction[:, None] * axis, atol=1e-13
-    )
+    np.testing.assert_allclose(r.quaternion_to_axis_angle(between), angle * fraction[:, None] * axis, atol=1e-13)
     gradient = jax.jit(jax.jacobian(lambda q: r.quaternion_slerp(start, q, jnp.asarray(0.3))))(end)
     assert np.all(np.isfinite(gradient))
 
@@ -205,9 +197,7 @@ def test_yaw_is_the_closest_turn_about_y():
 def test_yaw_of_pure_turns_pitches_and_rolls():
     angle = np.linspace(-3.1, 3.1, 9)
     np.testing.assert_allclose(r.yaw_of(r.yaw_matrix(jnp.asarray(angle))), angle, atol=1e-12)
-    np.testing.assert_allclose(
-        r.yaw_matrix(jnp.asarray(np.pi / 2)) @ np.array([0.0, 0, 1]), [1, 0, 0], atol=1e-15
-    )
+    np.testing.assert_allclose(r.yaw_matrix(jnp.asarray(np.pi / 2)) @ np.array([0.0, 0, 1]), [1, 0, 0], atol=1e-15)
     for axis in ([1.0, 0, 0], [0, 0, 1.0]):
         matrix = r.axis_angle_to_matrix(jnp.asarray(angle[:, None] * np.array(axis)))
         np.testing.assert_allclose(r.yaw_of(matrix), 0, atol=1e-12)

@@ -17,9 +17,7 @@ from md_jax.statistics import GENERIC, compute_statistics, save_statistics
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="?")
     parser.add_argument("--out", default="md_jax/assets/statistics.npz")
     args = parser.parse_args()

@@ -60,9 +60,7 @@ def clean(clip: Clip) -> list[Clip]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--out", default="md_jax/assets/mocap.npz")
     args = parser.parse_args()
@@ -77,17 +75,13 @@ def main() -> None:
         (Rotation.from_rotvec(a.root_orient) * Rotation.from_rotvec(b.root_orient).inv()).magnitude().max()
         for a, b in zip(clips, back, strict=True)
     )
-    print(
-        f"{len(every)} clips in, {len(clips)} pieces out; largest error {error:.1e} rad a component,", end=" "
-    )
+    print(f"{len(every)} clips in, {len(clips)} pieces out; largest error {error:.1e} rad a component,", end=" ")
     print(f"{turn:.1e} rad of the root's rotation.")
     for action in sorted({clip.action for clip in every}):
         before = sum(len(c.body_pose) / c.fps for c in every if c.action == action)
         kept = [c for c in clips if c.action == action]
         after = sum(len(c.body_pose) / c.fps for c in kept)
-        print(
-            f"{action:20s} {before:6.1f} s -> {after:6.1f} s, {len({c.recording for c in kept})} recordings"
-        )
+        print(f"{action:20s} {before:6.1f} s -> {after:6.1f} s, {len({c.recording for c in kept})} recordings")
 
 
 if __name__ == "__main__":
