@@ -71,9 +71,10 @@ def load_body(source: str | Path = "free", gender: str = "neutral") -> Body:
     """
     path = _find(source, gender)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BodyFileError(f"{path}: expected an .npz archive, found a single array. {_WHERE}")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BodyFileError(f"{path}: expected an .npz archive, found a single array. {_WHERE}")
+        with archive:
             return _read(_Reader(path, archive))
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, BodyFileError):
@@ -99,9 +100,7 @@ def _find(source: str | Path, gender: str) -> Path:
     if not path.is_file():
         raise BodyFileError(f"no body file at {path}. {_WHERE}")
     if path.suffix == ".pkl":
-        raise BodyFileError(
-            f"{path} is a pickle, which could run code when read; use the .npz of the same model."
-        )
+        raise BodyFileError(f"{path} is a pickle, which could run code when read; use the .npz of the same model.")
     return path
 
 
@@ -129,9 +128,7 @@ class _Reader:
         """A finite number array of `shape`, where None stands for any length."""
         array = self.raw(key)
         wanted = f"({', '.join('any' if n is None else str(n) for n in shape)})"
-        fits = array.ndim == len(shape) and all(
-            n is None or n == m for n, m in zip(shape, array.shape, strict=True)
-        )
+        fits = array.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, array.shape, strict=True))
         if not fits or array.dtype.kind not in "fiu":
             raise BodyFileError(
                 f"{self.path}: '{key}' should be numbers of shape {wanted}, found {array.dtype} of shape"
@@ -141,9 +138,7 @@ class _Reader:
             return array
         array = np.asarray(array, np.float32)
         if not np.isfinite(array).all():
-            raise BodyFileError(
-                f"{self.path}: '{key}' holds values that are not finite; the file is damaged."
-            )
+            raise BodyFileError(f"{self.path}: '{key}' holds values that are not finite; the file is damaged.")
         return array
 
     def optional(self, key: str, *shape: int | None) -> np.ndarray | None:
@@ -168,9 +163,7 @@ def _read(file: _Reader) -> Body:
         raise BodyFileError(f"{file.path}: the skinning 'weights' of a vertex should sum to 1.")
     parents = file.array("kintree_table", 2, 55)[0]
     if tuple(parents[1:].tolist()) != PARENTS[1:]:  # the root's own entry is -1 or 2³² − 1
-        raise BodyFileError(
-            f"{file.path}: 'kintree_table' is not the SMPL-X skeleton: parents {parents.tolist()}."
-        )
+        raise BodyFileError(f"{file.path}: 'kintree_table' is not the SMPL-X skeleton: parents {parents.tolist()}.")
     triangles = file.indices("f", v, None, 3)
 
     def hands(key: str, *shape: int) -> Float[Array, "..."] | None:

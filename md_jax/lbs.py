@@ -23,7 +23,7 @@ __all__ = ["BakedBody", "bake", "expand_hand_pca", "forward", "joints_of", "land
 
 # Joints 0–21 (pelvis, body) move on the fast path; 22–54 (jaw, eyes, fingers) hang rigidly from one of those.
 _MOVING = 22
-_CARRIER = np.arange(55)
+_CARRIER = np.arange(55, dtype=np.int32)
 for _joint in range(_MOVING, 55):
     _CARRIER[_joint] = _CARRIER[PARENTS[_joint]]
 
@@ -36,9 +36,7 @@ class Correctives:
     template: Float[Array, "3 V"]
     dirs: Float[Array, "189 3*V"]  # of the 21 body joints; the fixed joints' share is in the template
     weights: Float[Array, "B V"]  # B = 22 bones, or all 55 where face or hands are posed
-    fixed: (
-        Float[Array, "55 3 4"] | None
-    )  # each bone relative to the moving bone that carries it, where B = 55
+    fixed: Float[Array, "55 3 4"] | None  # each bone relative to the moving bone that carries it, where B = 55
 
 
 @jax.tree_util.register_dataclass
@@ -47,13 +45,11 @@ class BakedBody:
     """A body of fixed shape, face and hands, ready for `pose`. A JAX pytree: pass it to jit as argument."""
 
     joints: Float[Array, "55 3"]  # with face and hands posed and the body at rest
-    skin: (
-        Float[Array, "88 V"] | None
-    )  # (bone, x y z 1) rows: Σ w (posed v̄; 1) over what each of 22 bones carries
+    skin: Float[Array, "88 V"] | None  # (bone, x y z 1) rows: Σ w (posed v̄; 1) over what each of 22 bones carries
     correctives: Correctives | None  # instead of skin
 
 
-# --- the full model -----------------------------------------------------------------------------------------
+# --- the full model -------------------------------------------------------------------------------------
 
 
 def forward(
@@ -97,9 +93,7 @@ def forward(
     dtype = body.v_template.dtype
     parts = [axis_angles(name, value, count, dtype) for name, (value, count) in pose_parts.items()]
     shift = translation(transl, dtype)
-    batch = jnp.broadcast_shapes(
-        *(x.shape[:-1] for x in shape), *(x.shape[:-2] for x in parts), shift.shape[:-2]
-    )
+    batch = jnp.broadcast_shapes(*(x.shape[:-1] for x in shape), *(x.shape[:-2] for x in parts), shift.shape[:-2])
     full_pose = jnp.concatenate([jnp.broadcast_to(x, (*batch, *x.shape[-2:])) for x in parts], axis=-2)
     vertices, joints = _forward(body, *shape, full_pose)
     return vertices + shift, joints + shift
@@ -146,7 +140,7 @@ def _shaped(
     return shaped, dot(body.J_regressor, shaped)
 
 
-# --- the fast path ------------------------------------------------------------------------------------------
+# --- the fast path --------------------------------------------------------------------------------------
 
 
 def bake(
@@ -180,9 +174,7 @@ def bake(
     ]
     for name, array in zip(("betas", "expression", *names), (*shape, *parts), strict=True):
         if array.ndim > 2 or (array.ndim > 1 and name in ("betas", "expression")):
-            raise ValueError(
-                f"bake takes one body: {name} should have no batch axes, got shape {array.shape}."
-            )
+            raise ValueError(f"bake takes one body: {name} should have no batch axes, got shape {array.shape}.")
     rest = all(x is None for x in given)
     return _bake(body, *shape, None if rest else jnp.concatenate(parts))
 
@@ -191,9 +183,7 @@ def bake(
 def _bake(body: Body, betas: Array, expression: Array, fixed_pose: Float[Array, "33 3"] | None) -> BakedBody:
     shaped, joints = _shaped(body, betas, expression)
     moving = jnp.zeros((_MOVING, 3), shaped.dtype)
-    full_pose = jnp.concatenate(
-        [moving, jnp.zeros((33, 3), shaped.dtype) if fixed_pose is None else fixed_pose]
-    )
+    full_pose = jnp.concatenate([moving, jnp.zeros((33, 3), shaped.dtype) if fixed_pose is None else fixed_pose])
     rotations = axis_angle_to_matrix(full_pose)[None]
     if body.posedirs is not None and fixed_pose is not None:
         shaped = shaped + correct(pose_features(rotations), body.posedirs).reshape(-1, 3)
@@ -250,9 +240,7 @@ def _pose(baked: BakedBody, rotations: Float[Array, "*batch 22 3 3"]) -> Float[A
         vertices = jnp.swapaxes(dot(rows, baked.skin).reshape(len(rotations), 3, -1), 1, 2)
     else:
         fold = baked.correctives
-        points = (
-            correct(pose_features(rotations), fold.dirs).reshape(-1, *fold.template.shape) + fold.template
-        )
+        points = correct(pose_features(rotations), fold.dirs).reshape(-1, *fold.template.shape) + fold.template
         if fold.fixed is not None:
             transforms = compose(transforms[:, _CARRIER], fold.fixed)
         vertices = skin(transforms, fold.weights, points)

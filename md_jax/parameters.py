@@ -43,9 +43,7 @@ def expand_hand_pca(
         raise UserError(f"side should be 'left' or 'right', got {side!r}.")
     components, hand_mean = sides[side]
     if components is None or hand_mean is None:
-        raise UserError(
-            "this body's file holds no hand PCA (some locked-head files); pass full 45-vectors instead."
-        )
+        raise UserError("this body's file holds no hand PCA (some locked-head files); pass full 45-vectors instead.")
     coefficients = jnp.asarray(coefficients, components.dtype)
     n = coefficients.shape[-1]
     if n > 45:
@@ -54,24 +52,18 @@ def expand_hand_pca(
     return pose + hand_mean if mean else pose
 
 
-def shape_coefficients(
-    body: Body, betas: ArrayLike | None, expression: ArrayLike | None
-) -> tuple[Array, Array]:
+def shape_coefficients(body: Body, betas: ArrayLike | None, expression: ArrayLike | None) -> tuple[Array, Array]:
     """Coefficients as arrays, none meaning zero of them."""
     arrays = []
     for name, value, dirs in (("betas", betas, body.shapedirs), ("expression", expression, body.exprdirs)):
         array = jnp.asarray(() if value is None else value, dirs.dtype)
         if array.ndim == 0 or array.shape[-1] > dirs.shape[-1]:
-            raise UserError(
-                f"{name}: this body has {dirs.shape[-1]} components, got an array of shape {array.shape}."
-            )
+            raise UserError(f"{name}: this body has {dirs.shape[-1]} components, got an array of shape {array.shape}.")
         arrays.append(array)
     return arrays[0], arrays[1]
 
 
-def axis_angles(
-    name: str, value: ArrayLike | None, count: int, dtype: jnp.dtype
-) -> Float[Array, "*batch count 3"]:
+def axis_angles(name: str, value: ArrayLike | None, count: int, dtype: jnp.dtype) -> Float[Array, "*batch count 3"]:
     """Rotation vectors of `count` joints, from (..., 3·count) or (..., count, 3); zeros for None."""
     if value is None:
         return jnp.zeros((count, 3), dtype)
@@ -81,9 +73,7 @@ def axis_angles(
     if count > 1 and array.shape[-2:] == (count, 3):
         return array
     joints = f" or (..., {count}, 3)" if count > 1 else ""
-    raise ValueError(
-        f"{name}: expected shape (..., {3 * count}){joints}, axis-angle in radians; got {array.shape}."
-    )
+    raise ValueError(f"{name}: expected shape (..., {3 * count}){joints}, axis-angle in radians; got {array.shape}.")
 
 
 def moving_rotations(
@@ -96,9 +86,7 @@ def moving_rotations(
     elif array.shape[-2:] == (21, 3):
         rotations = axis_angle_to_matrix(array)
     else:
-        raise ValueError(
-            f"body_pose: expected (..., 21, 3) axis-angle or (..., 21, 3, 3) matrices, got {array.shape}."
-        )
+        raise ValueError(f"body_pose: expected (..., 21, 3) axis-angle or (..., 21, 3, 3) matrices, got {array.shape}.")
     batch = rotations.shape[:-3]
     orient = jnp.zeros(3, dtype) if global_orient is None else jnp.asarray(global_orient, dtype)
     if orient.ndim == len(batch) + 2 and orient.shape[-2:] == (3, 3):

@@ -26,9 +26,7 @@ def compose(a: Float[Array, "*#batch 3 4"], b: Float[Array, "*#batch 3 4"]) -> F
     return product + jnp.concatenate([jnp.zeros_like(a[..., :3]), a[..., 3:]], axis=-1)
 
 
-def apply(
-    transforms: Float[Array, "*#batch 3 4"], points: Float[Array, "*#batch 3"]
-) -> Float[Array, "*batch 3"]:
+def apply(transforms: Float[Array, "*#batch 3 4"], points: Float[Array, "*#batch 3"]) -> Float[Array, "*batch 3"]:
     """Each affine map applied to its own point."""
     return dot(transforms[..., :3], points[..., None])[..., 0] + transforms[..., 3]
 
@@ -48,7 +46,7 @@ def kinematics(
     """
     turned = dot(rotations, joints[..., None])[..., 0]
     transforms = jnp.concatenate([rotations, (joints - turned)[..., None]], axis=-1)
-    ends = np.array(parents)
+    ends = np.array(parents, np.int32)
     while (ends >= 0).any():
         product = compose(transforms[..., np.maximum(ends, 0), :, :], transforms)
         transforms = jnp.where((ends >= 0)[:, None, None], product, transforms)

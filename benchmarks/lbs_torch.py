@@ -1,0 +1,75 @@
+"""The baked algorithm of `md_jax.lbs.pose` written in torch: the same products on the same arrays, for comparison."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from md_jax.body import PARENTS
+
+_PARENTS = PARENTS[:22]
+
+
+class Arrays(NamedTuple):
+    """A BakedBody of flat hands and a resting face."""
+
+    joints: Float[Tensor, "22 3"]
+    skin: Float[Tensor, "88 V"] | None
+    template: Float[Tensor, "3 V"] | None
+    dirs: Float[Tensor, "189 3*V"] | None
+    weights: Float[Tensor, "22 V"] | None
+
+
+def from_baked(baked: Any) -> Arrays:
+    """Copy the arrays of a `md_jax.lbs.BakedBody`."""
+
+    def tensor(array: Any) -> Tensor:
+        return torch.tensor(np.array(array))
+
+    joints = tensor(baked.joints[:22])
+    if baked.correctives is None:
+        return Arrays(joints, tensor(baked.skin), None, None, None)
+    fold = baked.correctives
+    return Arrays(joints, None, tensor(fold.template), tensor(fold.dirs), tensor(fold.weights))
+
+
+def pose(body: Arrays, body_pose: Float[Tensor, "F 21 3"]) -> Float[Tensor, "F V 3"]:
+    """Vertices, in metres."""
+    frames = len(body_pose)
+    root = torch.eye(3).expand(frames, 1, 3, 3)
+    rotations = torch.cat([root, _rotations(body_pose)], dim=1)
+    transforms = _kinematics(rotations, body.joints)
+    if body.skin is not None:
+        rows = transforms.transpose(1, 2).reshape(frames * 3, 88)
+        return (rows @ body.skin).reshape(frames, 3, -1).transpose(1, 2).contiguous()
+    assert body.template is not None and body.dirs is not None and body.weights is not None
+    features = (rotations[:, 1:] - torch.eye(3)).reshape(frames, 189)
+    x, y, z = ((features @ body.dirs).reshape(frames, 3, -1) + body.template)[:, None].unbind(dim=2)
+    blended = (transforms.movedim(1, -1).reshape(frames * 12, 22) @ body.weights).reshape(frames, 3, 4, -1)
+    posed = blended[:, :, 0] * x + blended[:, :, 1] * y + blended[:, :, 2] * z + blended[:, :, 3]
+    return posed.transpose(1, 2).contiguous()
+
+
+def _rotations(axis_angle: Float[Tensor, "F K 3"]) -> Float[Tensor, "F K 3 3"]:
+    angle = torch.linalg.vector_norm(axis_angle, dim=-1).clamp_min(1e-8)[..., None, None]
+    x, y, z = (axis_angle / angle[..., 0]).unbind(dim=-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*x.shape, 3, 3)
+    return torch.eye(3) + torch.sin(angle) * skew + (1 - torch.cos(angle)) * (skew @ skew)
+
+
+def _kinematics(rotations: Float[Tensor, "F J 3 3"], joints: Float[Tensor, "J 3"]) -> Float[Tensor, "F J 3 4"]:
+    """Pointer jumping, as in `md_jax.skinning.kinematics`."""
+    transforms = torch.cat([rotations, joints[..., None] - rotations @ joints[..., None]], dim=-1)
+    ends = np.array(_PARENTS)
+    while (ends >= 0).any():
+        carrier = transforms[:, np.maximum(ends, 0)]
+        product = carrier[..., :3] @ transforms
+        product = torch.cat([product[..., :3], product[..., 3:] + carrier[..., 3:]], dim=-1)
+        transforms = torch.where(torch.tensor(ends >= 0)[:, None, None], product, transforms)
+        ends = np.where(ends >= 0, ends[np.maximum(ends, 0)], -1)
+    return transforms
