@@ -50,7 +50,7 @@ def main() -> None:
     results: dict[str, Any] = {"environment": environment, "frames": args.frames, "rounds": rounds}
     with tempfile.TemporaryDirectory() as folder:
         files = {
-            "shipped body": body._FREE,
+            "shipped body": body.FREE_BODY,
             "dense correctives": synthetic.write(Path(folder) / "SMPLX_NEUTRAL.npz", synthetic.smplx_arrays()),
         }
         for name, path in files.items():

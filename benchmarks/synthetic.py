@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from md_jax.body import PARENTS
-
-_FREE = Path(__file__).parent.parent / "md_jax" / "assets" / "body.npz"
+from md_jax.body import FREE_BODY, PARENTS
 
 
 def smplx_arrays(
@@ -27,7 +25,7 @@ def smplx_arrays(
         The arrays by their names in the file.
     """
     rng = np.random.default_rng(seed)
-    with np.load(_FREE, allow_pickle=False) as free:
+    with np.load(FREE_BODY, allow_pickle=False) as free:
         v_template, weights, regressor = (free[key] for key in ("v_template", "weights", "J_regressor"))
         chosen = rng.permutation(len(v_template))[:vertices]
         joints = regressor @ v_template

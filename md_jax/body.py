@@ -20,7 +20,7 @@ PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18,
            21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53)
 # fmt: on
 GENDERS = ("neutral", "male", "female")
-_FREE = Path(__file__).parent / "assets" / "body.npz"
+FREE_BODY = Path(__file__).parent / "assets" / "body.npz"
 _WHERE = (
     "Register (free for non-commercial use) at https://smpl-x.is.tue.mpg.de, download 'SMPL-X v1.1 (NPZ)' and"
     " pass --body=PATH (an .npz file, or the folder of SMPLX_NEUTRAL.npz, SMPLX_MALE.npz, SMPLX_FEMALE.npz);"
@@ -87,7 +87,7 @@ def _find(source: str | Path, gender: str) -> Path:
     if gender not in GENDERS:
         raise BodyFileError(f"unknown gender {gender!r}; expected one of {', '.join(GENDERS)}.")
     if source == "free":
-        return _FREE
+        return FREE_BODY
     path = Path(source).expanduser()
     if path.is_dir():
         name = f"SMPLX_{gender.upper()}.npz"

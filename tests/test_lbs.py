@@ -42,7 +42,7 @@ def random_parameters(batch, seed=0):
 def path(request, tmp_path_factory):
     """The shipped body, and a file of the official size with dense pose correctives."""
     if request.param == "free":
-        return body_module._FREE
+        return body_module.FREE_BODY
     return synthetic.write(tmp_path_factory.mktemp("body") / "SMPLX_NEUTRAL.npz", synthetic.smplx_arrays(stray=True))
 
 
