@@ -173,10 +173,15 @@ def _backward(scene: _Scene, saved: tuple[Tensor, ...], image_grad: Tensor) -> T
     return result
 
 
+def crossing_capacity(height: int, width: int) -> int:
+    """How many crossings a frame gets room for at first; a frame that needs more makes the list grow."""
+    return 8 * (height + width) + 1024
+
+
 class _Render(torch.autograd.Function):
     @staticmethod
     def forward(ctx, vertices: Tensor, scene: _Scene) -> Tensor:
-        capacity = 8 * (scene.height + scene.width) * scene.samples + 1024
+        capacity = crossing_capacity(scene.height * scene.samples, scene.width * scene.samples)
         image, *saved, most = _forward(scene, vertices, capacity)
         while most > saved[-1].shape[1]:
             image, *saved, most = _forward(scene, vertices, 2 * most)
@@ -217,6 +222,8 @@ def render(
         width: image width in pixels, positive.
         supersample: s >= 1; rendered and antialiased at s·height x s·width, then averaged over s x s boxes.
         background: a colour in [0,1], one for all or (N,3).
+        antialias: "edge", driven by the silhouette's edges; "visible", only by those of triangles that are
+            themselves seen (nvdiffrast's rule, for comparison); "none".
 
     Returns:
         (N,H,W,3) float32 in [0,1], row 0 at the top.
@@ -238,6 +245,8 @@ def render(
         )
     if min(height, width, supersample) < 1:
         raise BridgeError(f"render expects height, width, supersample >= 1, got {height}, {width}, {supersample}")
+    if antialias not in ("edge", "visible", "none"):
+        raise BridgeError(f"render expects antialias 'edge', 'visible' or 'none', got {antialias!r}")
     frames = vertices.shape[0]
     if len(camera) not in (1, frames):
         raise BridgeError(f"render expects 1 camera or one for each of the {frames} frames, got {len(camera)}")
@@ -261,6 +270,6 @@ def render(
             supersample,
             antialias,
         )
-    if frames == 0:
-        return vertices.new_zeros((0, height, width, 3))
+    if frames == 0 or len(mesh.triangles) == 0:  # nothing to draw; still a function of the vertices to autograd
+        return scene.background[:, None, None].expand(frames, height, width, 3) + 0 * vertices.sum()
     return _Render.apply(vertices.contiguous(), scene)
