@@ -7,8 +7,11 @@ encoder knows to its words, for a prior of closed vocabulary. Without a ``vae`` 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +42,18 @@ class Parts:
     vocabulary: dict[str, list[str]]  # vocabulary.json, or nothing
 
 
-def load_parts(folder: str | Path, device: torch.device, dtype: torch.dtype) -> Parts:
+def load_parts(
+    folder: str | Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    read_unet: Callable[[Path, torch.dtype], Any] | None = None,
+) -> Parts:
     """Load every component of `folder`; nothing is downloaded and nothing is unpickled.
 
     Args:
         folder: a diffusers folder.
         device, dtype: where the networks go, and the precision of their weights.
+        read_unet: reads the folder's unet/ where that is no class of diffusers.
 
     Raises:
         PriorError: the folder or one of its components is missing, malformed, truncated or of an unknown class.
@@ -54,7 +63,10 @@ def load_parts(folder: str | Path, device: torch.device, dtype: torch.dtype) -> 
         raise PriorError(f"prior folder {folder} does not exist: expected a diffusers folder (model_index.json, unet/).")
     index = read_json(folder / "model_index.json")
     prediction, alphas_cumprod = _schedule(folder)
-    unet = _network(folder, "unet", _class_name(index, "unet", UNETS), dtype)
+    if read_unet is not None:
+        unet = read_unet(folder / "unet", dtype)
+    else:
+        unet = _network(folder, "unet", _class_name(index, "unet", UNETS), dtype)
     has_vae = (index.get("vae") or [None, None])[1] is not None
     vae = _network(folder, "vae", _class_name(index, "vae", VAES), dtype) if has_vae else None
     text_encoder = _network(folder, "text_encoder", _class_name(index, "text_encoder", TEXT_ENCODERS), dtype)
@@ -115,13 +127,13 @@ def _network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> An
     if variant is None and not _weights(where, ""):
         raise PriorError(f"{where} holds no weights: expected a .safetensors or .bin file beside config.json.")
     try:
-        with _quiet(library):
+        with _quiet():
             network, report = getattr(library, class_name).from_pretrained(
                 where, variant=variant, local_files_only=True, output_loading_info=True, **options
             )
     except Exception as error:  # noqa: BLE001  the libraries raise many types for damaged files
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise PriorError(f"{where} cannot be loaded as {class_name} ({reason}): fetch the folder again.") from error
+        message = f"{where} cannot be loaded as {class_name} ({_first_line(error)}): fetch the folder again."
+        raise PriorError(message) from error
     wrong = {kind: sorted(map(str, report.get(kind) or ())) for kind in ("missing_keys", "mismatched_keys")}
     # position_ids are buffers that old files carry and new ones leave out
     missing = [key for key in wrong["missing_keys"] + wrong["mismatched_keys"] if "position_ids" not in key]
@@ -134,9 +146,9 @@ def _network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> An
 
 
 def _weights(where: Path, variant: str) -> list[Path]:
-    return [p for ending in ("safetensors", "bin") for p in where.glob(f"*model{variant}.{ending}")] + [
-        p for ending in ("safetensors", "bin") for p in where.glob(f"*model*{variant}*.{ending}.index.json")
-    ]
+    """Weight files of a component: model.safetensors, diffusion_pytorch_model.fp16.bin, ..., or a shards' index."""
+    stem = rf".*model{re.escape(variant)}"
+    return [p for p in where.iterdir() if re.fullmatch(rf"{stem}\.(safetensors|bin)|{stem}.*\.index.*\.json", p.name)]
 
 
 def _tokenizer(folder: Path, class_name: str) -> Any:
@@ -144,9 +156,10 @@ def _tokenizer(folder: Path, class_name: str) -> Any:
 
     name = "PreTrainedTokenizerFast" if class_name == "TokenizersBackend" else class_name
     try:
-        return getattr(transformers, name).from_pretrained(folder / "tokenizer", local_files_only=True)
-    except Exception as error:  # noqa: BLE001
-        raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({str(error)[:160]}).") from error
+        with _quiet():
+            return getattr(transformers, name).from_pretrained(folder / "tokenizer", local_files_only=True)
+    except Exception as error:
+        raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({_first_line(error)}).") from error
 
 
 def _schedule(folder: Path) -> tuple[str, Float[Tensor, "T"]]:
@@ -175,15 +188,27 @@ _SCHEDULE_KEYS = (
 )
 
 
-class _quiet:
-    """Silences a library's loading messages: what matters in them becomes a PriorError."""
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the libraries' loading messages: what matters in them becomes a PriorError."""
+    import diffusers
+    import transformers
 
-    def __init__(self, library: Any) -> None:
-        self._logging = library.utils.logging
+    loggings = [library.utils.logging for library in (diffusers, transformers)]
+    levels = [logging.get_verbosity() for logging in loggings]
+    bars = [logging.is_progress_bar_enabled() for logging in loggings]
+    for logging in loggings:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level, bar in zip(loggings, levels, bars, strict=True):
+            logging.set_verbosity(level)
+            if bar:
+                logging.enable_progress_bar()
 
-    def __enter__(self) -> None:
-        self._level = self._logging.get_verbosity()
-        self._logging.set_verbosity_error()
 
-    def __exit__(self, *_: object) -> None:
-        self._logging.set_verbosity(self._level)
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200].rstrip(" :,") if lines else type(error).__name__

@@ -1,0 +1,67 @@
+"""Diffusers folders of tiny random networks, made where a test needs one."""
+
+import copy
+import json
+
+import torch
+
+ACTIONS = {
+    "walking": {"phrase": "walking", "synonyms": ["walk", "strolling"]},
+    "washwindow": {"phrase": "washing a window", "synonyms": ["washing window"]},
+}
+SETTINGS = {
+    "frames": 4, "fps": 10, "height": 16, "width": 16, "elevation": [5.0, 20.0], "fov": 40.0, "distance": 3.2,
+    "background": [0.9, 0.9, 0.9], "t_min": 0.02, "t_max": 0.98, "guidance_scale": 7.5, "licence": "none",
+    "frame_packing": 2,
+}  # fmt: skip
+
+
+def packed_folder(path, seed=0):
+    """A folder in the embedded prior's layout, written by the training tool's own export."""
+    from tools import prior_text, train_prior
+
+    torch.manual_seed(seed)
+    tokenizer = prior_text.make_tokenizer(ACTIONS)
+    channels = 3 * SETTINGS["frames"] * SETTINGS["frame_packing"] ** 2
+    networks = train_prior.make_networks(channels, 8, (16, 16), tokenizer)
+    for parameter in networks.parameters():  # no output convolution that starts at zero
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    train_prior.export(path, networks, tokenizer, ACTIONS, copy.deepcopy(SETTINGS))
+    return path
+
+
+def video_folder(path, seed=0, safe=True):
+    """A folder in ModelScope's layout: 3D UNet, per-frame VAE, CLIP text encoder."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet3DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from tools import prior_text
+
+    torch.manual_seed(seed)
+    tokenizer = prior_text.make_tokenizer(ACTIONS)
+    UNet3DConditionModel(
+        sample_size=4, block_out_channels=(8, 8), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
+        layers_per_block=1, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
+    ).save_pretrained(path / "unet", safe_serialization=safe)  # fmt: skip
+    AutoencoderKL(
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, scaling_factor=0.18215,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+    ).save_pretrained(path / "vae", safe_serialization=safe)  # fmt: skip
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        projection_dim=8, max_position_embeddings=prior_text.MAX_TOKENS, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    CLIPTextModel(config).save_pretrained(path / "text_encoder")
+    tokenizer.save_pretrained(path / "tokenizer")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(path / "scheduler")
+    index = {
+        "_class_name": "TextToVideoSDPipeline",
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "unet": ["diffusers", "UNet3DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    (path / "model_index.json").write_text(json.dumps(index))
+    return path

@@ -1,0 +1,64 @@
+"""Draw a sheet of samples from the embedded prior: one row a prompt, its frames from left to right.
+
+    python -m tools.prior_sheet --prior md_jax/assets/prior --out sheet.png
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from bridge import distill
+from bridge.priors import Prior, Text, load_prior
+
+
+def sample(
+    prior: Prior, texts: tuple[Text, Text], scale: float, steps: int, seed: int = 0
+) -> Float[Tensor, "N 3 F H W"]:
+    """Videos in [0, 1] by deterministic DDIM (Song et al. 2021) with classifier-free guidance, one a row of `texts`."""
+    count = len(texts[0].hidden)
+    z = torch.randn(count, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(seed))
+    times = torch.linspace(0.999, 0.0, steps + 1)
+    for now, then in zip(times[:-1], times[1:], strict=True):
+        t = now.expand(count)
+        alpha, sigma = prior.alpha_sigma(t)
+        raw = distill.cfg(*prior.predict(z, t, texts), scale)
+        clean = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction).clamp(-1, 1)
+        eps = (z - alpha[:, None, None, None, None] * clean) / sigma[:, None, None, None, None]
+        z = distill.add_noise(clean, eps, *prior.alpha_sigma(then.expand(count)))
+    return prior.decode(z)
+
+
+def sheet(videos: Float[Tensor, "N 3 F H W"], zoom: int = 3) -> Image.Image:
+    """All frames of all videos as one picture."""
+    n, _, f, h, w = videos.shape
+    pixels = (videos.permute(0, 3, 2, 4, 1).reshape(n * h, f * w, 3) * 255).round().byte().numpy()
+    return Image.fromarray(np.ascontiguousarray(pixels)).resize((f * w * zoom, n * h * zoom), Image.Resampling.NEAREST)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prior", default="", help="diffusers folder; default: the shipped one")
+    parser.add_argument("--out", default="samples.png")
+    parser.add_argument("--prompts", nargs="*", help="default: every action it knows, from two sides")
+    parser.add_argument("--scale", type=float, default=3.0)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    prior = load_prior("embedded", args.prior)
+    views = ("left side view", "front view")
+    words = {"washwindow": "washing a window", "directing_traffic": "directing traffic"}
+    actions = [words.get(action, action) for action in prior.spec.actions]
+    prompts = args.prompts or [f"a person is {action}, {view}" for action in actions for view in views]
+    texts = prior.embed(prompts).pair(torch.arange(len(prompts)))
+    sheet(sample(prior, texts, args.scale, args.steps, args.seed)).save(args.out)
+    print("\n".join(f"row {i}: {prompt}" for i, prompt in enumerate(prompts)))
+
+
+if __name__ == "__main__":
+    main()
