@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.errors import BridgeError
+
 __all__ = ["Camera", "azimuth_range_of_prompt", "clip_matrix", "eye_position", "framing_distance", "view_phrase"]
 
 _VIEWS = ("front view", "left side view", "back view", "right side view")
@@ -41,16 +43,16 @@ class Camera:
     def __post_init__(self) -> None:
         count = self.azimuth.shape
         if self.azimuth.ndim != 1 or self.elevation.shape != count:
-            raise ValueError(
+            raise BridgeError(
                 "Camera expects azimuth and elevation of one shape (N,), got "
                 f"{tuple(self.azimuth.shape)} and {tuple(self.elevation.shape)}"
             )
         for name in ("distance", "fov_y"):
             value = getattr(self, name)
             if isinstance(value, Tensor) and value.ndim != 0 and value.shape != count:
-                raise ValueError(f"Camera expects {name} as a number or {tuple(count)}, got {tuple(value.shape)}")
+                raise BridgeError(f"Camera expects {name} as a number or {tuple(count)}, got {tuple(value.shape)}")
         if tuple(self.target.shape) not in ((3,), (*count, 3)):
-            raise ValueError(f"Camera expects target (3,) or {(*count, 3)}, got {tuple(self.target.shape)}")
+            raise BridgeError(f"Camera expects target (3,) or {(*count, 3)}, got {tuple(self.target.shape)}")
 
     def __len__(self) -> int:
         return self.azimuth.shape[0]
@@ -118,7 +120,7 @@ def framing_distance(body_height: float, fov_y: float, fill: float = 0.7) -> flo
         Metres from the camera to the body's centre (level camera, thin body).
     """
     if not (body_height > 0 and 0 < fov_y < math.pi and 0 < fill <= 1):
-        raise ValueError(
+        raise BridgeError(
             "framing_distance expects body_height > 0, fov_y in (0, π) and fill in (0, 1], got "
             f"{body_height}, {fov_y}, {fill}"
         )

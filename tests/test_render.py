@@ -102,10 +102,8 @@ def test_supersampling_is_a_box_filter():
     vertices, triangles, colors = one_ball()
     mesh, camera = make_mesh(triangles, colors), orbit()
     fine = render(vertices[None].float(), camera, mesh, 60, 80)
-    coarse = render(vertices[None].float(), camera, mesh, 20, 40, 2)
-    rectangle = render(vertices[None].float(), camera, mesh, 30, 40, 2)
-    assert coarse.shape == (1, 20, 40, 3)
-    torch.testing.assert_close(rectangle, fine.reshape(1, 30, 2, 40, 2, 3).mean((2, 4)), atol=2e-6, rtol=0)
+    coarse = render(vertices[None].float(), camera, mesh, 30, 40, 2)
+    torch.testing.assert_close(coarse, fine.reshape(1, 30, 2, 40, 2, 3).mean((2, 4)), atol=2e-6, rtol=0)
 
 
 # --- conventions --------------------------------------------------------------------------------------------
@@ -122,14 +120,12 @@ def test_up_is_row_zero_and_the_left_side_is_on_the_right():
 
 
 def test_colours_are_interpolated_perspective_correctly():
-    """Half-way along a receding strip in space is not half-way on screen."""
+    """The middle of a receding strip, x = 0, is seen in the middle of the image but not of the strip."""
     corners = torch.tensor([[[-0.5, -0.1, 1.0], [0.5, -0.1, -3.0], [0.5, 0.1, -3.0], [-0.5, 0.1, 1.0]]])
     colors = np.array([[0, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0]], np.float32)
     mesh = make_mesh(torch.tensor([[0, 1, 2], [0, 2, 3]]), colors, ambient=1.0, diffuse=0.0)
     image = render(corners, orbit((0.0,), 0.0, distance=2.0), mesh, 200, 200, background=(0.0, 0.0, 0.0))
-    tan = math.tan(0.4)
-    column = (0.0 / 3.0 / tan + 1) * 100  # of the strip's middle, x = 0 at depth 3
-    assert image[0, 100, round(column), 0] == pytest.approx(0.5, abs=0.03)
+    assert image[0, 100, 100, 0] == pytest.approx(0.5, abs=0.03)
 
 
 def test_one_camera_serves_all_frames_and_the_headlight_dims_what_is_turned_away():
