@@ -38,7 +38,7 @@ def alpha_sigma_from_table(t: PerClip, alphas_cumprod: Float[Tensor, "T"]) -> tu
 
 
 def timesteps(t: PerClip, steps: int) -> PerClip:
-    """The (fractional) step of a discrete schedule with `steps` steps at times t, as `alpha_sigma_from_table` counts."""
+    """The (fractional) step that times t stand for, of `steps`, counted as in `alpha_sigma_from_table`."""
     return (t * steps).clamp(0, steps - 1)
 
 

@@ -20,6 +20,7 @@ from bridge.camera import Camera, azimuth_range_of_prompt, view_phrase
 from bridge.mesh import Mesh
 from bridge.priors.spec import Prior, Text
 from bridge.render import render
+from bridge.stopwatch import Stopwatch
 
 QUARTERS = 4  # view phrases go by quarters of the circle
 
@@ -127,10 +128,12 @@ def make_teacher(prior: Prior, prompts: Prompts, mesh: Mesh, settings: TeacherSe
 
     Returns:
         fn(verts (M, F, V, 3), draws, grad_out=None) -> (loss (M,), gradient (M, F, V, 3), metrics {name: (M,)}), with
-        the attribute `metric_names`; the gradient is written into `grad_out` where that is given.
+        the attributes `metric_names` and `parts` (a `Stopwatch`); the gradient is written into `grad_out` where that
+        is given.
     """
     device = mesh.device
     target = torch.tensor(settings.target, device=device)
+    parts = Stopwatch()
 
     def one_batch(
         verts: Float[Tensor, "M F V 3"], motion: Int[Tensor, "n"], azimuth: Tensor, elevation: Tensor, t: Tensor,
@@ -145,17 +148,21 @@ def make_teacher(prior: Prior, prompts: Prompts, mesh: Mesh, settings: TeacherSe
             fov_y=settings.fov,
             target=target,
         )
-        with torch.enable_grad():
+        with parts("render"), torch.enable_grad():
             leaf = verts[motion].flatten(0, 1).requires_grad_()
             pictures = render(
                 leaf, camera, mesh, settings.height, settings.width, settings.supersample, settings.background
             )
         video = pictures.detach().unflatten(0, (-1, frames)).permute(0, 4, 1, 2, 3)
-        z = prior.encode(video)
-        g, metrics = distill_latents(prior, z, t, noise, prompts.of_clips(motion, azimuth), settings.guidance)
-        g_video = prior.encode_vjp(video, g, settings.encode_chunk)
-        g_pictures = g_video.permute(0, 2, 3, 4, 1).flatten(0, 1)
-        (grad,) = torch.autograd.grad(pictures, leaf, g_pictures)
+        with parts("encode"):
+            z = prior.encode(video)
+        with parts("predict"):
+            g, metrics = distill_latents(prior, z, t, noise, prompts.of_clips(motion, azimuth), settings.guidance)
+        with parts("encode"):
+            g_video = prior.encode_vjp(video, g, settings.encode_chunk)
+        with parts("render_backward"):
+            g_pictures = g_video.permute(0, 2, 3, 4, 1).flatten(0, 1)
+            (grad,) = torch.autograd.grad(pictures, leaf, g_pictures)
         return 0.5 * g.flatten(1).square().sum(dim=1), grad.unflatten(0, (-1, frames)), metrics
 
     def teacher(
@@ -181,4 +188,5 @@ def make_teacher(prior: Prior, prompts: Prompts, mesh: Mesh, settings: TeacherSe
         return means.pop("loss"), grad, {name: means[name] for name in METRICS}
 
     teacher.metric_names = METRICS  # type: ignore[attr-defined]
+    teacher.parts = parts  # type: ignore[attr-defined]
     return teacher

@@ -45,9 +45,7 @@ def test_conversions_recover_the_sample_and_the_noise(prediction):
 
 @pytest.mark.parametrize("objective", ["sds", "csd"])
 def test_eps_and_sample_models_give_the_same_residual(objective):
-    residuals = [
-        distill.residual(random_guess(p)[0], Guidance(objective, scale=7.5)) for p in ("eps", "sample")
-    ]
+    residuals = [distill.residual(random_guess(p)[0], Guidance(objective, scale=7.5)) for p in ("eps", "sample")]
     torch.testing.assert_close(residuals[0], residuals[1])
 
 

@@ -1,4 +1,4 @@
-"""Priors from folders: loading, text, latents and their gradient, prediction, and every way in which a folder breaks."""
+"""Priors from folders: loading, text, latents and their gradient, prediction, and broken folders."""
 
 import json
 import shutil

@@ -1,5 +1,6 @@
 """The teacher: its gradient against plain autograd through the whole chain, views, batches and text."""
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -40,9 +41,10 @@ def folder(tmp_path_factory):
 
 def octahedron():
     corners = torch.tensor([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]).float() * 0.7
-    faces = [(x, y, z) if s > 0 else (x, z, y) for s, x, y, z in (
-        (1, 0, 2, 4), (-1, 1, 2, 4), (-1, 0, 3, 4), (1, 1, 3, 4), (-1, 0, 2, 5), (1, 1, 2, 5), (1, 0, 3, 5), (-1, 1, 3, 5)
-    )]  # fmt: skip
+    faces = []
+    for signs in itertools.product((1, -1), repeat=3):
+        x, y, z = (axis * 2 + (sign < 0) for axis, sign in enumerate(signs))
+        faces.append((x, y, z) if math.prod(signs) > 0 else (x, z, y))  # counter-clockwise from outside
     return corners, np.array(faces, np.int32)
 
 

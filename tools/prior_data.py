@@ -58,8 +58,8 @@ def film(windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, pixels: n
     began = time.perf_counter()
     for w, window in enumerate(windows.body_pose):
         vertices = torch.from_numpy(np.array(pose(window))).repeat(views, 1, 1)
-        angles = (torch.from_numpy(x[w]).float().repeat_interleave(frames) for x in (azimuth, elevation))
-        camera = Camera(*angles, SETTINGS["distance"], math.radians(SETTINGS["fov"]), target)
+        around, above = (torch.from_numpy(x[w]).float().repeat_interleave(frames) for x in (azimuth, elevation))
+        camera = Camera(around, above, SETTINGS["distance"], math.radians(SETTINGS["fov"]), target)
         size = SETTINGS["height"], SETTINGS["width"], SUPERSAMPLE
         with torch.no_grad():
             pictures = render(vertices, camera, mesh, *size, tuple(SETTINGS["background"]))
@@ -114,7 +114,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--actions", nargs="*", help="names of actions; default: those marked main")
     parser.add_argument("--windows", type=int, default=4000, help="training windows over all actions")
     parser.add_argument("--views", type=int, default=4, help="cameras a window")
-    parser.add_argument("--held_out", type=float, default=0.2, help="share of each action's seconds kept for validation")
+    parser.add_argument("--held_out", type=float, default=0.2, help="share of each action's seconds to validate on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

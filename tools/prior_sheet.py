@@ -1,11 +1,12 @@
 """Draw a sheet of samples from the embedded prior: one row a prompt, its frames from left to right.
 
-    python -m tools.prior_sheet --prior md_jax/assets/prior --out sheet.png
+python -m tools.prior_sheet --prior md_jax/assets/prior --out sheet.png
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ def sample(
     count = len(texts[0].hidden)
     z = torch.randn(count, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(seed))
     times = torch.linspace(0.999, 0.0, steps + 1)
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         t = now.expand(count)
         alpha, sigma = prior.alpha_sigma(t)
-        raw = distill.cfg(*prior.predict(z, t, texts), scale)
+        conditional, unconditional = prior.predict(z, t, texts)
+        raw = distill.cfg(conditional, unconditional, scale)
         clean = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction).clamp(-1, 1)
         eps = (z - alpha[:, None, None, None, None] * clean) / sigma[:, None, None, None, None]
         z = distill.add_noise(clean, eps, *prior.alpha_sigma(then.expand(count)))

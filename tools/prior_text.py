@@ -1,4 +1,4 @@
-"""The embedded prior's language: captions drawn for its training clips, and the word-level tokenizer that reads them."""
+"""The embedded prior's language: captions for its training clips, and the word-level tokenizer that reads them."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import json
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
     from transformers import CLIPTextConfig, CLIPTextModel
 
     levels = len(widths)
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=size,
         in_channels=channels,
         out_channels=channels,
@@ -127,11 +128,14 @@ class Captions:
         rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
         unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
         if drop:
-            rows = [prior_text.jitter(row, unknown, rng) if text else row for row, text in zip(rows, texts, strict=True)]
+            named = zip(rows, texts, strict=True)
+            rows = [prior_text.jitter(row, unknown, rng) if text else row for row, text in named]
         return torch.tensor([row + [pad] * (prior_text.MAX_TOKENS - len(row)) for row in rows])
 
 
-def loss_of(networks: Networks, video: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Tensor:
+def loss_of(
+    networks: Callable[..., Tensor], video: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor
+) -> Tensor:
     """Weighted squared error (N,) of the predicted clean clips."""
     alpha, sigma = alpha_sigma_from_table(t, table)
     packed = pack_frames(add_noise(video, noise, alpha, sigma), PACKING)
@@ -162,7 +166,8 @@ def validation_loss(networks: Networks, clips: Clips, captions: Captions, table:
 def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, Any], settings: dict[str, Any]) -> None:
     """Write the diffusers folder, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
-    half = copy.deepcopy(networks).half().to(memory_format=torch.contiguous_format)
+    half: Any = copy.deepcopy(networks).half()
+    half.to(memory_format=torch.contiguous_format)
     half.unet.save_pretrained(folder / "unet", safe_serialization=True)
     half.text_encoder.save_pretrained(folder / "text_encoder", safe_serialization=True)
     tokenizer.save_pretrained(folder / "tokenizer")
@@ -194,7 +199,7 @@ def train(args: argparse.Namespace) -> None:
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     settings = {**clips.meta["settings"], "frame_packing": PACKING}
     channels = 3 * settings["frames"] * PACKING**2
-    networks = make_networks(channels, settings["height"] // PACKING, tuple(args.widths), tokenizer).to(device)
+    networks: Any = make_networks(channels, settings["height"] // PACKING, tuple(args.widths), tokenizer).to(device)
     networks.to(memory_format=torch.channels_last)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

@@ -60,7 +60,7 @@ def load_parts(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PriorError(f"prior folder {folder} does not exist: expected a diffusers folder (model_index.json, unet/).")
+        raise PriorError(f"prior folder {folder} does not exist: expected a diffusers folder (with model_index.json).")
     index = read_json(folder / "model_index.json")
     prediction, alphas_cumprod = _schedule(folder)
     if read_unet is not None:
@@ -119,10 +119,8 @@ def _network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> An
 
     where = folder / part
     config = read_json(where / "config.json")
-    if part != "text_encoder":
-        library, options = diffusers, {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-    else:
-        library, options = transformers, {"dtype": dtype}
+    library: Any = transformers if part == "text_encoder" else diffusers
+    options = {"dtype": dtype} if part == "text_encoder" else {"torch_dtype": dtype, "low_cpu_mem_usage": False}
     variant = "fp16" if not _weights(where, "") and _weights(where, ".fp16") else None
     if variant is None and not _weights(where, ""):
         raise PriorError(f"{where} holds no weights: expected a .safetensors or .bin file beside config.json.")
@@ -131,7 +129,7 @@ def _network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> An
             network, report = getattr(library, class_name).from_pretrained(
                 where, variant=variant, local_files_only=True, output_loading_info=True, **options
             )
-    except Exception as error:  # noqa: BLE001  the libraries raise many types for damaged files
+    except Exception as error:  # the libraries raise many types for damaged files
         message = f"{where} cannot be loaded as {class_name} ({_first_line(error)}): fetch the folder again."
         raise PriorError(message) from error
     wrong = {kind: sorted(map(str, report.get(kind) or ())) for kind in ("missing_keys", "mismatched_keys")}
@@ -170,10 +168,12 @@ def _schedule(folder: Path) -> tuple[str, Float[Tensor, "T"]]:
     config = read_json(path)
     prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
     if prediction is None:
-        raise PriorError(f"{path} has prediction_type {config['prediction_type']!r}: expected {', '.join(PREDICTIONS)}.")
+        found = config["prediction_type"]
+        raise PriorError(f"{path} has prediction_type {found!r}: expected {', '.join(PREDICTIONS)}.")
     try:
         known = {k: v for k, v in config.items() if k in _SCHEDULE_KEYS}
-        return prediction, DDPMScheduler(**known).alphas_cumprod.double()
+        scheduler: Any = DDPMScheduler(**known)
+        return prediction, scheduler.alphas_cumprod.double()
     except (TypeError, ValueError, NotImplementedError) as error:
         raise PriorError(f"{path} describes no noise schedule that diffusers knows ({error}).") from error
 
