@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from md_jax.errors import UserError
 
@@ -50,46 +49,47 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def progress_line(console: Console, title: str, steps: int, done: int = 0) -> Iterator[Any]:
-    """A live line "title bar step loss steps/s time left"; in a log file, one plain line every tenth of the way.
+def progress_line(console: Console, title: str, steps: int) -> Iterator[Callable[[int, dict[str, Any]], None]]:
+    """A live line "title bar step losses steps/s time left"; in a log file, one plain line every tenth of the way.
 
     Yields `update(step, line)`, to be called with the steps done and a line of metrics.
     """
-    start, first = time.perf_counter(), done
-
-    def words(step: int, line: dict[str, Any]) -> str:
-        rate = (step - first) / max(time.perf_counter() - start, 1e-9)
-        mean = {name: sum(line[name]) / len(line[name]) for name in ("loss_sds", "loss_reg") if name in line}
-        terms = "  ".join(f"{name.removeprefix('loss_')} {value:.4g}" for name, value in mean.items())
-        skipped = sum(line.get("skipped", []))
-        return f"{terms}  {rate:.1f} steps/s" + (f"  {skipped} skipped" if skipped else "")
-
     if not console.is_terminal:
-        printed = -1
-
-        def update_plain(step: int, line: dict[str, Any]) -> None:
-            nonlocal printed
-            if step * 10 // steps > printed or step == steps:
-                printed = step * 10 // steps
-                left = (time.perf_counter() - start) / max(step - first, 1) * (steps - step)
-                console.print(f"{title}  step {step}/{steps}  {words(step, line)}  {left:.0f} s left", soft_wrap=True)
-
-        yield update_plain
+        yield _plain_lines(console, title, steps)
         return
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
         TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=steps, completed=done, words="compiling ...")
+        task = progress.add_task(title, total=steps, words="compiling ...")
 
         def update(step: int, line: dict[str, Any]) -> None:
-            progress.update(task, completed=step, words=words(step, line))
+            progress.update(task, completed=step, words=_words(line))
 
         yield update
+
+
+def _plain_lines(console: Console, title: str, steps: int) -> Callable[[int, dict[str, Any]], None]:
+    tenth = -1
+
+    def update(step: int, line: dict[str, Any]) -> None:
+        nonlocal tenth
+        if step * 10 // steps > tenth:
+            tenth = step * 10 // steps
+            left = line["step_seconds"] * (steps - step)
+            console.print(f"{title}  step {step}/{steps}  {_words(line)}  {left:.0f} s left", soft_wrap=True)
+
+    return update
+
+
+def _words(line: dict[str, Any]) -> str:
+    """Losses (means over the motions), speed and, if there were any, skipped steps."""
+    losses = (f"{name} {sum(line[f'loss_{name}']) / len(line[f'loss_{name}']):.4g}" for name in ("sds", "reg"))
+    skipped = sum(line["skipped"])
+    rate = 1 / max(line["step_seconds"], 1e-9)
+    return "  ".join([*losses, f"{rate:.1f} steps/s", *([f"{skipped} skipped"] if skipped else [])])

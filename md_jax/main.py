@@ -82,7 +82,9 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
 
     console.print("writing pictures, video and motion files ...")
     folders = write_outputs(job, folder, state, control, render_frames)
-    console.print(f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:", soft_wrap=True)
+    console.print(
+        f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:", soft_wrap=True
+    )
     for line in OUTPUTS:
         console.print("  " + line, markup=False)
     return folders
@@ -119,7 +121,11 @@ def _fit(
         def on_log(step: int, line: dict[str, Any]) -> None:
             nonlocal metrics
             metrics = metrics or Metrics(folder, step - 1)
-            metrics.append(step, line)
+            traffic = op.traffic.snapshot()
+            op.traffic.reset()
+            parts = {name: round(seconds / traffic.calls, 5) for name, seconds in op.fn.parts.take().items()}
+            metrics.append(step, {**line, "parts_seconds": parts, "torch_calls": traffic.calls,
+                                  "bytes_aliased": traffic.aliased, "bytes_copied": traffic.copied})  # fmt: skip
             update(step, line)
 
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview)

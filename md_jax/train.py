@@ -31,6 +31,9 @@ from md_jax.statistics import PoseStatistics
 class TorchLoss(Protocol):
     """What `bridge.op.torch_loss` returns; see there."""
 
+    fn: Any
+    traffic: Any
+
     def __call__(self, verts: Any, draws: Draws) -> tuple[Any, dict[str, Any]]: ...
 
     def loss_and_grad(self, verts: Any, draws: Draws) -> tuple[Any, Any, dict[str, Any]]: ...

@@ -29,9 +29,10 @@ def test_a_log_file_gets_plain_lines():
     out = io.StringIO()
     with progress_line(Console(file=out, width=120), "motion", 20) as update:
         for step in range(1, 21):
-            update(step, {"loss_sds": [2.0, 4.0], "loss_reg": [0.5, 0.5], "skipped": [0, 1]})
+            update(step, {"loss_sds": [2.0, 4.0], "loss_reg": [0.5, 0.5], "skipped": [0, 1], "step_seconds": 0.5})
     lines = out.getvalue().splitlines()
     assert len(lines) == 11
     assert "step 20/20" in lines[-1]
     assert "sds 3" in lines[-1]
-    assert "1 skipped" in lines[-1]
+    assert "2.0 steps/s  1 skipped" in lines[-1]
+    assert "5 s left" in lines[5]
