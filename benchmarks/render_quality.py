@@ -153,9 +153,7 @@ def references(size: int, poses: np.ndarray, axes: int) -> list[Reference]:
         change = torch.stack([truth(b, view) - truth(a, view) for a, b in zip(low, high, strict=True)])
         here = posed(body_pose)
         motion = (high - low) / (2 * ANGLE_STEP)
-        found.append(
-            Reference(view, here, truth(here, view), truth(target, view), motion, change / (2 * ANGLE_STEP))
-        )
+        found.append(Reference(view, here, truth(here, view), truth(target, view), motion, change / (2 * ANGLE_STEP)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import warp as wp
@@ -27,7 +28,7 @@ def start() -> None:
         os.close(nowhere)
 
 
-def view(tensor: Tensor, dtype: type) -> wp.array:
+def view(tensor: Tensor, dtype: type) -> Any:
     """A Warp array on a tensor's memory; trailing axes go into `dtype` (a (N,V,3) float tensor as vec3)."""
     return wp.from_torch(tensor, dtype=dtype, requires_grad=False)
 

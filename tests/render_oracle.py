@@ -11,15 +11,14 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from bridge import render as product
-from bridge import render_edges, render_kernels
+from bridge import render_edges, render_passes, render_shading
 
-STEEPEST = float(render_kernels.STEEPEST)
+STEEPEST = float(render_shading.STEEPEST)
 SOFT = float(render_edges.SOFT)
 
 
 def look(camera, n: int) -> tuple[Tensor, Tensor, float]:
-    """Eye (3,), axes (3,3) right/up/forward, and tan of half the field of view, of camera n; level by cross products."""
+    """Eye (3,), axes (3,3) right/up/forward, and tan of half the field of view, of camera n."""
     n = n if len(camera) > 1 else 0
     azimuth, elevation = float(camera.azimuth[n]), float(camera.elevation[n])
     target = camera.target.double().expand(len(camera), 3)[n]
@@ -50,7 +49,7 @@ def cast(corners: Tensor, height: int, width: int, tan: float) -> tuple[Tensor, 
     total = parts.sum(-1, keepdim=True)
     weights = parts / torch.where(total == 0, 1, total)
     depth = (weights * corners[:, :, 2]).sum(-1)
-    hit = (weights >= 0).all(-1) & (total[..., 0] != 0) & (depth >= product.NEAR)
+    hit = (weights >= 0).all(-1) & (total[..., 0] != 0) & (depth >= render_passes.NEAR)
     depth = torch.where(hit, depth, torch.inf)
     if depth.shape[-1] == 0:
         nothing = torch.zeros(height, width)
@@ -81,7 +80,7 @@ def crossings(screen: Tensor, depth: Tensor, triangles: Tensor, surface: Tensor)
     best: dict = {}
     values = screen.detach()
     for (a, b), sides in edge_table(triangles).items():
-        if min(depth[a], depth[b]) < product.NEAR:
+        if min(depth[a], depth[b]) < render_passes.NEAR:
             continue
         areas = [turn(values[a], values[b], values[apex]) for _, apex in sides]
         if len(areas) == 2 and areas[0] * areas[1] <= 0:
@@ -107,9 +106,9 @@ def crossings(screen: Tensor, depth: Tensor, triangles: Tensor, surface: Tensor)
                 own, other = ((line, own), (line, other)) if across == 1 else ((own, line), (other, line))
                 part = float(u.detach())
                 edge_depth = 1 / ((1 - part) / float(depth[a]) + part / float(depth[b]))
-                if not abs(float(surface[own]) - edge_depth) < product.OWN_TOLERANCE:
+                if not abs(float(surface[own]) - edge_depth) < render_passes.OWN_TOLERANCE:
                     continue
-                if not float(surface[other]) > edge_depth - product.FRONT_TOLERANCE:
+                if not float(surface[other]) > edge_depth - render_passes.FRONT_TOLERANCE:
                     continue
                 if (own, other) not in best or float(t.detach()) > float(best[own, other][0].detach()):
                     best[own, other] = (t, share)
@@ -173,7 +172,7 @@ def render_twin(vertices, camera, mesh, height, width, supersample=1, background
         raw = torch.where(covered[..., None], colour, backdrop[n])
 
         w = local[:, 2]
-        ahead = torch.where(w >= product.NEAR, w, 1)
+        ahead = torch.where(w >= render_passes.NEAR, w, 1)
         screen = torch.stack([wide / 2 + focal * local[:, 0] / ahead, high / 2 - focal * local[:, 1] / ahead], 1)
         add = torch.zeros_like(raw)
         for (own, other), (t, share) in crossings(screen, w.detach(), triangles, surface).items():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bridge import render as module
+from bridge import render_passes
 from bridge.camera import Camera
 from bridge.errors import BridgeError
 from bridge.mesh import make_mesh
@@ -24,9 +24,7 @@ def one_thread():
 
 
 def orbit(azimuth=(0.4,), elevation=0.3, distance=2.5, fov=0.8, target=(0.0, 0.0, 0.0)) -> Camera:
-    return Camera(
-        torch.tensor(azimuth), torch.full((len(azimuth),), elevation), distance, fov, torch.tensor(target)
-    )
+    return Camera(torch.tensor(azimuth), torch.full((len(azimuth),), elevation), distance, fov, torch.tensor(target))
 
 
 def bumpy(level=2, seed=0, centre=(0.0, 0.0, 0.0), size=0.6):
@@ -165,7 +163,7 @@ def test_same_input_same_bits_alone_or_in_a_batch(monkeypatch):
     image, grad = run(batch, camera)
     again = run(batch, camera)
     assert torch.equal(image, again[0]) and torch.equal(grad, again[1])
-    monkeypatch.setattr(module, "CHUNK_SAMPLES", 96 * 96 * 3)  # uneven chunks
+    monkeypatch.setattr(render_passes, "CHUNK_SAMPLES", 96 * 96 * 3)  # uneven chunks
     chunked = run(batch, camera)
     assert torch.equal(image, chunked[0]) and torch.equal(grad, chunked[1])
     alone = run(batch[2:3], orbit((0.3,)))
@@ -176,7 +174,7 @@ def test_a_full_list_of_crossings_grows(monkeypatch):
     vertices, triangles, colors = one_ball()
     mesh, camera = make_mesh(triangles, colors), orbit()
     expected = render(vertices[None].float(), camera, mesh, 64, 64)
-    monkeypatch.setattr(module, "crossing_capacity", lambda height, width: 5)
+    monkeypatch.setattr(render_passes, "crossing_capacity", lambda height, width: 5)
     for _ in range(2):
         assert torch.equal(render(vertices[None].float(), camera, mesh, 64, 64), expected)
 
