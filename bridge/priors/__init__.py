@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-from bridge.priors import embedded
+from bridge.priors import embedded, text_to_video, videocrafter
 from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
 
-LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {"embedded": embedded.load}
+LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
+    "embedded": embedded.load,
+    "modelscope": text_to_video.load_modelscope,
+    "zeroscope": text_to_video.load_zeroscope,
+    "videocrafter1": videocrafter.load_videocrafter1,
+    "videocrafter2": videocrafter.load_videocrafter2,
+}
 
 
 def load_prior(

@@ -1,0 +1,80 @@
+"""Where a prior's files are: a path on this machine, or a model hub's id, the only thing that is ever downloaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from bridge.priors.spec import PriorError
+
+PARTS = ("unet", "vae", "text_encoder")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def local_path(path: str, prior: str, dtype: torch.dtype, known: str) -> Path:
+    """The file or folder that `path` names; a hub id is fetched into the hub's cache first.
+
+    Args:
+        path: a file, a folder, or a hub id such as "owner/name", where no such folder exists.
+        prior: the prior's name, for messages.
+        dtype: the precision asked for; float16 files are fetched where float16 is wanted and they exist.
+        known: the hub id that the prior is published under, for messages.
+
+    Raises:
+        PriorError: `path` is empty, nothing is there, or the hub cannot be reached.
+    """
+    if not path:
+        raise PriorError(
+            f"prior '{prior}' does not ship with the program: give --prior_path, its folder on this machine"
+            f" or the hub id {known} (which is downloaded)."
+        )
+    found = Path(path).expanduser()
+    if found.exists():
+        return found
+    first = Path(path).parts[0]
+    if not HUB_ID.fullmatch(path) or Path(first).exists():
+        raise PriorError(f"prior '{prior}': there is no file or folder {path}, and it is no hub id such as {known}.")
+    return _fetch(path, prior, dtype)
+
+
+def _fetch(hub_id: str, prior: str, dtype: torch.dtype) -> Path:
+    import huggingface_hub
+
+    try:
+        names = huggingface_hub.list_repo_files(hub_id)
+        wanted = wanted_files(names, dtype)
+        if not wanted:
+            raise PriorError(
+                f"hub id {hub_id} holds no diffusers folder and no model.ckpt: {', '.join(names[:5])}, ..."
+            )
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=wanted))
+    except PriorError:
+        raise
+    except Exception as error:  # offline, unknown, gated, ...: many types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise PriorError(
+            f"prior '{prior}': there is no folder {hub_id} here, and it cannot be fetched from the hub ({reason})."
+        ) from error
+
+
+def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
+    """Of a hub repository's files those that a prior needs: each network's weights once, in the best form there is."""
+    if "model_index.json" not in names:
+        return [name for name in names if name == "model.ckpt"]
+    wanted = [name for name in names if re.fullmatch(r"\w+\.json|(tokenizer|scheduler)/[^/]+", name)]
+    for part in PARTS:
+        wanted += [name for name in names if re.fullmatch(rf"{part}/[^/]*config\.json", name)]
+        forms = [r"\.safetensors", r"\.bin"]
+        half = [r"\.fp16" + form for form in forms]
+        for form in half + forms if dtype == torch.float16 else forms + half:
+            whole = [name for name in names if re.fullmatch(rf"{part}/[^/.]*model{form}", name)]
+            shards = [name for name in names if re.fullmatch(rf"{part}/[^/]*model[^/]*-of-[^/]*{form}", name)]
+            if shards and ".fp16" not in form:
+                shards += [name for name in names if re.fullmatch(rf"{part}/[^/]*{form}\.index\.json", name)]
+                shards = [name for name in shards if ".fp16" not in name]
+            if whole or shards:
+                wanted += whole or shards
+                break
+    return wanted
