@@ -20,7 +20,7 @@ from bridge.mesh import Mesh, make_mesh
 from bridge.render import render
 from md_jax.body import load_body
 from md_jax.clips import load_clips
-from md_jax.lbs import bake, pose
+from md_jax.lbs import BakedBody, bake, pose
 
 FOV = math.radians(50)
 REFERENCE = 8  # supersampling of the reference
@@ -33,7 +33,7 @@ ACTIONS = ("walking", "running", "punching", "washwindow", "directing_traffic", 
 class Scene:
     """The free body, ready to be posed and drawn."""
 
-    baked: object
+    baked: BakedBody
     mesh: Mesh  # painted, lit
     plain: Mesh  # white, unlit: its image is its coverage
     target: Tensor
