@@ -20,7 +20,8 @@ NEAR = 0.05  # metres
 OWN_TOLERANCE = 0.15  # metres between a silhouette edge and the surface it is taken to bound
 FRONT_TOLERANCE = 0.02  # metres by which the pixel outside may be nearer than the edge
 RUN = {"cpu": 64, "cuda": 1}  # items a thread works on in a row; Warp takes ~15 ns to start one on CPU
-CHUNK_SAMPLES = 1 << 18  # samples of scratch at a time on CPU: what stays in its caches
+# Samples of scratch (32 bytes each) at a time: what stays in a CPU's caches, or a bounded share of a GPU's memory.
+CHUNK_SAMPLES = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
 # Slots in which crossings compete. All zero between calls: each call empties those that it fills.
@@ -119,7 +120,7 @@ def _forward(scene: Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, _Bu
     buffers = _allocate(scene, frames, count, capacity, device)
     image = torch.empty((frames, scene.height, scene.width, 3), dtype=torch.float32, device=device)
 
-    chunk = frames if device.type != "cpu" else max(1, min(frames, CHUNK_SAMPLES // (high * wide)))
+    chunk = max(1, min(frames, CHUNK_SAMPLES[device.type] // (high * wide)))
     facing = torch.empty((chunk, n_triangles), dtype=torch.int8, device=device)
     needed = torch.empty((chunk, count), dtype=torch.int8, device=device)
     slots = _borrow((chunk, high, wide), device)

@@ -163,7 +163,7 @@ def test_same_input_same_bits_alone_or_in_a_batch(monkeypatch):
     image, grad = run(batch, camera)
     again = run(batch, camera)
     assert torch.equal(image, again[0]) and torch.equal(grad, again[1])
-    monkeypatch.setattr(render_passes, "CHUNK_SAMPLES", 96 * 96 * 3)  # uneven chunks
+    monkeypatch.setitem(render_passes.CHUNK_SAMPLES, "cpu", 96 * 96 * 3)  # uneven chunks
     chunked = run(batch, camera)
     assert torch.equal(image, chunked[0]) and torch.equal(grad, chunked[1])
     alone = run(batch[2:3], orbit((0.3,)))
@@ -177,6 +177,21 @@ def test_a_full_list_of_crossings_grows(monkeypatch):
     monkeypatch.setattr(render_passes, "crossing_capacity", lambda height, width: 5)
     for _ in range(2):
         assert torch.equal(render(vertices[None].float(), camera, mesh, 64, 64), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_draws_what_the_cpu_draws():
+    vertices, triangles, colors = two_balls()
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = vertices[None].float().to(device).requires_grad_()
+        image = render(leaf, orbit(), make_mesh(triangles, colors, device), 64, 64, 2)
+        image.square().sum().backward()
+        results.append((image.detach().cpu(), leaf.grad.cpu()))
+    (image, grad), (image_cuda, grad_cuda) = results
+    assert ((image - image_cuda).abs().amax(-1) > 1e-3).float().mean() < 1e-3
+    assert torch.nn.functional.cosine_similarity(grad.flatten(), grad_cuda.flatten(), dim=0) > 0.99
 
 
 # --- extremes -----------------------------------------------------------------------------------------------
