@@ -4,8 +4,9 @@
 
 Two bodies: the shipped one, and a stand-in for the official file (V = 10,475, dense pose correctives). All cases get
 the same shape, the same poses and the same dL/dvertices; every result is compared with that of the smplx package
-before it is timed (hands relaxed: the tests do that). `smplx` multiplies the shipped body's zero correctives and we drop them, hence the row of our own
-algorithm in torch: it separates what is owed to the algorithm from what is owed to XLA.
+before it is timed (hands relaxed: the tests do that). `smplx` multiplies the shipped body's zero correctives and we
+drop them, hence the row of our own algorithm in torch: it separates what is owed to the algorithm from what is owed to
+XLA.
 """
 
 from __future__ import annotations
