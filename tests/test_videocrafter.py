@@ -11,6 +11,7 @@ from bridge.priors.videocrafter import alphas_cumprod, scale_table
 from bridge.priors.videocrafter_checkpoint import load_checkpoint, read_tensors
 from bridge.priors.videocrafter_unet import FpsEmbedding, RelativePositionAttention
 from tests import videocrafter_twin as twin
+from tests.gradients import check_gradient_of_every_frame
 from tools.convert_videocrafter import convert
 
 KINDS = {"videocrafter2": (2, True), "videocrafter1": (1, False), "videocrafter1 1024": (1, True)}
@@ -163,18 +164,7 @@ def test_a_folder_with_a_checkpoint(loaded, made):
 
 
 def test_every_frame_has_its_gradient(loaded):
-    prior = loaded
-    g = torch.Generator().manual_seed(0)
-    video = torch.rand(1, 3, 3, 16, 16, generator=g)
-    cotangent = torch.randn(prior.encode(video).shape, generator=g)
-    gradient = prior.encode_vjp(video, cotangent, chunk=2)
-    for frame in range(3):
-        direction = torch.zeros_like(video)
-        direction[:, :, frame] = torch.randn(1, 3, 16, 16, generator=g)
-        h = 1e-2
-        ends = [(prior.encode(video + s * h * direction).double() * cotangent).sum() for s in (1, -1)]
-        numeric, exact = (ends[0] - ends[1]) / (2 * h), (gradient.double() * direction).sum()
-        assert abs(numeric - exact) < 2e-2 * abs(exact)
+    check_gradient_of_every_frame(loaded)
 
 
 # --- converter --------------------------------------------------------------------------------------------------------
