@@ -59,6 +59,11 @@ def made(tmp_path_factory):
                 state = {f"text_model.{name}": tensor for name, tensor in state.items()}
                 state["text_model.embeddings.position_ids"] = torch.arange(77)[None]
                 stem = "pytorch_model"
+            if part == "vae":  # as diffusers wrote it before version 0.18
+                for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+                    state = {
+                        name.replace(f"attentions.0.{new}.", f"attentions.0.{old}."): t for name, t in state.items()
+                    }
             torch.save(state, folder / part / f"{stem}.{ending}bin")
     write_tokenizer(folder / "tokenizer")
     (folder / "scheduler").mkdir()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from bridge.priors import embedded, text_to_video, videocrafter
+from bridge.priors import embedded, stable_diffusion, text_to_video, videocrafter
 from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
@@ -15,6 +15,8 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "zeroscope": text_to_video.load_zeroscope,
     "videocrafter1": videocrafter.load_videocrafter1,
     "videocrafter2": videocrafter.load_videocrafter2,
+    "sd15": stable_diffusion.load_sd15,
+    "sd21": stable_diffusion.load_sd21,
 }
 
 

@@ -57,15 +57,15 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fol
     return FolderPrior(spec, parts, device)
 
 
-def latents_of(parts: Parts, folder: Path, name: str) -> tuple[int, int]:
-    """(channels, pixels a latent along height and width) of a video UNet's latents.
+def latents_of(parts: Parts, folder: Path, name: str, expected: str = "UNet3DConditionModel") -> tuple[int, int]:
+    """(channels, pixels a latent along height and width) of what an `expected` UNet and its VAE work in.
 
     Raises:
         PriorError: UNet, VAE and text encoder do not belong together, or one of them is missing.
     """
     kind = type(parts.unet).__name__
-    if kind != "UNet3DConditionModel":
-        raise PriorError(f"{folder} holds a {kind}: prior '{name}' is a UNet3DConditionModel.")
+    if kind != expected:
+        raise PriorError(f"{folder} holds a {kind}: prior '{name}' is a {expected}.")
     if parts.vae is None:
         raise PriorError(f"{folder} holds no VAE: prior '{name}' works in the latents of one.")
     vae = parts.vae.config
