@@ -9,7 +9,8 @@ from bridge.priors import PriorError, load_prior
 from bridge.priors.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter import alphas_cumprod, scale_table
 from bridge.priors.videocrafter_checkpoint import load_checkpoint, read_tensors
-from bridge.priors.videocrafter_unet import FpsEmbedding, RelativePositionAttention
+from bridge.priors.videocrafter_names import unet_config, unet_name
+from bridge.priors.videocrafter_unet import FpsEmbedding, RelativePositionAttention, make_unet
 from tests import videocrafter_twin as twin
 from tests.gradients import check_gradient_of_every_frame
 from tools.convert_videocrafter import convert
@@ -103,11 +104,20 @@ def test_native_clip(kind, loaded):
     assert spec.latent_shape == (4, 16, size[0] // 8, size[1] // 8)
 
 
-def test_the_twin_at_full_width_has_as_many_parameters_as_videocrafter2():
+@pytest.mark.parametrize(("version", "fps", "count"), [(2, 8.0, 1_413_284_420), (1, None, None)])
+def test_full_width(version, fps, count):
+    """The twin of VideoCrafter 2 has its 1.4 billion parameters, and its structure is read off their shapes."""
     w = twin.Weights(device="meta")
     z, one, hidden = (torch.zeros(s, device="meta") for s in ((1, 4, 2, 8, 8), (1,), (1, 77, 1024)))
-    twin.unet(w, z, one, hidden, version=2, fps=8.0, channels=320, head=64)
-    assert sum(tensor.numel() for tensor in w.values()) == 1_413_284_420
+    twin.unet(w, z, one, hidden, version=version, fps=fps, channels=320, head=64)
+    assert count is None or sum(tensor.numel() for tensor in w.values()) == count
+    config, additions = unet_config(w)
+    assert config["block_out_channels"] == [320, 640, 1280, 1280]
+    assert (config["cross_attention_dim"], config["attention_head_dim"], config["layers_per_block"]) == (1024, 64, 2)
+    state = make_unet(config, additions).state_dict()
+    names = {unet_name(name, 2): tensor for name, tensor in state.items()}
+    assert names.keys() == w.keys()
+    assert all(names[name].numel() == w[name].numel() for name in w)
 
 
 @pytest.mark.parametrize("frames", [2, 7])  # within the largest distance, and beyond it

@@ -1,0 +1,29 @@
+"""Three steps of the whole program on each prior, small and at random, with its own flagfile."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import videocrafter_twin as twin
+from tests.test_text_to_video import made  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--steps=3", "--frames=3", "--height=32", "--width=32", "--nocontrols", "--preview_every=0", "--log_every=1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2"])
+def test_three_steps(prior, made, tmp_path):  # noqa: F811
+    path = made
+    if prior.startswith("videocrafter"):
+        path = tmp_path / "model.ckpt"
+        torch.save({"state_dict": twin.checkpoint(int(prior[-1]), prior[-1] == "2")[1]}, path)
+    flags = [f"--flagfile=configs/{prior}.flags", f"--prior_path={path}", f"--workdir={tmp_path / 'run'}", *SMALL]
+    run = subprocess.run([sys.executable, "-m", "md_jax.main", *flags], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and not any("NaN" in line for line in lines)
+    assert (tmp_path / "run" / "motion.npz").exists()
