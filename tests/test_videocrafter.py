@@ -173,6 +173,14 @@ def test_a_folder_with_a_checkpoint(loaded, made):
     assert load_prior(made[0], made[2].parent).spec == loaded.spec
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_changes_little(dtype, loaded, made):
+    half = load_prior(made[0], made[2], dtype=dtype)
+    found, expected = predict(half)[2], predict(loaded)[2]
+    assert found.dtype == F32 and half.spec.dtype == dtype
+    close(found, expected, {"float16": 5e-3, "bfloat16": 5e-2}[dtype])
+
+
 def test_every_frame_has_its_gradient(loaded):
     check_gradient_of_every_frame(loaded)
 
@@ -258,7 +266,7 @@ def test_a_pickle_is_never_executed(tmp_path):
         def __reduce__(self):
             return (open, (str(tmp_path / "executed"), "w"))
 
-    for write in (torch.save, lambda x, f: f.write_bytes(pickle.dumps(x))):
+    for write in (torch.save, lambda x, f: f.write_bytes(pickle.dumps(x, protocol=2))):
         write({"state_dict": {"model.diffusion_model.x": Evil()}}, tmp_path / "bad.ckpt")
         with pytest.raises(PriorError, match="more than tensors"):
             load_checkpoint(tmp_path / "bad.ckpt", F32)
