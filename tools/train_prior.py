@@ -29,6 +29,7 @@ from tools import prior_text
 
 STEPS_OF_SCHEDULE = 1000
 PACKING = 2
+LARGEST_WEIGHT = 5.0  # of the loss at low noise, where the answer is nearly given
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 
 
@@ -144,7 +145,7 @@ def loss_of(
     with torch.autocast(packed.device.type, dtype=torch.bfloat16):
         raw = networks(packed, timesteps(t, STEPS_OF_SCHEDULE), tokens)
     error = (unpack_frames(raw.float(), PACKING, 3) - video).square().flatten(1).mean(1)
-    return ((alpha / sigma).square() + 0.5).clamp(max=5.0) * error
+    return ((alpha / sigma).square() + 0.5).clamp(max=LARGEST_WEIGHT) * error
 
 
 @torch.no_grad()
