@@ -65,6 +65,8 @@ def make_job(config: Config) -> Job:
     dtype = config.dtype if config.dtype != "auto" else "float16" if device == "cuda" else "float32"
     prior = load_prior(config.prior, config.prior_path, device, dtype)
     spec = prior.spec
+    if hasattr(prior, "set_fps"):  # models that are told the frame rate
+        prior.set_fps(config.fps or spec.fps)
     frames = config.frames or spec.frames
     height, width = config.height or spec.height, config.width or spec.width
     latent_shape = spec.latent_shape_of(frames, height, width)
