@@ -175,11 +175,12 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Define one flag for each field of Config (called once, by the entry points)."""
     for field in dataclasses.fields(Config):
         kind, _ = _inner_type(field)
-        name, default, help = field.name, field.default, field.metadata["help"]
+        name, help = field.name, field.metadata["help"]
+        default: Any = field.default
         if typing.get_origin(kind) is Literal:
             flags.DEFINE_enum(name, default, list(typing.get_args(kind)), help, flag_values=flag_values)
         elif typing.get_origin(kind) is tuple:
-            flags.DEFINE_list(name, [str(x) for x in default], help, flag_values=flag_values)  # type: ignore[union-attr]
+            flags.DEFINE_list(name, [str(x) for x in default], help, flag_values=flag_values)
         else:
             define: Any = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
             define.get(kind, flags.DEFINE_string)(name, default, help, flag_values=flag_values)

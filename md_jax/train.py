@@ -32,7 +32,9 @@ class TorchLoss(Protocol):
     """What `bridge.op.torch_loss` returns; see there."""
 
     fn: Any
-    traffic: Any
+
+    @property
+    def traffic(self) -> Any: ...
 
     def __call__(self, verts: Any, draws: Draws) -> tuple[Any, dict[str, Any]]: ...
 
