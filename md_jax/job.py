@@ -31,7 +31,7 @@ class Job:
     problem: Problem
     params: Any  # PoseField parameters before the first step
     op: TorchLoss
-    control: TorchLoss  # the same with guidance 0
+    control: TorchLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
     fps: float
     device: str
     words: list[tuple[str, str]]
@@ -95,8 +95,7 @@ def make_job(config: Config) -> Job:
     )
     mesh = make_mesh(body.triangles, body.vertex_colors, device)
 
-    def op_with(scale: float) -> TorchLoss:
-        guidance = dataclasses.replace(settings.guidance, scale=scale)
+    def op_with(guidance: distill.Guidance) -> TorchLoss:
         teacher = make_teacher(prior, embedded, mesh, dataclasses.replace(settings, guidance=guidance))
         return torch_loss(teacher, config.transport)
 
@@ -125,8 +124,8 @@ def make_job(config: Config) -> Job:
         body=body,
         problem=problem,
         params=params,
-        op=op_with(config.guidance_scale),
-        control=op_with(0.0),
+        op=op_with(settings.guidance),
+        control=op_with(dataclasses.replace(settings.guidance, objective="sds", scale=0.0)),
         fps=config.fps or spec.fps,
         device=device,
         words=words,
