@@ -79,7 +79,9 @@ def load_body(source: str | Path = "free", gender: str = "neutral") -> Body:
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, BodyFileError):
             raise
-        raise BodyFileError(f"{path}: not a readable .npz file ({error}). {_WHERE}") from error
+        raise BodyFileError(
+            f"{path}: not a readable .npz file (a complete zip archive of arrays is expected). {_WHERE}"
+        ) from error
 
 
 def _find(source: str | Path, gender: str) -> Path:

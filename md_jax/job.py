@@ -15,7 +15,7 @@ from md_jax.body import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
 from md_jax.statistics import PoseStatistics, load_statistics
-from md_jax.train import Problem, TorchLoss, make_fields
+from md_jax.train import Problem, TorchLoss, make_fields, optimizer_of
 
 CIRCLE = [(-math.pi, math.pi)]
 
@@ -51,6 +51,7 @@ def make_job(config: Config) -> Job:
     from bridge.priors import load_prior
     from bridge.teacher import TeacherSettings, embed_prompts, make_teacher
 
+    optimizer_of(config)  # an unknown name should not wait until everything is loaded
     device = device_of(config)
     sentences = prompts(config)
     chosen = [_statistics(config, sentence) for sentence in sentences]
@@ -65,6 +66,10 @@ def make_job(config: Config) -> Job:
     dtype = config.dtype if config.dtype != "auto" else "float16" if device == "cuda" else "float32"
     prior = load_prior(config.prior, config.prior_path, device, dtype)
     spec = prior.spec
+    if spec.kind != "video":
+        raise UserError(
+            f"--prior={config.prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded."
+        )
     if hasattr(prior, "set_fps"):  # models that are told the frame rate
         prior.set_fps(config.fps or spec.fps)
     frames = config.frames or spec.frames

@@ -41,7 +41,7 @@ class FolderPrior:
                 if not known_actions(prompt, self._vocabulary):
                     raise PriorError(
                         f"prior '{self.spec.name}' knows no action in the prompt {prompt!r}. It knows:"
-                        f" {', '.join(self._vocabulary)}."
+                        f" {', '.join(self._vocabulary).replace('_', ' ')}."
                     )
         tokens = self._tokenizer(
             [*prompts, negative],
