@@ -10,6 +10,8 @@ ARGS   ?=
 .PHONY: run test test-slow lint bench clean
 .DELETE_ON_ERROR:
 
+# One torch thread: sums split over threads round otherwise, and a motion should not depend on the number of cores.
+run: export OMP_NUM_THREADS ?= 1
 run: $(VENV)/.run
 	$(PY) -m md_jax.main --flagfile=configs/run.flags $(ARGS)
 
