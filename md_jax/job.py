@@ -46,13 +46,14 @@ def make_job(config: Config) -> Job:
     """
     from bridge import distill
     from bridge.camera import azimuth_range_of_prompt
+    from bridge.configure import configure
     from bridge.mesh import make_mesh
     from bridge.op import torch_loss
     from bridge.priors import load_prior
     from bridge.teacher import TeacherSettings, embed_prompts, make_teacher
 
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
-    device = device_of(config)
+    device = configure(config.device)
     sentences = prompts(config)
     chosen = [_statistics(config, sentence) for sentence in sentences]
     body = load_body(config.body, config.gender)
@@ -135,17 +136,6 @@ def make_job(config: Config) -> Job:
         device=device,
         words=words,
     )
-
-
-def device_of(config: Config) -> str:
-    """'cpu' or 'cuda', the same for both frameworks.
-
-    Raises:
-        bridge.errors.BridgeError: --device=cuda, and one of the frameworks has no CUDA device.
-    """
-    from bridge.configure import configure
-
-    return configure(config.device)
 
 
 def body_centre(body: Body) -> tuple[float, float, float]:

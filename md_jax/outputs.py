@@ -38,14 +38,14 @@ def write_outputs(
     controls = {STILL: start}
     if control is not None:
         controls[UNGUIDED] = np.asarray(vertices_of(job.problem.fields, control.params, job.problem.baked))
+    poses = posefield.poses(job.problem.fields, state.params)
     last = read_metrics(folder)[-1]
 
     folders = []
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
         target.mkdir(exist_ok=True)
-        motion = motion_of(job, state.params, m)
-        # Only the heading is free to differ from clip to clip, so the sheet shows the side of a "side view" prompt.
+        motion = motion_of(job, poses, m)
         export.export_motion(
             target,
             motion,
@@ -70,9 +70,8 @@ def write_outputs(
     return folders
 
 
-def motion_of(job: Job, params: Any, m: int) -> Motion:
-    """Motion m as the files store it."""
-    pose = posefield.poses(job.problem.fields, params)
+def motion_of(job: Job, pose: posefield.Poses, m: int) -> Motion:
+    """Motion m of the poses as the files store it."""
     frames = pose.body.shape[1]
 
     def axis_angle(x: Any) -> np.ndarray:
@@ -97,7 +96,7 @@ def movement(body: Body, motion: Motion) -> dict[str, float]:
     joints = np.asarray(lbs.joints_of(baked, pose, root, jnp.asarray(motion.transl)))[:, :22]
     spread = np.ptp(motion.body_pose, axis=0).max(axis=-1)
     return {
-        "mean_joint_speed": round(_speed(joints, motion.fps), 4),
+        "mean_joint_speed": _speed(joints, motion.fps),
         "mean_range_of_motion_degrees": round(float(np.degrees(spread.mean())), 2),
     }
 
