@@ -74,7 +74,10 @@ def cfg(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-    """What a model said about noised latents, and what they were made of."""
+    """What a model said about noised latents, and what they were made of.
+
+    Which text each raw prediction was made under is the objective's affair (`TEXTS`).
+    """
 
     conditional: Latents  # raw predictions
     unconditional: Latents
@@ -84,6 +87,8 @@ class Guess:
     alpha: PerClip
     sigma: PerClip
     prediction: Prediction
+    t: PerClip | None = None  # nfsd needs both
+    negative: Latents | None = None
 
 
 def sds(guess: Guess, scale: float) -> Latents:
@@ -92,20 +97,44 @@ def sds(guess: Guess, scale: float) -> Latents:
     if guess.prediction == "eps":
         return combined - guess.noise
     sample = to_sample(combined, guess.z_t, guess.alpha, guess.sigma, guess.prediction)
-    return _residual_scale(guess) * (guess.z - sample)
+    return _wide(_own_scale(guess), guess.z) * (guess.z - sample)
 
 
 def csd(guess: Guess, scale: float) -> Latents:
     """Classifier score distillation: δ = s(ε_c - ε_u) (Yu et al. 2024, eq. 8)."""
-    difference = scale * (guess.conditional - guess.unconditional)
-    if guess.prediction == "eps":
-        return difference
-    # the same difference between samples: x̂0 is affine in the raw output, so z_t cancels
-    sample = to_sample(difference, torch.zeros_like(guess.z_t), guess.alpha, guess.sigma, guess.prediction)
-    return -_residual_scale(guess) * sample
+    return _of_difference(guess, scale * (guess.conditional - guess.unconditional))
 
 
-OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {"sds": sds, "csd": csd}
+def nfsd(guess: Guess, scale: float) -> Latents:
+    """Noise-free score distillation: δ = δ_D + s(ε_c - ε_u); a scale s of 7.5 is enough (Katzir et al. 2024, sec. 4).
+
+    δ_D, the way into the domain of good samples, is ε_u for t < 0.2, where ε_u holds little noise, and ε_u - ε_n above,
+    where ε_n under a negative prompt holds the same noise.
+    """
+    assert guess.t is not None and guess.negative is not None
+    eps = to_eps(guess.unconditional, guess.z_t, guess.alpha, guess.sigma, guess.prediction)
+    to_own = _own_scale(guess) * guess.sigma / guess.alpha  # a velocity's residual is that of ε over α
+    domain = torch.where(
+        _wide(guess.t, guess.z) < NFSD_SWITCH,
+        _wide(to_own, eps) * eps,
+        _of_difference(guess, guess.unconditional - guess.negative),
+    )
+    return domain + csd(guess, scale)
+
+
+NFSD_SWITCH = 0.2  # 200 of 1000 steps
+
+# `bridge` is csd with words for what the picture looks like so far in place of no words: δ = s(ε_tgt - ε_src)
+# (McAllister et al. 2024, "Rethinking score distillation as a bridge between image distributions").
+OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {"sds": sds, "csd": csd, "nfsd": nfsd, "bridge": csd}
+
+# What the model is asked under, in this order: `Guess.conditional`, `.unconditional` and, for nfsd, `.negative`.
+TEXTS: dict[str, tuple[str, ...]] = {
+    "sds": ("prompt", "negative"),  # the negative prompt replaces the empty one
+    "csd": ("prompt", "negative"),
+    "nfsd": ("prompt", "empty", "negative"),
+    "bridge": ("prompt", "source"),
+}
 
 WEIGHTINGS: dict[str, Callable[[PerClip, PerClip], PerClip]] = {
     "sigma2": lambda alpha, sigma: sigma.square(),
@@ -148,11 +177,19 @@ def residual(guess: Guess, guidance: Guidance) -> Latents:
     return clip_norm(_wide(weight, delta) * delta, guidance.clip)
 
 
-def _residual_scale(guess: Guess) -> Tensor:
+def _of_difference(guess: Guess, difference: Latents) -> Latents:
+    """The part of a residual that a difference of two raw predictions makes."""
+    if guess.prediction == "eps":
+        return difference
+    # x̂0 is affine in the raw output, so that z_t cancels in a difference
+    sample = to_sample(difference, torch.zeros_like(guess.z_t), guess.alpha, guess.sigma, guess.prediction)
+    return -_wide(_own_scale(guess), sample) * sample
+
+
+def _own_scale(guess: Guess) -> PerClip:
     """The factor of z - x̂0 in the model's own residual; for velocities it does not vanish where α does."""
     velocity = guess.prediction in ("v", "flow")
-    scale = 1 / guess.sigma if velocity else guess.alpha / guess.sigma
-    return _wide(scale, guess.z)
+    return 1 / guess.sigma if velocity else guess.alpha / guess.sigma
 
 
 def _wide(per_clip: PerClip, like: Latents) -> Tensor:
