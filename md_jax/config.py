@@ -62,6 +62,8 @@ class Config:
     rotation: Literal["axis_angle", "6d"] = _field("axis_angle", "What the PoseField's outputs mean.")
     bound: Literal["tanh", "clamp"] = _field("tanh", "How poses are kept within the statistics.")
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)
+    frequencies: int = _field(4, "Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3"
+                              " cannot jitter, 4 shows what ten frames can show.", low=1, high=8)  # fmt: skip
     frames: int | None = _field(None, "Frames of the clip; default: the prior's.", low=2)
     fps: float | None = _field(None, "Frames a second of the clip; default: the prior's.", low=0.1)
 

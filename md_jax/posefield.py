@@ -32,8 +32,14 @@ Rotation = Literal["axis_angle", "6d"]
 Bound = Literal["tanh", "clamp"]
 Time = Literal["normalized", "raw"]
 
+
+def octaves(count: int) -> tuple[float, ...]:
+    """Frequencies of normalised time (radians), from half a cycle in the clip upwards."""
+    return tuple(math.pi * 2.0**k for k in range(count))
+
+
 # Half a cycle to four cycles in the clip: ten frames cannot show more than four and a half.
-NORMALIZED_FREQUENCIES = tuple(math.pi * 2.0**k for k in range(4))
+NORMALIZED_FREQUENCIES = octaves(4)
 # The paper's code: four frequencies on the raw frame index.
 RAW_FREQUENCIES = tuple(float(f) for f in 2 ** np.linspace(0, 5, 4))
 

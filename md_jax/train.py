@@ -86,6 +86,7 @@ def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -
         rotation=config.rotation,
         bound=config.bound,
         bound_sigma=config.bound_sigma,
+        frequencies=posefield.octaves(config.frequencies),
     )
 
 
