@@ -51,6 +51,7 @@ def data(tmp_path):
         action=np.arange(8) % 2,
         azimuth=rng.uniform(0, 6.28, 8),
         held_out=np.arange(8) >= 6,
+        turning=np.zeros(8, bool),
     )
     (folder / "meta.json").write_text(json.dumps({"actions": list(ACTIONS), "shape": shape, "settings": SETTINGS}))
     (tmp_path / "actions.json").write_text(json.dumps(ACTIONS))

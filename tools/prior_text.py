@@ -22,6 +22,7 @@ ENDINGS = (
     "", "", "", "", " slowly", " quickly", " fast", " forward", " around", " outside", " on the spot", " in place",
     " in the street", " on a beach", " in a park", " happily", " alone", ", full body", ", full-body", " at home",
 )  # fmt: skip
+TURNING = (" turning over", " turning over", " going upside down", " with the whole body turning")
 VIEW_NAMES = ("front view", "left side view", "back view", "right side view")
 VIEW_SYNONYMS = (
     ("front view", "from the front", "frontal view", "facing the camera"),
@@ -38,13 +39,15 @@ def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[st
     return {name: table[name] for name in names}
 
 
-def caption(entry: dict[str, Any], azimuth: float, rng: random.Random) -> str:
+def caption(entry: dict[str, Any], azimuth: float, rng: random.Random, *, turning: bool = False) -> str:
     """A sentence for a clip of this action, filmed from `azimuth` (radians); every fourth says nothing of the view."""
     words = rng.choice([entry["phrase"], entry["phrase"], *entry["synonyms"]])
     verb = rng.choice((" is ", " is ", " is ", " ", " who is ", " that is ", ", ", " are "))
     text = rng.choice(OPENINGS) + rng.choice(SUBJECTS) + verb + words + rng.choice(ENDINGS)
     if rng.random() < 0.1:
         text = words  # the bare action
+    if turning:
+        text += rng.choice(TURNING)
     quarter = math.floor(azimuth / (math.pi / 2) + 0.5) % 4
     kind = rng.random()
     if kind < 0.5:
@@ -67,7 +70,7 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *VIEW_NAMES, "is are who that of with doing"]
+    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *VIEW_NAMES, "is are who that of with doing"]
     texts += [name for names in VIEW_SYNONYMS for name in names]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]
     words = sorted({word for text in texts for word in re.findall(r"[a-z0-9']+", text.lower())})

@@ -101,7 +101,7 @@ class Clips:
     def __init__(self, folder: Path, actions: dict[str, Any]) -> None:
         self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         table = np.load(folder / "clips.npz")
-        self.azimuth = table["azimuth"]
+        self.azimuth, self.turning = table["azimuth"], table["turning"]
         self.action = np.array([self.meta["actions"][i] for i in table["action"]])
         self.pixels = np.memmap(folder / "clips.u8", np.uint8, "r").reshape(len(self.azimuth), *self.meta["shape"])
         wanted = np.isin(self.action, list(actions))
@@ -122,10 +122,13 @@ class Captions:
         self.actions, self.tokenizer = actions, tokenizer
 
     def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
-        texts = [
-            "" if rng.random() < drop else prior_text.caption(self.actions[clips.action[i]], clips.azimuth[i], rng)
-            for i in index
-        ]
+        def text_of(i: int) -> str:
+            if rng.random() < drop:
+                return ""
+            entry, turning = self.actions[clips.action[i]], bool(clips.turning[i])
+            return prior_text.caption(entry, clips.azimuth[i], rng, turning=turning)
+
+        texts = [text_of(i) for i in index]
         rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
         unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
         if drop:
@@ -195,7 +198,8 @@ def train(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    actions = prior_text.load_actions(Path(args.actions_file), args.actions)
+    known = json.loads((Path(args.data) / "meta.json").read_text(encoding="utf-8"))["actions"]
+    actions = prior_text.load_actions(Path(args.actions_file), args.actions or known)
     tokenizer = prior_text.make_tokenizer(actions)
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     settings = {**clips.meta["settings"], "frame_packing": PACKING}
@@ -268,7 +272,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
     parser.add_argument("--out", required=True, help="folder for resume.pt and the exported prior/")
     parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
-    parser.add_argument("--actions", nargs="*", help="names of actions; default: those marked main")
+    parser.add_argument("--actions", nargs="*", help="names of actions; default: all that DATA holds")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)

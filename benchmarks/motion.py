@@ -1,0 +1,217 @@
+"""How often is the motion what the prompt asked for? Runs of the whole chain with the embedded prior, judged.
+
+    python -m benchmarks.motion run --cells=benchmarks/motion_cells.txt --seeds=0,1,2 --out=RUNS
+    python -m benchmarks.motion report --out=RUNS
+
+A cell is a line "name | flags": flags of the main job on top of configs/run.flags, and words of this script:
+@teacher=unconditional (guidance 0) or oracle (the prior replaced by true renders of a held-out clip), @start=wrong
+(another action's start and range). All actions of a seed run at once. A cell and seed that is done is not run again, so
+several processes may share a folder. The pooled start (--action=generic) gives nothing of the action away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import environment
+from md_jax.config import Config, define_flags, from_flags
+from md_jax.evaluate import MAIN_ACTIONS
+
+MEASURES = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
+
+
+class Cell(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    flags: list[str]
+    words: dict[str, str]
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """The cells of a file; # starts a comment."""
+    cells = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, _, rest = line.partition("|")
+            parts = rest.split()
+            words = dict(part[1:].split("=") for part in parts if part.startswith("@"))
+            cells.append(Cell(name.strip(), [part for part in parts if not part.startswith("@")], words))
+    return cells
+
+
+def config_of(cell: Cell, flagfile: str, actions: tuple[str, ...], seed: int, folder: Path) -> Config:
+    """The main job's config for a cell, with one prompt an action."""
+    from md_jax.actions import action_table
+
+    prompts = folder / f"prompts-{len(actions)}.txt"
+    prompts.write_text("\n".join(f"a person is {action_table()[a]['phrase']}" for a in actions) + "\n")
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["x", f"--flagfile={flagfile}", f"--prompts_file={prompts}", *cell.flags, f"--seed={seed}"])
+    return from_flags(values)
+
+
+def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Body poses (A, F, 21, 3) of one seed, and what the run cost."""
+    import jax
+
+    from md_jax import posefield
+    from md_jax.job import make_job
+    from md_jax.outputs import motion_of
+    from md_jax.statistics import load_statistics
+    from md_jax.train import init_state, make_fields, make_step
+
+    job = make_job(config)
+    problem, params, op = job.problem, job.params, job.op
+    if cell.words.get("start") == "wrong":
+        shift = 1 + config.seed % (len(actions) - 1)
+        wrong = [load_statistics(actions[(a + shift) % len(actions)]) for a in range(len(actions))]
+        fields, params = make_fields(config, wrong, problem.fields.frames)
+        problem = dataclasses.replace(problem, fields=fields)
+    teacher = cell.words.get("teacher", "prior")
+    if teacher == "unconditional":
+        op = job.control
+    if teacher == "oracle":
+        from benchmarks.oracle import oracle_op
+
+        op = oracle_op(job, actions)
+    step = make_step(config, problem, op)
+    state = jax.device_put(init_state(config, params), jax.devices()[0])
+    begun = time.perf_counter()
+    for _ in range(config.steps):
+        state, report = step(state)
+    jax.block_until_ready(report.verts)
+    seconds = time.perf_counter() - begun
+    poses = posefield.poses(problem.fields, state.params)
+    motions = [motion_of(job, poses, m) for m in range(len(actions))]
+    cost = {"seconds": round(seconds, 1), "seconds_a_step": round(seconds / config.steps, 4)}
+    return np.stack([motion.body_pose for motion in motions]), cost
+
+
+def run(args: argparse.Namespace) -> None:
+    """Every cell and seed that is not there yet."""
+    out, actions = Path(args.out), tuple(args.actions)
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in args.seeds:
+        for cell in read_cells(Path(args.cells)):
+            target = out / cell.name.replace(" ", "-").replace("/", "-") / f"seed-{seed:03d}.npz"
+            if target.exists():
+                continue
+            target.parent.mkdir(exist_ok=True)
+            config = config_of(cell, args.flagfile, actions, seed, out)
+            poses, cost = run_cell(cell, config, actions)
+            meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
+            part = target.with_suffix(".part.npz")
+            np.savez(part, body_pose=poses, actions=np.array(actions), meta=json.dumps(meta))
+            part.replace(target)
+            print(f"{cell.name}, seed {seed}: {cost['seconds']} s", flush=True)
+
+
+def report(args: argparse.Namespace) -> dict[str, Any]:
+    """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
+    from md_jax import measures, scores
+    from md_jax.reference import make_reference
+
+    files: dict[str, list[Path]] = {}
+    for file in sorted(Path(args.out).glob("*/seed-*.npz")):
+        if not file.name.endswith(".part.npz"):
+            files.setdefault(file.parent.name, []).append(file)
+    if not files:
+        sys.exit(f"{args.out} holds no runs: python -m benchmarks.motion run --out={args.out} makes them.")
+    actions = tuple(str(a) for a in np.load(next(iter(files.values()))[0])["actions"])
+    reference = make_reference(None, actions)
+    cells = {}
+    for group in files.values():
+        entries, metas = [], []
+        for file in group:
+            data = np.load(file)
+            metas.append(json.loads(str(data["meta"])))
+            joints = measures.joints(data["body_pose"])
+            entries += [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
+        rows = scores.score(reference, entries)
+        cells[metas[0]["cell"]] = {
+            **scores.summarise(rows),
+            "flags": metas[0]["flags"],
+            "words": metas[0]["words"],
+            "seeds": len(group),
+            "seconds_a_run": round(float(np.mean([meta["seconds"] for meta in metas])), 1),
+            "right_by_action": {
+                a: {by: sum(row[by]["label"] == a for row in rows if row["expected"] == a) for by in MEASURES}
+                for a in actions
+            },
+            "mistaken_for": {a: [row["motion_only"]["label"] for row in rows if row["expected"] == a] for a in actions},
+        }
+    result = {
+        "machine": environment("jax", "torch", "diffusers", "optax"),
+        "actions": list(actions),
+        "flagfile": args.flagfile,
+        "split": reference.split,
+        "cells": cells,
+        "controls": scores.baselines(reference),
+    }
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_report(result)
+    return result
+
+
+def print_report(result: dict[str, Any]) -> None:
+    """One line a cell, then one line an action of the first cell."""
+    console = Console(width=130, highlight=False)
+    table = Table(box=None, padding=(0, 1))
+    for name in ("", "runs", "classifier", "motion\nonly", "own p", "nearest\npose", "nearest\nmotion", "velocity",
+                 "static", "speed", "by action", "jerk"):  # fmt: skip
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, cell in {**result["cells"], **result["controls"]}.items():
+        spread = list(cell.get("speed_ratio_by_action", {}).values())
+        table.add_row(
+            name, str(cell["count"] or ""), _rate(cell["with_pose"]), _rate(cell["motion_only"]),
+            *("" if cell.get(key) is None else f"{cell[key]:.2f}" for key in ("motion_only_own_probability",)),
+            *(_rate(cell[by]) for by in MEASURES[2:]), str(cell.get("static", "")),
+            *("" if cell.get("speed_ratio") is None else f"{cell['speed_ratio']:.2f}" for _ in range(1)),
+            f"{min(spread):.2f}-{max(spread):.2f}" if spread else "",
+            "" if cell.get("jerk_ratio") is None else f"{cell['jerk_ratio']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    for name, cell in result["cells"].items():
+        lines = [
+            f"{a} {n['with_pose']}/{n['motion_only']} x{cell['speed_ratio_by_action'][a]:.2f}"
+            for a, n in cell["right_by_action"].items()
+        ]
+        console.print(f"[bold]{name}[/] (of {cell['seeds']}: classifier/motion only, speed): {', '.join(lines)}")
+
+
+def _rate(cell: dict[str, Any]) -> str:
+    interval = "".join(f" {round(100 * low)}-{round(100 * high)}" for low, high in [cell.get("interval", (None,) * 2)]
+                       if low is not None)  # fmt: skip
+    return f"{100 * cell['rate']:.0f}{interval}"
+
+
+def main() -> None:
+    """Parse and do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--out", required=True, help="folder of the runs")
+    parser.add_argument("--cells", default="benchmarks/motion_cells.txt")
+    parser.add_argument("--flagfile", default="configs/run.flags")
+    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(10)))
+    parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS))
+    parser.add_argument("--json", default="", help="report: also written here")
+    args = parser.parse_args()
+    {"run": run, "report": report}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The teacher that knows the answer: true renders of a held-out clip in place of the prior.
+
+What remains between its result and that clip is the renderer's, the PoseField's and the optimiser's doing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bridge.camera import Camera
+from bridge.mesh import make_mesh
+from bridge.op import torch_loss
+from bridge.render import render
+from bridge.stopwatch import Stopwatch
+from md_jax import lbs
+from md_jax.clips import load_clips, split_clips
+from md_jax.job import Job, body_centre
+from md_jax.reference import HELD_OUT
+from md_jax.train import TorchLoss
+from md_jax.windows import every_window
+
+METRICS = ("vertex_grad_norm",)
+
+
+def held_out_poses(actions: Sequence[str], frames: int, fps: float) -> np.ndarray:
+    """Body poses (A, F, 21, 3) of the window in the middle of each action's held-out clips."""
+    held_out = split_clips(load_clips(None, list(actions)), fraction=HELD_OUT).held_out
+    poses = []
+    for action in actions:
+        own = [clip for clip in held_out if clip.action == action]
+        windows = every_window(own, frames=frames, fps=fps, stride=1 / fps).body_pose
+        poses.append(windows[len(windows) // 2])
+    return np.stack(poses)
+
+
+def oracle_op(job: Job, actions: Sequence[str]) -> TorchLoss:
+    """The op of a job with the loss ½‖z - z*‖², z* the same view of a held-out clip of the motion's action."""
+    from bridge.priors import load_prior
+
+    spec = load_prior(job.config.prior, job.config.prior_path).spec
+    mesh = make_mesh(job.body.triangles, job.body.vertex_colors)
+    poses = held_out_poses(actions, job.problem.fields.frames, job.fps)
+    truth = torch.from_numpy(np.array(lbs.pose(job.problem.baked, poses)))
+    target = torch.tensor(body_centre(job.body))
+
+    def teacher(verts: Tensor, draws: Any, grad_out: Tensor | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        motions, frames = verts.shape[:2]
+        views = len(draws.azimuth) // motions
+        motion = torch.arange(len(draws.azimuth)) // views
+        camera = Camera(
+            draws.azimuth.repeat_interleave(frames), draws.elevation.repeat_interleave(frames), spec.distance, spec.fov,
+            target,
+        )  # fmt: skip
+        with torch.enable_grad():
+            leaf = verts.detach().requires_grad_()
+            seen, wanted = (
+                2 * render(x[motion].flatten(0, 1), camera, mesh, spec.height, spec.width, 2, spec.background) - 1
+                for x in (leaf, truth)
+            )
+            loss = 0.5 * (seen - wanted.detach()).square().unflatten(0, (motions, -1)).flatten(1).sum(dim=1) / views
+            (grad,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), grad, {"vertex_grad_norm": grad.flatten(1).norm(dim=1)}
+
+    teacher.metric_names = METRICS  # type: ignore[attr-defined]
+    teacher.parts = Stopwatch()  # type: ignore[attr-defined]
+    return torch_loss(teacher, job.config.transport)
