@@ -75,8 +75,15 @@ def eye_position(camera: Camera) -> Float[Tensor, "N 3"]:
     Returns:
         (N,3) metres in the world.
     """
-    distance = torch.as_tensor(camera.distance, dtype=camera.azimuth.dtype, device=camera.azimuth.device)
-    return camera.target.to(camera.azimuth) + distance.expand(len(camera))[:, None] * _axes(camera)[2]
+    return camera.target.to(camera.azimuth) + _each(camera, camera.distance)[:, None] * _axes(camera)[2]
+
+
+def _each(camera: Camera, value: float | Tensor) -> Float[Tensor, "N"]:
+    """A value of each camera, where they live; a number is filled in there, which on CUDA waits for nothing."""
+    like = camera.azimuth
+    if isinstance(value, Tensor):
+        return value.to(like).expand(len(camera))
+    return torch.full_like(like, float(value))
 
 
 def clip_matrix(
@@ -100,11 +107,10 @@ def clip_matrix(
     eye = eye_position(camera)
     rotation = torch.stack([right, up, backward], 1)
     view = torch.cat([rotation, -(rotation @ eye[:, :, None])], -1)
-    fov = torch.as_tensor(camera.fov_y, dtype=eye.dtype, device=eye.device).expand(len(camera))
-    focal = (1 / torch.tan(fov / 2))[:, None]
+    focal = (1 / torch.tan(_each(camera, camera.fov_y) / 2))[:, None]
     depth = -view[:, 2]
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=eye.dtype, device=eye.device)
-    z = (depth * (far + near) - last * (2 * far * near)) / (far - near)
+    z = depth * ((far + near) / (far - near))
+    z[:, 3] -= 2 * far * near / (far - near)
     return torch.stack([view[:, 0] * focal * (height / width), view[:, 1] * focal, z, depth], 1)
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge import render_nvdiffrast
 from bridge.camera import Camera, clip_matrix, eye_position
 from bridge.errors import BridgeError
 from bridge.mesh import Mesh, make_mesh
@@ -20,6 +21,8 @@ from bridge.render_passes import NEAR, Render, Scene
 __all__ = ["Mesh", "make_mesh", "render"]
 
 FAR = 100.0  # metres; the depth test itself has no far plane
+BACKENDS = ("warp", "nvdiffrast")  # who finds the triangle that a sample shows
+ANTIALIAS = ("edge", "visible", "none", "nvdiffrast")
 
 
 def _pixel_rows(camera: Camera, height: int, width: int, device: torch.device) -> Tensor:
@@ -38,6 +41,7 @@ def render(
     supersample: int = 1,
     background: tuple[float, float, float] | Float[Tensor, "N 3"] = (1.0, 1.0, 1.0),
     antialias: str = "edge",
+    backend: str = "warp",
 ) -> Float[Tensor, "N H W 3"]:
     """Images of N poses of a mesh, differentiable in the vertices.
 
@@ -50,7 +54,8 @@ def render(
         supersample: s >= 1; rendered and antialiased at s·height x s·width, then averaged over s x s boxes.
         background: a colour in [0,1], one for all or (N,3).
         antialias: "edge", driven by the silhouette's edges; "visible", only by those of triangles that are
-            themselves seen (nvdiffrast's rule, for comparison); "none".
+            themselves seen (nvdiffrast's rule, for comparison); "none"; "nvdiffrast": its own pipeline throughout.
+        backend: "warp", or "nvdiffrast" where that is installed (CUDA only).
 
     Returns:
         (N,H,W,3) float32 in [0,1], row 0 at the top.
@@ -73,8 +78,13 @@ def render(
         )
     if min(height, width, supersample) < 1:
         raise BridgeError(f"render expects height, width, supersample >= 1, got {height}, {width}, {supersample}")
-    if antialias not in ("edge", "visible", "none"):
-        raise BridgeError(f"render expects antialias 'edge', 'visible' or 'none', got {antialias!r}")
+    if antialias not in ANTIALIAS or backend not in BACKENDS:
+        raise BridgeError(
+            f"render expects antialias in {', '.join(ANTIALIAS)} and backend in {', '.join(BACKENDS)}, got"
+            f" {antialias!r} and {backend!r}"
+        )
+    if antialias == "nvdiffrast" and backend != "nvdiffrast":
+        raise BridgeError("render with antialias 'nvdiffrast' expects backend 'nvdiffrast', got 'warp'")
     frames = vertices.shape[0]
     if len(camera) not in (1, frames):
         raise BridgeError(f"render expects 1 camera or one for each of the {frames} frames, got {len(camera)}")
@@ -97,7 +107,11 @@ def render(
             width,
             supersample,
             antialias,
+            backend,
         )
     if frames == 0 or len(mesh.triangles) == 0:  # nothing to draw; still a function of the vertices to autograd
         return scene.background[:, None, None].expand(frames, height, width, 3) + 0 * vertices.sum()
+    if antialias == "nvdiffrast":
+        views = scene.rows, scene.eyes, scene.background
+        return render_nvdiffrast.antialiased_images(vertices, *views, mesh, NEAR, height, width, supersample)
     return Render.apply(vertices.contiguous(), scene)

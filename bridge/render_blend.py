@@ -60,6 +60,40 @@ def sample_colour(
     return shaded[n, pixel[1], pixel[0]]
 
 
+@wp.func
+def blend_across(
+    n: int,
+    own: wp.vec2i,
+    direction: int,
+    edge: wp.vec4i,
+    samples: int,
+    keys: wp.array3d(dtype=wp.uint64),
+    screen: wp.array2d(dtype=wp.vec4),
+    shaded: wp.array3d(dtype=wp.vec3),
+    background: wp.array(dtype=wp.vec3),
+    image: wp.array3d(dtype=wp.vec3),
+):
+    """Blend own and the sample beyond it across one edge between them."""
+    a = screen[n, edge[0]]
+    b = screen[n, edge[1]]
+    t = own_to_crossing(a, b, along_edge(a, b, own, direction), own, direction)
+    out = other_pixel(own, direction)
+    inside = sample_colour(n, own, keys, shaded, background)
+    outside = sample_colour(n, out, keys, shaded, background)
+    share = share_of(a, b, direction)
+    change = (outside - inside) * (share * (0.5 - t) / float(samples * samples))
+    if t < 0.5:
+        wp.atomic_add(image, n, own[1] / samples, own[0] / samples, change)
+    else:
+        wp.atomic_add(image, n, out[1] / samples, out[0] / samples, change)
+
+
+@wp.func
+def slot_edge(slot: wp.uint64) -> int:
+    """The edge that won a slot; -1 where it is empty."""
+    return int(wp.uint32(slot & wp.uint64(0xFFFFFFFF))) - 1
+
+
 @wp.kernel
 def blend_crossings(
     first: int,
@@ -82,32 +116,48 @@ def blend_crossings(
     crossing = crossings[n, j]
     own = wp.vec2i(crossing[1], crossing[2])
     direction = crossing[3]
-    edge = edges[crossing[0]]
-    a = screen[n, edge[0]]
-    b = screen[n, edge[1]]
-    u = along_edge(a, b, own, direction)
-    t = own_to_crossing(a, b, u, own, direction)
-    slot = slots[i, own[1], own[0], direction]
-    if slot == wp.uint64(0) or int(wp.uint32(slot & wp.uint64(0xFFFFFFFF))) != crossing[0] + 1:
+    if slot_edge(slots[i, own[1], own[0], direction]) != crossing[0]:
         crossings[n, j] = wp.vec4i(-1, 0, 0, 0)
         return
     slots[i, own[1], own[0], direction] = wp.uint64(0)
-    out = other_pixel(own, direction)
-    inside = sample_colour(n, own, keys, shaded, background)
-    outside = sample_colour(n, out, keys, shaded, background)
-    share = share_of(a, b, direction)
-    change = (outside - inside) * (share * (0.5 - t) / float(samples * samples))
-    if t < 0.5:
-        wp.atomic_add(image, n, own[1] / samples, own[0] / samples, change)
-    else:
-        wp.atomic_add(image, n, out[1] / samples, out[0] / samples, change)
+    blend_across(n, own, direction, edges[crossing[0]], samples, keys, screen, shaded, background, image)
 
 
 @wp.kernel
-def blend_crossings_adjoint(
+def blend_slots(
+    first: int,
+    samples: int,
+    edges: wp.array(dtype=wp.vec4i),
+    keys: wp.array3d(dtype=wp.uint64),
+    screen: wp.array2d(dtype=wp.vec4),
+    shaded: wp.array3d(dtype=wp.vec3),
+    background: wp.array(dtype=wp.vec3),
+    slots: wp.array4d(dtype=wp.uint64),
+    winners: wp.array3d(dtype=wp.vec4i),
+    image: wp.array3d(dtype=wp.vec3),
+):
+    """The same, sample by sample, without a list: its length would have to travel to the host. Empties all slots."""
+    i, y, x = wp.tid()
+    n = first + i
+    own = wp.vec2i(x, y)
+    winner = wp.vec4i(-1, -1, -1, -1)
+    for direction in range(4):
+        slot = slots[i, y, x, direction]
+        if slot != wp.uint64(0):
+            slots[i, y, x, direction] = wp.uint64(0)
+            winner[direction] = slot_edge(slot)
+            blend_across(n, own, direction, edges[slot_edge(slot)], samples, keys, screen, shaded, background, image)
+    winners[n, y, x] = winner
+
+
+@wp.func
+def blend_across_adjoint(
+    n: int,
+    own: wp.vec2i,
+    direction: int,
+    edge: wp.vec4i,
     samples: int,
     pixel: wp.array(dtype=float),
-    edges: wp.array(dtype=wp.vec4i),
     keys: wp.array3d(dtype=wp.uint64),
     triangles: wp.array(dtype=wp.vec3i),
     screen: wp.array2d(dtype=wp.vec4),
@@ -115,20 +165,9 @@ def blend_crossings_adjoint(
     colors: wp.array(dtype=wp.vec3),
     shaded: wp.array3d(dtype=wp.vec3),
     background: wp.array(dtype=wp.vec3),
-    counts: wp.array(dtype=wp.int32),
-    crossings: wp.array2d(dtype=wp.vec4i),
     image_grad: wp.array3d(dtype=wp.vec3),
     grad: wp.array2d(dtype=wp.vec4),
 ):
-    n, j = wp.tid()
-    if j >= counts[n]:
-        return
-    crossing = crossings[n, j]
-    if crossing[0] < 0:
-        return
-    own = wp.vec2i(crossing[1], crossing[2])
-    direction = crossing[3]
-    edge = edges[crossing[0]]
     a = screen[n, edge[0]]
     b = screen[n, edge[1]]
     u = along_edge(a, b, own, direction)
@@ -157,3 +196,60 @@ def blend_crossings_adjoint(
     db = d * (u * b[3])
     wp.atomic_add(grad, n, edge[0], wp.vec4(da[0], da[1], -(da[0] * a[0] + da[1] * a[1]), 0.0))
     wp.atomic_add(grad, n, edge[1], wp.vec4(db[0], db[1], -(db[0] * b[0] + db[1] * b[1]), 0.0))
+
+
+@wp.kernel
+def blend_crossings_adjoint(
+    samples: int,
+    pixel: wp.array(dtype=float),
+    edges: wp.array(dtype=wp.vec4i),
+    keys: wp.array3d(dtype=wp.uint64),
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
+    background: wp.array(dtype=wp.vec3),
+    image_grad: wp.array3d(dtype=wp.vec3),
+    grad: wp.array2d(dtype=wp.vec4),
+    counts: wp.array(dtype=wp.int32),
+    crossings: wp.array2d(dtype=wp.vec4i),
+):
+    n, j = wp.tid()
+    if j >= counts[n]:
+        return
+    crossing = crossings[n, j]
+    if crossing[0] < 0:
+        return
+    own = wp.vec2i(crossing[1], crossing[2])
+    blend_across_adjoint(
+        n, own, crossing[3], edges[crossing[0]], samples, pixel, keys, triangles, screen, light, colors, shaded,
+        background, image_grad, grad,
+    )  # fmt: skip
+
+
+@wp.kernel
+def blend_slots_adjoint(
+    samples: int,
+    pixel: wp.array(dtype=float),
+    edges: wp.array(dtype=wp.vec4i),
+    keys: wp.array3d(dtype=wp.uint64),
+    triangles: wp.array(dtype=wp.vec3i),
+    screen: wp.array2d(dtype=wp.vec4),
+    light: wp.array2d(dtype=float),
+    colors: wp.array(dtype=wp.vec3),
+    shaded: wp.array3d(dtype=wp.vec3),
+    background: wp.array(dtype=wp.vec3),
+    image_grad: wp.array3d(dtype=wp.vec3),
+    grad: wp.array2d(dtype=wp.vec4),
+    winners: wp.array3d(dtype=wp.vec4i),
+):
+    n, y, x = wp.tid()
+    winner = winners[n, y, x]
+    own = wp.vec2i(x, y)
+    for direction in range(4):
+        if winner[direction] >= 0:
+            blend_across_adjoint(
+                n, own, direction, edges[winner[direction]], samples, pixel, keys, triangles, screen, light, colors,
+                shaded, background, image_grad, grad,
+            )  # fmt: skip

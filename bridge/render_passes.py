@@ -10,7 +10,15 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from bridge import render_blend, render_edges, render_shading, render_visibility, warp_runtime
+from bridge import (
+    render_adopt,
+    render_blend,
+    render_edges,
+    render_nvdiffrast,
+    render_shading,
+    render_visibility,
+    warp_runtime,
+)
 from bridge.mesh import Mesh
 from bridge.warp_runtime import launch, view
 
@@ -22,6 +30,8 @@ FRONT_TOLERANCE = 0.02  # metres by which the pixel outside may be nearer than t
 RUN = {"cpu": 64, "cuda": 1}  # items a thread works on in a row; Warp takes ~15 ns to start one on CPU
 # Samples of scratch (32 bytes each) at a time: what stays in a CPU's caches, or a bounded share of a GPU's memory.
 CHUNK_SAMPLES = {"cpu": 1 << 18, "cuda": 1 << 22}
+# Are crossings listed? A list is short work, but the host must read its length; on CUDA that would stop the queue.
+LISTED = {"cpu": True, "cuda": False}
 
 
 # Slots in which crossings compete. All zero between calls: each call empties those that it fills.
@@ -58,6 +68,7 @@ class Scene:
     width: int
     samples: int
     antialias: str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,7 @@ class _Buffers(NamedTuple):
     bounds: Tensor  # (N,4) int32
     counts: Tensor  # (N,) int32
     crossings: Tensor  # (N,capacity,4) int32
+    winners: Tensor  # (N,sH,sW,4) int32 where crossings are not listed, else empty
 
 
 def _allocate(scene: Scene, frames: int, vertices: int, capacity: int, device: torch.device) -> _Buffers:
@@ -107,11 +119,15 @@ def _allocate(scene: Scene, frames: int, vertices: int, capacity: int, device: t
         bounds=torch.full((frames, 4), high + wide, dtype=torch.int32, device=device),
         counts=torch.zeros(frames, dtype=torch.int32, device=device),
         crossings=torch.empty((frames, capacity, 4), dtype=torch.int32, device=device),
+        winners=torch.empty((0 if capacity else frames, high, wide, 4), dtype=torch.int32, device=device),
     )
 
 
 def _forward(scene: Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, _Buffers, int]:
-    """Draw all frames. Where a frame counts more crossings than `capacity`, stop and return that count."""
+    """Draw all frames. Where a frame counts more crossings than `capacity`, stop and return that count.
+
+    With a capacity of 0 crossings are not listed, nothing is counted and the host waits for nothing.
+    """
     frames, count = vertices.shape[:2]
     device, samples = vertices.device, scene.samples
     high, wide = scene.height * samples, scene.width * samples
@@ -145,7 +161,14 @@ def _forward(scene: Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, _Bu
 
         needed.zero_()
         go(see.project, (count,), vertices_, rows_, NEAR, wp.vec2i(wide, high), screen_, bounds_)
-        go(see.rasterise, (n_triangles,), screen_, triangles_, NEAR, facing_, keys_)
+        if scene.backend == "nvdiffrast":
+            part = vertices[first : first + n], scene.rows[first : first + n]
+            ids = render_nvdiffrast.triangle_ids(*part, scene.mesh.triangles, NEAR, high, wide)
+            go(render_adopt.face_triangles, (n_triangles,), screen_, triangles_, facing_)
+            ids_ = view(ids, wp.float32)
+            go(render_adopt.adopt_triangles, (high, wide), ids_, screen_, triangles_, NEAR, keys_)
+        else:
+            go(see.rasterise, (n_triangles,), screen_, triangles_, NEAR, facing_, keys_)
         go(shade.mark_needed, (high, wide), bounds_, keys_, triangles_, needed_)
         go(shade.shade_vertices, (count,), vertices_, eyes_, mesh.ring_start, mesh.ring, *light_model, needed_, light_)
         surface = [bounds_, keys_, triangles_, screen_, light_, mesh.colors, background_, shaded_]
@@ -154,13 +177,17 @@ def _forward(scene: Scene, vertices: Tensor, capacity: int) -> tuple[Tensor, _Bu
             continue
         edges = [screen_, mesh.edges, mesh.twisted, facing_, keys_, *tolerances, slots_]
         go(render_edges.find_crossings, (n_edges,), *edges, counts_, crossings_)
+        blend = [first, samples, mesh.edges, keys_, screen_, shaded_, background_, slots_]
+        if capacity == 0:
+            winners_ = view(buffers.winners, wp.vec4i)
+            launch(render_blend.blend_slots, (n, high, wide), device, [*blend, winners_, image_])
+            continue
         most = int(buffers.counts[first : first + n].max())
         if most > capacity:
             return image, buffers, most  # the slots are dropped: some are not empty
-        blend = [samples, mesh.edges, keys_, screen_, shaded_, background_, slots_, counts_, crossings_]
-        launch(render_blend.blend_crossings, (n, most), device, [first, *blend, image_])
+        launch(render_blend.blend_crossings, (n, most), device, [*blend, counts_, crossings_, image_])
     _give_back(slots)
-    return image.clamp_(0.0, 1.0), buffers, int(buffers.counts.max())
+    return image.clamp_(0.0, 1.0), buffers, int(buffers.counts.max()) if capacity else 0
 
 
 def _backward(scene: Scene, vertices: Tensor, saved: _Buffers, image_grad: Tensor) -> Tensor:
@@ -177,8 +204,13 @@ def _backward(scene: Scene, vertices: Tensor, saved: _Buffers, image_grad: Tenso
     inputs = [run, samples, view(saved.bounds, wp.int32), pixel_, keys_, *surface, image_grad_, grad_]
     launch(render_shading.shade_pixels_adjoint, (frames, high, -(-wide // run)), device, inputs)
     inputs = [samples, pixel_, mesh.edges, keys_, *surface, view(scene.background, wp.vec3)]
-    inputs += [view(saved.counts, wp.int32), view(saved.crossings, wp.vec4i), image_grad_, grad_]
-    launch(render_blend.blend_crossings_adjoint, (frames, saved.crossings.shape[1]), device, inputs)
+    inputs += [image_grad_, grad_]
+    if len(saved.winners) and scene.antialias != "none":
+        inputs.append(view(saved.winners, wp.vec4i))
+        launch(render_blend.blend_slots_adjoint, (frames, high, wide), device, inputs)
+    elif saved.crossings.shape[1]:
+        inputs += [view(saved.counts, wp.int32), view(saved.crossings, wp.vec4i)]
+        launch(render_blend.blend_crossings_adjoint, (frames, saved.crossings.shape[1]), device, inputs)
     inputs = [run, view(vertices, wp.vec3), view(scene.rows, wp.vec4), view(scene.eyes, wp.vec3), mesh.ring_start]
     inputs += [mesh.ring, scene.mesh.diffuse, grad_, view(result, wp.vec3)]
     launch(render_shading.vertices_adjoint, (frames, -(-count // run)), device, inputs)
@@ -193,13 +225,15 @@ def crossing_capacity(height: int, width: int) -> int:
 class Render(torch.autograd.Function):
     @staticmethod
     def forward(ctx, vertices: Tensor, scene: Scene) -> Tensor:
-        capacity = crossing_capacity(scene.height * scene.samples, scene.width * scene.samples)
+        listed = LISTED[vertices.device.type]
+        capacity = crossing_capacity(scene.height * scene.samples, scene.width * scene.samples) if listed else 0
         image, buffers, most = _forward(scene, vertices, capacity)
         while most > capacity:
             capacity = 2 * most
             image, buffers, most = _forward(scene, vertices, capacity)
         ctx.scene = scene
-        ctx.save_for_backward(vertices, *buffers[:-1], buffers.crossings[:, :most].contiguous())
+        buffers = buffers._replace(crossings=buffers.crossings[:, :most].contiguous())
+        ctx.save_for_backward(vertices, *buffers)
         return image
 
     @staticmethod
