@@ -1,13 +1,14 @@
 # make run          install into .venv and do the main job (ARGS="--prompt='a man is running, side view'" adds flags)
 # make test         install and run the tests; make test-slow adds the slow ones
 # make lint bench clean
+# make gpu-check    on a machine with an NVIDIA GPU: its tests and benchmarks, one report under benchmarks/results/
 
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
 
-.PHONY: run test test-slow lint bench clean
+.PHONY: run test test-slow lint bench gpu-check clean
 .DELETE_ON_ERROR:
 
 # One torch thread: sums split over threads round otherwise, and a motion should not depend on the number of cores.
@@ -30,6 +31,9 @@ bench: $(VENV)/.test
 	$(PY) -m benchmarks.lbs
 	$(PY) -m benchmarks.render
 	$(PY) -m benchmarks.bridge
+
+gpu-check: $(VENV)/.test
+	$(PY) -m benchmarks.gpu_check $(ARGS)
 
 # The environment is reused until setup.cfg or constraints.txt changes; PYTHON=python3.12 chooses another Python.
 $(VENV)/.venv:
