@@ -93,6 +93,10 @@ def _start_cpu() -> str:
 def _start_cuda() -> str:
     import jax
 
+    if all(name in os.environ for name in _JAX_MEMORY[1:]):
+        raise BridgeError(
+            f"{_JAX_MEMORY[1]} and its old name {_JAX_MEMORY[2]} are both set: JAX takes one; unset the other."
+        )
     if _jax_started():
         if not any(name in os.environ for name in _JAX_MEMORY):
             raise BridgeError(

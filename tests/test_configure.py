@@ -50,6 +50,34 @@ def test_the_users_memory_plan_stays(machine):
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in os.environ and "PYTORCH_ALLOC_CONF" not in os.environ
 
 
+def test_two_memory_plans(machine):
+    machine.setenv("XLA_CLIENT_MEM_FRACTION", "0.2")
+    machine.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.3")
+    with pytest.raises(BridgeError, match="unset the other"):
+        configure("cuda")
+
+
+@pytest.mark.parametrize(
+    "version, variable", [("2.8.0", "PYTORCH_CUDA_ALLOC_CONF"), ("2.13.0+cu130", "PYTORCH_ALLOC_CONF")]
+)
+def test_the_allocators_variable_has_the_name_that_this_torch_reads(machine, version, variable):
+    real = module.importlib.metadata.version
+    machine.setattr(module.importlib.metadata, "version", lambda name: version if name == "torch" else real(name))
+    configure("cuda")
+    assert os.environ[variable] == "expandable_segments:True"
+
+
+@pytest.mark.parametrize(("plugins", "major"), [(("jax-cuda12-plugin",), 12), (("jax-cuda13-plugin",), 13), ((), None)])
+def test_the_cuda_major_of_jax_is_its_plugins(monkeypatch, plugins, major):
+    def version(name):
+        if name in plugins:
+            return "0.10.2"
+        raise module.importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(module.importlib.metadata, "version", version)
+    assert module.jax_cuda_major() == major
+
+
 @pytest.mark.parametrize(
     ("target", "name", "value", "words"),
     [
