@@ -121,14 +121,19 @@ class Captions:
     def __init__(self, actions: dict[str, Any], tokenizer: Any) -> None:
         self.actions, self.tokenizer = actions, tokenizer
 
-    def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
+    def texts(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> list[str]:
+        """A caption of each clip; a share `drop` of them is empty."""
+
         def text_of(i: int) -> str:
             if rng.random() < drop:
                 return ""
             entry, turning = self.actions[clips.action[i]], bool(clips.turning[i])
             return prior_text.caption(entry, clips.azimuth[i], rng, turning=turning)
 
-        texts = [text_of(i) for i in index]
+        return [text_of(i) for i in index]
+
+    def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
+        texts = self.texts(clips, index, rng, drop=drop)
         rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
         unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
         if drop:
