@@ -2,8 +2,8 @@
 
     python -m tools.prior_report --data DATA --prior FOLDER [--json report.json]
 
-The classifier learns from the training clips of DATA (a small CNN over the stacked frames, a minute or two) and is itself
-judged on the held-out ones, which is the ceiling of what it can say of samples.
+The classifier learns from the training clips of DATA (a small CNN over the stacked frames, a minute or two) and is
+itself judged on the held-out ones, which is the ceiling of what it can say of samples.
 """
 
 from __future__ import annotations
