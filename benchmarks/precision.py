@@ -1,0 +1,127 @@
+"""What precision costs guidance: python -m benchmarks.precision [--size full] [--json PATH].
+
+Guidance multiplies the difference of two predictions by a scale of the order of 100, and with it their rounding. A
+random UNet of ModelScope's architecture predicts for the same noised latents under two texts, in each precision; the
+error is the root mean square of s·(c - u) minus the same in float32, for a unit noise. Random weights tell sizes apart,
+not what a trained model does: its predictions under two texts lie closer together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks import timing
+from benchmarks.priors import MODELSCOPE_UNET, TOKENS
+from bridge.configure import configure
+
+# name -> (precision of weights and activations, of the combination)
+ARMS = {
+    "float16, combined in float32": (torch.float16, torch.float32),
+    "float16 throughout": (torch.float16, torch.float16),
+    "bfloat16, combined in float32": (torch.bfloat16, torch.float32),
+    "bfloat16 throughout": (torch.bfloat16, torch.bfloat16),
+    "float32 (again)": (torch.float32, torch.float32),
+}
+SIZES: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {  # what differs from ModelScope; latents f, h, w
+    "tiny": (
+        {"block_out_channels": (32, 64), "norm_num_groups": 8, "cross_attention_dim": 32, "attention_head_dim": 8,
+         "layers_per_block": 1, "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
+         "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D")},
+        (2, 8, 8),
+    ),
+    "reduced": ({"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 256}, (4, 16, 16)),
+    "full": ({}, (10, 32, 32)),
+}  # fmt: skip
+
+
+def random_unet(size: str, device: str, seed: int = 0) -> Any:
+    """A frozen float32 UNet; what diffusers starts at zero (the ends of the temporal layers) is random here, too."""
+    from diffusers import UNet3DConditionModel
+
+    torch.manual_seed(seed)
+    with torch.device(device):
+        unet = UNet3DConditionModel(**{**MODELSCOPE_UNET, **SIZES[size][0]})
+        for parameter in unet.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.02)
+    return unet.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def difference(
+    unet: Any, z_t: Tensor, t: Tensor, texts: Tensor, scale: float, combine: torch.dtype
+) -> Float[Tensor, "..."]:
+    """s·(c - u) of a pair of predictions; `texts` (2, L, D) holds the conditional text and the other."""
+    raw = unet(torch.cat([z_t, z_t]).to(unet.dtype), t.repeat(2), texts.to(unet.dtype)).sample
+    conditional, unconditional = raw.to(combine).chunk(2)
+    return (scale * (conditional - unconditional)).float()
+
+
+def measure(size: str, device: str, scale: float = 100.0, draws: int = 4) -> list[dict[str, Any]]:
+    """One row for each arm: root mean squares over `draws` noised latents at several times.
+
+    Args:
+        size: of SIZES.
+        device: "cpu" or "cuda".
+        scale: guidance scale s.
+        draws: how many.
+    """
+    allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        whole = random_unet(size, device)
+        generator = torch.Generator().manual_seed(1)
+        shape = 1, 4, *SIZES[size][1]
+        inputs = []
+        for k in range(draws):
+            z_t = torch.randn(shape, generator=generator).to(device)
+            texts = torch.randn(2, TOKENS, whole.config.cross_attention_dim, generator=generator).to(device)
+            inputs.append((z_t, torch.full((1,), 1000.0 * (k + 0.5) / draws, device=device), texts))
+        truth = [difference(whole, *x, scale, torch.float32) for x in inputs]
+        rows = []
+        for name, (dtype, combine) in ARMS.items():
+            unet = copy.deepcopy(whole).to(dtype)
+            found = [difference(unet, *x, scale, combine) for x in inputs]
+            error = torch.stack([a - b for a, b in zip(found, truth, strict=True)]).square().mean().sqrt()
+            size_of_it = torch.stack(truth).square().mean().sqrt()
+            rows.append({"arm": name, "error": float(error), "relative": float(error / size_of_it)})
+            del unet
+        return rows
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """A table."""
+    cells = [[row["arm"], f"{row['error']:.2e}", f"{100 * row['relative']:.3f} %"] for row in rows]
+    return timing.table(["weights and activations", "error of s(c - u), RMS", "of its size"], cells)
+
+
+def main() -> None:
+    """Measure, print the table, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description="Error of guidance by precision, on random weights.")
+    parser.add_argument("--size", default="reduced", choices=SIZES, help="of the UNet; full is for a GPU")
+    parser.add_argument("--scale", type=float, default=100.0, help="guidance scale")
+    parser.add_argument("--quick", action="store_true", help="the tiny UNet, one draw")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
+    arguments = parser.parse_args()
+    device = configure(arguments.device)
+    size, draws = ("tiny", 1) if arguments.quick else (arguments.size, 4)
+    rows = measure(size, device, arguments.scale, draws)
+    environment = timing.environment("torch", "diffusers")
+    print(f"{size} UNet on {device}, random weights, guidance scale {arguments.scale:g}, {draws} draws.\n")
+    print(report(rows), "; ".join(f"{name} {value}" for name, value in environment.items()), sep="\n\n")
+    if arguments.json:
+        results = {"size": size, "device": device, "scale": arguments.scale, "environment": environment, "rows": rows}
+        timing.write_json(arguments.json, results)
+
+
+if __name__ == "__main__":
+    main()
