@@ -69,3 +69,31 @@ def write(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     """Write the arrays as an .npz file; returns its path."""
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path
+
+
+def coarser_free_body(cell: float) -> dict[str, np.ndarray]:
+    """The shipped body with all vertices of a cube merged into one: a real body's shape with fewer vertices.
+
+    Args:
+        cell: edge of the cubes in metres; 0.03 leaves about a quarter of the vertices.
+    """
+    keys = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
+    with np.load(FREE_BODY, allow_pickle=False) as free:
+        arrays = {key: free[key] for key in keys}
+    merged = np.unique(np.round(arrays["v_template"] / cell).astype(int), axis=0, return_inverse=True)[1].ravel()
+    count = np.bincount(merged)
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        total = np.zeros((len(count), *values.shape[1:]), values.dtype)
+        np.add.at(total, merged, values)
+        return total
+
+    for key in ("v_template", "shapedirs", "posedirs", "weights"):
+        means = sums(arrays[key]) / count.reshape(-1, *[1] * (arrays[key].ndim - 1))
+        arrays[key] = means.astype(np.float32)
+    arrays["J_regressor"] = sums(arrays["J_regressor"].T).T.copy()
+    corners = merged[arrays["f"].astype(int)]
+    kept = [len(set(triangle)) == 3 for triangle in corners.tolist()]
+    _, first = np.unique(np.sort(corners[kept], axis=1), axis=0, return_index=True)
+    arrays["f"] = corners[kept][first].astype(np.uint32)
+    return arrays

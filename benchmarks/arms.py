@@ -1,0 +1,228 @@
+"""The arms of the step benchmarks: one training step by JAX or by PyTorch, whole and taken apart.
+
+Every arm gets the same body, PoseFields, renderer and prior from `md_jax.job.make_job`, and makes its own random
+numbers inside the step. Three cases:
+
+- `kernel`: PoseFields, skinning, losses and optimiser; dL/dvertices is given, so neither renderer nor prior runs.
+- `null`:   the renderer as well, and `benchmarks.priors.NullPrior`: the step without the prior.
+- `full`:   everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import Array
+
+from benchmarks import priors, torch_baseline
+from bridge.op import torch_loss
+from bridge.stopwatch import Stopwatch
+from md_jax import train
+from md_jax.body import FREE_BODY
+from md_jax.config import Config
+from md_jax.draws import Draws
+from md_jax.job import Job, make_job
+
+CASES = ("kernel", "null", "full")
+PARTS = ("pose + LBS", "render", "encode", "UNet", "optimiser", "bridge", "rest")
+TEACHER_PARTS = {"render": "render", "render_backward": "render", "encode": "encode", "predict": "UNet"}
+
+
+class Arm(NamedTuple):
+    """One way to take a training step."""
+
+    step: Callable[[], Any]  # one step; returns once it is done
+    apart: Callable[[], dict[str, float]]  # one step with waits between its parts: the seconds of each
+
+
+def make_setup(case: str, config: Config) -> Job:
+    """The job of a case; `config.prior` is the full prior.
+
+    Raises:
+        UserError, BridgeError: as `md_jax.job.make_job`.
+    """
+    priors.register(size_of=config.prior)
+    if case != "full":  # the same clip, and a residual that is not zero
+        config = dataclasses.replace(config, prior=priors.NULL, distillation="sds", guidance_scale=1.0)
+    job = make_job(config)
+    if case == "kernel":
+        assert isinstance(job.problem, train.Problem)
+        tiny = dataclasses.replace(job.problem, latent_shape=(1, 1, 1, 1))
+        shape = (len(job.prompts), job.problem.fields.frames, len(job.body.v_template), 3)
+        grad = jax.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), jax.devices()[0])
+        job = dataclasses.replace(job, problem=tiny, op=GivenGradient(grad, job.device))
+    return job
+
+
+class GivenGradient:
+    """Stands for `bridge.op.TorchLoss`: the loss ⟨verts, g⟩ for a given g, in JAX and, as `fn`, in torch."""
+
+    original_errors = staticmethod(contextlib.nullcontext)
+
+    def __init__(self, grad: Array, device: str) -> None:
+        self.grad = grad
+        self.fn = _given_in_torch(torch.tensor(np.asarray(grad), device=device))
+        self._loss = jax.jit(_inner_product)
+
+    def __call__(self, verts: Array, draws: Draws) -> tuple[Array, dict[str, Array]]:
+        return _inner_product(verts, self.grad), {}
+
+    def loss_and_grad(self, verts: Array, draws: Draws) -> tuple[Array, Array, dict[str, Array]]:
+        return self._loss(verts, self.grad), self.grad, {}
+
+
+def _inner_product(verts: Array, grad: Array) -> Array:
+    return jnp.sum(verts * grad, axis=(1, 2, 3))
+
+
+def _given_in_torch(grad: torch.Tensor) -> Any:
+    def fn(verts: torch.Tensor, draws: Draws, grad_out: Any = None) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        return (verts * grad).sum(dim=(1, 2, 3)), grad, {}
+
+    fn.parts = Stopwatch()  # type: ignore[attr-defined]
+    return fn
+
+
+# --- JAX --------------------------------------------------------------------------------------------------------
+
+
+def jax_arm(job: Job, transport: str) -> Arm:
+    """The step of `md_jax.train`."""
+    config = dataclasses.replace(job.config, transport=transport)
+    given = isinstance(job.op, GivenGradient)
+    clock = Stopwatch()
+    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
+    op = job.op if given else torch_loss(job.op.fn, transport)
+    step = train.make_step(config, job.problem, op)
+    timed = TimedOp(job.op if given else torch_loss(_timed(job.op.fn, clock), transport))
+    step_apart = train.make_step(config, job.problem, timed)
+    optimizer = train.optimizer_of(config)
+    update = jax.jit(lambda grads, state: jax.vmap(optimizer.update)(grads, state.opt_state, state.params))
+
+    def run(step: Callable[..., Any] = step) -> None:
+        nonlocal state
+        with op.original_errors():
+            state, report = step(state)
+            jax.block_until_ready((state, report))
+
+    def apart() -> dict[str, float]:
+        parts = _parts_of_teacher(job, clock, run_it=lambda: run(step_apart))
+        teacher, total = parts.pop("teacher"), parts.pop("total")
+        if transport == "jit":  # one program: only what torch does can be told apart
+            return {**parts, "rest": parts["rest"] + total - teacher}
+        start = time.perf_counter()
+        jax.block_until_ready(update(state.params, state))
+        optimiser = time.perf_counter() - start
+        inside = timed.end - timed.start
+        parts.update({"pose + LBS": total - inside - optimiser, "optimiser": optimiser})
+        return {**parts, "rest": inside} if given else {**parts, "bridge": inside - teacher}
+
+    return Arm(run, apart)
+
+
+class TimedOp:
+    """A TorchLoss that waits for its inputs and outputs and notes when it began and ended."""
+
+    def __init__(self, op: Any) -> None:
+        self.op, self.fn = op, op.fn
+        self.original_errors = op.original_errors
+        self.start = self.end = 0.0
+
+    def __call__(self, verts: Any, draws: Draws) -> Any:
+        return self.op(verts, draws)
+
+    def loss_and_grad(self, verts: Array, draws: Draws) -> Any:
+        jax.block_until_ready((verts, draws))
+        self.start = time.perf_counter()
+        result = jax.block_until_ready(self.op.loss_and_grad(verts, draws))
+        self.end = time.perf_counter()
+        return result
+
+
+def _timed(fn: Any, clock: Stopwatch) -> Any:
+    """`fn`, with its seconds added up by `clock` under "teacher"."""
+
+    def call(*args: Any) -> Any:
+        with clock("teacher"):
+            return fn(*args)
+
+    call.metric_names = fn.metric_names  # type: ignore[attr-defined]
+    return call
+
+
+# --- torch ------------------------------------------------------------------------------------------------------
+
+
+def torch_arm(job: Job, body: str, adam: torch_baseline.Adam, compiled: bool = False) -> Arm:
+    """The step of `benchmarks.torch_baseline`, on the `smplx` package or on our own algorithm."""
+    config, problem, device = job.config, job.problem, job.device
+    assert isinstance(problem, train.Problem)
+    motions = len(job.prompts)
+    fields, weights = torch_baseline.fields_from_jax(problem.fields, job.params, device)
+    if body == "smplx":
+        path = FREE_BODY if config.body == "free" else config.body
+        body_fn = torch_baseline.smplx_body(path, motions * problem.fields.frames, config.betas, device)
+    else:
+        body_fn = torch_baseline.baked_body(problem.baked, device)
+    clock = Stopwatch()
+    step = torch_baseline.make_step(
+        config, fields, weights, body_fn, job.op.fn, adam=adam, compiled=compiled, parts=clock
+    )
+    draw = torch_baseline.make_draws(config, problem.latent_shape, problem.elevation_range, motions, device)
+    count = itertools.count()
+
+    def run() -> None:
+        with clock("pose + LBS"):  # where the JAX step makes its draws
+            draws = draw(min(next(count), config.steps - 1))
+        step(draws)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def apart() -> dict[str, float]:
+        parts = _parts_of_teacher(job, clock, run_it=run)
+        parts["rest"] += parts.pop("total") - parts.pop("teacher") - parts["pose + LBS"] - parts["optimiser"]
+        return parts
+
+    return Arm(run, apart)
+
+
+def _parts_of_teacher(job: Job, clock: Stopwatch, run_it: Callable[[], None]) -> dict[str, float]:
+    """Seconds of one step as `clock` and the teacher's own stopwatch divide it, and of the whole as "total".
+
+    "rest" is what the teacher does besides its parts.
+    """
+    watches = (clock, job.op.fn.parts)
+    for watch in watches:
+        watch.wait = torch.cuda.synchronize if job.device == "cuda" else lambda: None
+        watch.take()
+    start = time.perf_counter()
+    run_it()
+    parts = {"total": time.perf_counter() - start, "teacher": 0.0, **clock.take()}
+    named = dict.fromkeys(("render", "encode", "UNet"), 0.0)
+    for name, seconds in job.op.fn.parts.take().items():
+        if name in TEACHER_PARTS:
+            named[TEACHER_PARTS[name]] += seconds
+    for watch in watches:
+        watch.wait = lambda: None
+    return {**parts, **named, "rest": parts["teacher"] - sum(named.values())}
+
+
+ARMS: dict[str, Callable[[Job], Arm]] = {
+    "jax staged": lambda job: jax_arm(job, "staged"),
+    "jax jit": lambda job: jax_arm(job, "jit"),
+    "torch smplx foreach": lambda job: torch_arm(job, "smplx", "foreach"),
+    "torch smplx fused": lambda job: torch_arm(job, "smplx", "fused"),
+    "torch smplx compiled": lambda job: torch_arm(job, "smplx", "fused", compiled=True),
+    "torch ours foreach": lambda job: torch_arm(job, "ours", "foreach"),
+    "torch ours fused": lambda job: torch_arm(job, "ours", "fused"),
+    "torch ours compiled": lambda job: torch_arm(job, "ours", "fused", compiled=True),
+}

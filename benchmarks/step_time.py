@@ -1,0 +1,191 @@
+"""A training step by JAX and by PyTorch: python -m benchmarks.step_time [--quick] [--prior embedded].
+
+Arms take turns in fresh processes (`benchmarks.step_worker`), each with its own warm-up; what the rounds measured is
+pooled. Three headlines (`benchmarks.arms`): the step without prior and renderer, the step without the prior, and the
+full step. The first step, compilation included, is told apart. Parts come from further steps with waits between them.
+Peak memory is what the process, and on CUDA each framework's allocator, took at most after the setup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import chart, timing
+from benchmarks.step_worker import Task, run
+from bridge.configure import cuda_problem
+
+HEADLINES = {
+    "kernel": "step without prior and renderer",
+    "null": "step without the prior",
+    "full": "full step",
+}
+ARMS = (
+    "torch smplx foreach", "torch smplx fused", "torch smplx compiled", "torch ours foreach", "torch ours fused",
+    "torch ours compiled", "jax staged", "jax jit",
+)  # fmt: skip
+BASE, TWIN = "torch smplx foreach", "torch ours foreach"
+PARTS = ("pose + LBS", "render", "encode", "UNet", "optimiser", "bridge", "rest")
+FLAGFILES = {"embedded": "configs/run.flags", "random-modelscope": "configs/modelscope.flags"}
+
+Results = dict[str, dict[str, dict[str, Any]]]  # case -> arm -> summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_time", description=HEADLINES["full"])
+    parser.add_argument("--quick", action="store_true", help="one round of few steps: is it working?")
+    parser.add_argument("--prior", default="embedded", choices=FLAGFILES, help="of the full step; sets the clip's size")
+    parser.add_argument("--cases", default=",".join(HEADLINES), help="which headlines, separated by commas")
+    parser.add_argument("--arms", default=",".join(ARMS), help="which arms, separated by commas")
+    parser.add_argument("--rounds", type=int, default=2, help="fresh processes of each arm")
+    parser.add_argument("--steps", type=int, default=100, help="timed steps of each arm, over all rounds")
+    parser.add_argument("--warmup", type=int, default=20, help="untimed steps in each process")
+    parser.add_argument("--threads", type=int, default=0, help="CPU cores; 0 = all")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--json", default="", help="also write the figures here")
+    parser.add_argument("--chart", default="", help="also draw them, as a PNG file")
+    args = parser.parse_args()
+    cases, arms = (chosen.split(",") for chosen in (args.cases, args.arms))
+    unknown = {*cases} - {*HEADLINES} | {*arms} - {*ARMS}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; cases {', '.join(HEADLINES)}; arms {', '.join(ARMS)}")
+    if args.prior != "embedded" and (problem := cuda_problem()):
+        parser.error(f"--prior={args.prior} is timed on a GPU alone (a step takes minutes on a CPU): {problem}")
+    rounds, steps, warmup = (1, 3, 2) if args.quick else (args.rounds, args.steps, args.warmup)
+    options = (("prior", args.prior), ("device", args.device))
+
+    def task(case: str, arm: str) -> Task:
+        return Task(
+            arm, case, FLAGFILES[args.prior], options, warmup, math.ceil(steps / rounds), math.ceil(steps / 5 / rounds),
+            args.threads,
+        )  # fmt: skip
+
+    environment = timing.environment("jax", "jaxlib", "torch", "optax", "smplx", "warp-lang", "diffusers", "numpy")
+    results = measure([(case, arm) for case in cases for arm in arms], task, rounds)
+    print(report(results))
+    words = f"prior {args.prior}; {rounds} rounds, {steps} steps timed after {warmup} of warm-up in each process; "
+    words += f"{args.threads or 'all'} cores; " + "; ".join(f"{name} {value}" for name, value in environment.items())
+    print("\n" + words)
+    if args.json:
+        settings = {"prior": args.prior, "rounds": rounds, "steps": steps, "warmup": warmup, "threads": args.threads}
+        timing.write_json(args.json, {"environment": environment, "settings": settings, "results": results})
+    if args.chart:
+        draw(Path(args.chart), results, words)
+
+
+def measure(
+    pairs: Sequence[tuple[str, str]],
+    task: Callable[[str, str], Task],
+    rounds: int,
+    run_task: Callable[[Task], dict[str, Any]] = run,
+) -> Results:
+    """Summaries of all (case, arm), the arms taking turns; one that fails once is left out of later rounds."""
+    outcomes: dict[tuple[str, str], list[dict[str, Any]]] = {pair: [] for pair in pairs}
+    for number in range(rounds):
+        for case, arm in pairs:
+            seen = outcomes[case, arm]
+            if any("failed" in outcome for outcome in seen):
+                continue
+            seen.append(run_task(task(case, arm)))
+            told = seen[-1].get("failed") or timing.milliseconds(statistics.median(seen[-1]["times"])) + " ms"
+            print(f"round {number + 1}: {HEADLINES[case]}, {arm}: {told}", flush=True)
+    results: Results = {case: {} for case, _ in pairs}
+    for (case, arm), seen in outcomes.items():
+        results[case][arm] = summarise(seen)
+    return results
+
+
+def summarise(outcomes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the rounds of one arm measured, pooled: seconds and bytes."""
+    failed = [outcome["failed"] for outcome in outcomes if "failed" in outcome]
+    if failed:
+        return {"failed": failed[0]}
+    times = sorted(time for outcome in outcomes for time in outcome["times"])
+    first = outcomes[0]
+    return {
+        "median": statistics.median(times),
+        "p10": percentile(times, 0.1),
+        "p90": percentile(times, 0.9),
+        "count": len(times),
+        "first_step": statistics.median(outcome["first_step"] for outcome in outcomes),
+        "parts": {name: statistics.median(o["parts"][name] for o in outcomes) for name in first["parts"]},
+        "memory": {name: max(outcome["memory"][name] for outcome in outcomes) for name in first["memory"]},
+        **{name: first[name] for name in ("device", "motions", "views", "frames", "vertices")},
+    }
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value below which `share` of the sorted values lie, interpolated."""
+    position = share * (len(ordered) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def report(results: Results) -> str:
+    """Tables of all cases and the headlines that were asked for."""
+    sections = []
+    for case, arms in results.items():
+        good = {arm: row for arm, row in arms.items() if "failed" not in row}
+        base = good.get(BASE, {}).get("median")
+        rows = []
+        for arm, row in good.items():
+            speed = f"{base / row['median']:.1f}×" if base else "–"
+            quantiles = [timing.milliseconds(row[name]) for name in ("median", "p10", "p90")]
+            memory = " + ".join(f"{size / 2**20:,.0f} {name}" for name, size in row["memory"].items())
+            rows.append([arm, *quantiles, speed, f"{row['first_step']:.1f}", memory])
+        columns = ["", "median ms", "p10", "p90", "vs " + BASE, "first step s", "peak MiB"]
+        parts = [[a, *(timing.milliseconds(row["parts"][p]) for p in PARTS)] for a, row in good.items() if row["parts"]]
+        sections += [f"### {HEADLINES[case].capitalize()}", timing.table(columns, rows)]
+        if parts:
+            sections.append(timing.table(["parts, ms", *PARTS], parts))
+        sections += [f"{arm} failed: {row['failed']}" for arm, row in arms.items() if "failed" in row]
+    return "\n\n".join([*sections, *headlines(results)])
+
+
+def headlines(results: Results) -> list[str]:
+    """What was asked of the steps, beside what was measured."""
+    lines = []
+    for case, arms in results.items():
+        medians = {arm: row["median"] for arm, row in arms.items() if "failed" not in row}
+        jax = min((arm for arm in medians if arm.startswith("jax")), key=medians.__getitem__, default=None)
+        if jax is None:
+            continue
+        for name, asked in ((BASE, {"kernel": " (asked: ≥ 4×)"}), (TWIN, {}), (_best(medians), {"full": " (≥ 1×)"})):
+            if name in medians:
+                ratio = f"{medians[name] / medians[jax]:.2f}× as fast as {name}{asked.get(case, '')}"
+                lines.append(f"{HEADLINES[case]}: {jax} is {ratio}")
+        parts = arms.get("jax staged", {}).get("parts")
+        if case == "full" and parts:
+            share = 100 * parts["bridge"] / medians["jax staged"]
+            lines.append(f"bridge: {share:.2f} % of the full step (asked: < 2 %)")
+    return ["\n".join(dict.fromkeys(lines))]
+
+
+def _best(medians: dict[str, float]) -> str:
+    torch = [arm for arm in medians if arm.startswith("torch")]
+    return min(torch, key=medians.__getitem__) if torch else ""
+
+
+def draw(path: Path, results: Results, words: str) -> None:
+    """A bar chart of the medians, with p10 to p90."""
+    panels = [
+        chart.Panel(
+            HEADLINES[case] + ", ms (median, p10 to p90)",
+            [
+                chart.Bar(arm, *(1e3 * row[name] for name in ("median", "p10", "p90")), strong=arm.startswith("jax"))
+                for arm, row in arms.items()
+                if "failed" not in row
+            ],
+        )
+        for case, arms in results.items()
+    ]
+    chart.bars(path, panels, words)
+
+
+if __name__ == "__main__":
+    main()

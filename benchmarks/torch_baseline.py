@@ -1,0 +1,251 @@
+"""The whole training step in PyTorch alone: the twin that `md_jax.train.make_step` is compared with.
+
+PoseFields, body, smoothness, clipping and Adam are torch's; the frozen half (`bridge.teacher`) is the very function
+object that the JAX step calls. Given the same weights and draws both follow the same losses. Two bodies tell the
+algorithm from the framework: the `smplx` package, and `md_jax.lbs.pose` written in torch (`benchmarks.lbs_torch`).
+
+The twin covers what a default run uses: our PoseField in axis-angle, a fixed root, Adam at a constant rate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from benchmarks import lbs_torch
+from bridge.stopwatch import Stopwatch
+from md_jax import lbs
+from md_jax.config import Config, pair
+from md_jax.draws import Draws, t_range_at
+from md_jax.errors import UserError
+from md_jax.posefield import Fields
+
+BodyFn = Callable[[Float[Tensor, "M F 21 3"]], Float[Tensor, "M F V 3"]]
+Adam = Literal["foreach", "fused"]
+# optax.adam and torch.optim.Adam share these defaults, and both add ε outside the root, after the bias correction.
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+# --- PoseFields -------------------------------------------------------------------------------------------------
+
+
+class PoseFields(NamedTuple):
+    """What of M PoseFields is not trained."""
+
+    features: Float[Tensor, "F D"]  # sines and cosines of the frames' times
+    mean: Float[Tensor, "M 1 K 3"]
+    limit: Float[Tensor, "M 1 K 3"]  # k·std
+    bound: str
+
+
+def fields_from_jax(fields: Fields, params: Any, device: str = "cpu") -> tuple[PoseFields, list[list[Tensor]]]:
+    """The twin of M JAX PoseFields: what is fixed, and for each motion its weights [kernel, bias, kernel, bias, ...].
+
+    Raises:
+        UserError: the fields are not axis-angle with a fixed root, or normalise their layers.
+    """
+    if (fields.rotation, fields.root) != ("axis_angle", "fixed"):
+        raise UserError(
+            "the torch twin takes --rotation=axis_angle and --root=fixed, got"
+            f" --rotation={fields.rotation} --root={fields.root}."
+        )
+    one = nnx.merge(fields.graphdef, *jax.tree.map(lambda x: x[0], (params, fields.fixed)))
+    if one.layer_norm:
+        raise UserError("the torch twin has no layer normalisation: it takes --posefield=default.")
+
+    def tensor(x: Any) -> Tensor:
+        return torch.tensor(np.array(x), device=device)
+
+    angles = np.outer(np.arange(fields.frames) * one.time_scale, one.frequencies).astype(np.float32)
+    names = [*(f"hidden_{i}" for i in range(one.depth)), "head"]
+    motions = range(len(fields.fixed["mean"]))
+    weights = [[tensor(params[name][kind][m]) for name in names for kind in ("kernel", "bias")] for m in motions]
+    fixed = PoseFields(
+        features=tensor(np.concatenate([np.sin(angles), np.cos(angles)], axis=1)),
+        mean=tensor(fields.fixed["mean"])[:, None],
+        limit=one.bound_sigma * tensor(fields.fixed["std"])[:, None],
+        bound=one.bound,
+    )
+    return fixed, weights
+
+
+def pose_values(fields: PoseFields, weights: Sequence[Float[Tensor, "M ..."]]) -> Float[Tensor, "M F K 3"]:
+    """Pose parameters of every motion (`md_jax.posefield.apply_fields`); weights are kernel, bias, kernel, bias, ..."""
+    x = fields.features.expand(len(fields.mean), -1, -1)
+    layers = list(zip(weights[::2], weights[1::2], strict=True))
+    for kernel, bias in layers[:-1]:
+        x = nn.functional.silu(torch.baddbmm(bias[:, None], x, kernel))
+    kernel, bias = layers[-1]
+    raw = torch.baddbmm(bias[:, None], x, kernel).unflatten(2, (-1, 3))
+    if fields.bound == "tanh":
+        return fields.mean + fields.limit * torch.tanh(raw)
+    return fields.mean + torch.clamp(raw, -fields.limit, fields.limit)
+
+
+def smoothness(values: Float[Tensor, "M F K 3"]) -> Float[Tensor, "M"]:
+    """Sum of squared differences between consecutive frames (`md_jax.losses.smoothness`)."""
+    return values.diff(dim=1).square().sum(dim=(1, 2, 3))
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------
+
+
+def smplx_body(path: Path, clips: int, betas: Sequence[float] = (), device: str = "cpu") -> BodyFn:
+    """The body by the `smplx` package, for `clips` frames in all; its full model, recomputed at every call."""
+    import smplx
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets
+        model = smplx.SMPLX(
+            str(path), num_betas=max(len(betas), 10), use_pca=False, flat_hand_mean=True, batch_size=clips
+        )
+    model = model.requires_grad_(False).to(device)
+    shape = torch.zeros(clips, max(len(betas), 10), device=device)
+    shape[:, : len(betas)] = torch.tensor(betas, device=device)
+    return lambda values: model(betas=shape, body_pose=values.reshape(clips, 63)).vertices.unflatten(
+        0, values.shape[:2]
+    )
+
+
+def baked_body(baked: lbs.BakedBody, device: str = "cpu") -> BodyFn:
+    """The body by our baked algorithm in torch."""
+    arrays = lbs_torch.from_baked(baked, device)
+    return lambda values: lbs_torch.pose(arrays, values.flatten(0, 1)).unflatten(0, values.shape[:2])
+
+
+# --- the step ---------------------------------------------------------------------------------------------------
+
+
+def make_step(
+    config: Config,
+    fields: PoseFields,
+    weights: list[list[Tensor]],
+    body: BodyFn,
+    teacher: Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]],
+    *,
+    adam: Adam = "foreach",
+    compiled: bool = False,
+    parts: Stopwatch | None = None,
+) -> Callable[[Draws], dict[str, Tensor]]:
+    """The training step of `md_jax.train.make_step`, in torch; it trains `weights` in place.
+
+    Args:
+        config: the options; Adam at a constant rate is expected.
+        fields, weights: from `fields_from_jax`. Every motion has leaves of its own, so that one whose gradient is not
+            finite can sit out a step alone, moments and step count included.
+        body: pose parameters to vertices.
+        teacher: from `bridge.teacher.make_teacher`.
+        adam: which of torch's implementations.
+        compiled: torch.compile PoseFields, body and smoothness with their backward pass, on CUDA as CUDA graphs.
+        parts: adds up the seconds of "pose + LBS", "teacher" and "optimiser".
+
+    Returns:
+        step(draws of tensors) -> the terms that the JAX step reports, each (M,).
+
+    Raises:
+        UserError: the config asks for another optimiser or schedule.
+    """
+    if (config.optimizer, config.schedule) != ("adam", "constant"):
+        raise UserError(
+            "the torch twin takes --optimizer=adam and --schedule=constant, got"
+            f" --optimizer={config.optimizer} --schedule={config.schedule}."
+        )
+    leaves = [leaf.requires_grad_() for motion in weights for leaf in motion]
+    size, cuda = len(weights[0]), leaves[0].is_cuda
+    optimizer = torch.optim.Adam(
+        leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, foreach=adam == "foreach", fused=adam == "fused"
+    )
+    clock = parts or Stopwatch()
+
+    def body_and_smoothness(leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
+        values = pose_values(fields, [torch.stack(leaves[i::size]) for i in range(size)])
+        return body(values), smoothness(values)
+
+    if compiled:
+        body_and_smoothness = torch.compile(body_and_smoothness, mode="reduce-overhead" if cuda else "default")
+
+    def step(draws: Draws) -> dict[str, Tensor]:
+        with clock("pose + LBS"):
+            if compiled and cuda:
+                torch.compiler.cudagraph_mark_step_begin()
+            verts, reg = body_and_smoothness(leaves)
+        with clock("teacher"):
+            loss, grad_verts, metrics = teacher(verts.detach(), draws)
+        with clock("pose + LBS"):
+            cotangents = (config.sds_weight * grad_verts, torch.full_like(reg, config.reg_weight))
+            grads = torch.autograd.grad((verts, reg), leaves, cotangents)
+            reg = reg.detach().clone()  # a CUDA graph writes its outputs anew in the next step
+        with clock("optimiser"):
+            norms = _give_gradients(weights, grads, loss, config.grad_clip)
+            optimizer.step()
+        total = config.sds_weight * loss + config.reg_weight * reg
+        return {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
+
+    return step
+
+
+def _give_gradients(
+    weights: list[list[Tensor]], grads: Sequence[Tensor], loss: Float[Tensor, "M"], limit: float
+) -> Float[Tensor, "M"]:
+    """Hand each motion its clipped gradients, or none where they are not finite (Adam leaves such leaves alone).
+
+    Returns the norms before clipping.
+    """
+    size = len(weights[0])
+    by_motion = [list(grads[m * size : (m + 1) * size]) for m in range(len(weights))]
+    norms = torch.stack([nn.utils.get_total_norm(own, foreach=True) for own in by_motion])
+    finite = (torch.isfinite(norms) & torch.isfinite(loss)).tolist()
+    for leaves, own, norm, ok in zip(weights, by_motion, norms, finite, strict=True):
+        for leaf, grad in zip(leaves, own, strict=True):
+            leaf.grad = grad if ok else None
+        if ok and limit > 0:
+            nn.utils.clip_grads_with_norm_(leaves, limit, norm, foreach=True)
+    return norms
+
+
+# --- draws ------------------------------------------------------------------------------------------------------
+
+
+def make_draws(
+    config: Config, latent_shape: Sequence[int], elevation: tuple[float, float], motions: int, device: str = "cpu"
+) -> Callable[[int], Draws]:
+    """Draws of a step in torch's own random numbers, distributed as `md_jax.draws.draw` with cameras on the circle.
+
+    Args:
+        config: views, t ranges and seed.
+        latent_shape: (C, f, h, w).
+        elevation: radians, low and high.
+        motions: M.
+    """
+    generator = torch.Generator(device).manual_seed(config.seed)
+    views, clips = config.views, motions * config.views
+    fractions = jnp.arange(config.steps) / max(config.steps - 1, 1)
+    ranges = t_range_at(fractions, pair(config.t_min), pair(config.t_max), config.t_schedule)
+    t_low, t_high = (np.broadcast_to(np.asarray(end), fractions.shape).tolist() for end in ranges)
+    spacing = torch.arange(views, device=device) / views
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=generator, device=device)
+
+    def draw(step: int) -> Draws:
+        turn = (uniform(0, 1, motions, 1) + spacing) % 1
+        return Draws(
+            azimuth=(math.pi * (2 * turn - 1)).flatten(),
+            elevation=uniform(*elevation, clips),
+            t=uniform(t_low[step], t_high[step], clips),
+            noise=torch.randn(clips, *latent_shape, generator=generator, device=device),
+            frames=None,
+        )
+
+    return draw
