@@ -144,10 +144,15 @@ def _typed(argv: list[str]) -> set[str]:
 
 
 def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, where the user's caches lie."""
+    """Keep compiled programs between runs, where the user's caches lie.
+
+    All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less. The control
+    run finds those of the run itself there, too.
+    """
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def cache_folder() -> Path:
