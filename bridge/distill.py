@@ -100,6 +100,11 @@ def sds(guess: Guess, scale: float) -> Latents:
     return _wide(_own_scale(guess), guess.z) * (guess.z - sample)
 
 
+def unguided(guess: Guess, scale: float) -> Latents:
+    """Score distillation without the sentence: δ = ε_u - ε at any scale; the control of every objective."""
+    return sds(guess, 0.0)
+
+
 def csd(guess: Guess, scale: float) -> Latents:
     """Classifier score distillation: δ = s(ε_c - ε_u) (Yu et al. 2024, eq. 8)."""
     return _of_difference(guess, scale * (guess.conditional - guess.unconditional))
@@ -126,7 +131,13 @@ NFSD_SWITCH = 0.2  # 200 of 1000 steps
 
 # `bridge` is csd with words for what the picture looks like so far in place of no words: δ = s(ε_tgt - ε_src)
 # (McAllister et al. 2024, "Rethinking score distillation as a bridge between image distributions").
-OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {"sds": sds, "csd": csd, "nfsd": nfsd, "bridge": csd}
+OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {
+    "sds": sds,
+    "csd": csd,
+    "nfsd": nfsd,
+    "bridge": csd,
+    "unguided": unguided,
+}
 
 # What the model is asked under, in this order: `Guess.conditional`, `.unconditional` and, for nfsd, `.negative`.
 TEXTS: dict[str, tuple[str, ...]] = {
@@ -134,6 +145,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "csd": ("prompt", "negative"),
     "nfsd": ("prompt", "empty", "negative"),
     "bridge": ("prompt", "source"),
+    "unguided": ("empty",),
 }
 
 WEIGHTINGS: dict[str, Callable[[PerClip, PerClip], PerClip]] = {

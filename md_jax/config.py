@@ -16,6 +16,7 @@ from typing import Any, Literal
 from absl import flags
 
 from md_jax.errors import UserError
+from md_jax.presets import preset_values
 
 
 def _field(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -28,9 +29,13 @@ class Config:
     """Options of one run. Angles are in degrees here (people type them); everything behind is in radians."""
 
     # What to make
-    prompt: str = _field("a person is walking", "The sentence to turn into motion.")
+    prompt: str = _field(
+        "a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or back."
+    )
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.")
     negative_prompt: str = _field("", "What the motion should not look like (replaces the empty prompt).")
+    source_prompt: str = _field("", "For --distillation=bridge: what the video looks like so far; empty: the prompt and"
+                                " words for the usual flaws.")  # fmt: skip
     action: str = _field("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
                          " prompt, 'generic' pools all actions.")  # fmt: skip
     statistics: str = _field("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
@@ -38,22 +43,41 @@ class Config:
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1)
     seed: int = _field(0, "Seed of everything random.", low=0)
 
+    mode: Literal["pose", "latent"] = _field("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
+                                             " first render (the paper's ablation).")  # fmt: skip
+    preset: Literal["none", "paper", "corrected"] = _field(
+        "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
+        " paper's method without them.")  # fmt: skip
+
     # Prior and distillation
     prior: str = _field("embedded", "The video diffusion model to distil (python -m md_jax.main --prior=help lists"
                         " them).")  # fmt: skip
     prior_path: str = _field("", "Its diffusers folder or hub id; empty: the shipped one (embedded).")
-    distillation: Literal["sds", "csd"] = _field("sds", "Which residual is distilled.")
+    scale_arr: bool = _field(True, "VideoCrafter's own scaling of noised latents; the paper's code lacks it.")
+    distillation: Literal["sds", "csd", "nfsd", "bridge"] = _field("sds", "Which residual is distilled.")
     guidance_scale: float = _field(7.5, "Classifier-free guidance scale s.", low=0)
     t_min: tuple[float, ...] = _field((0.4, 0.05), "Lower end of the diffusion times drawn: a number, or start,end.",
                                       low=0.001, high=0.999)  # fmt: skip
     t_max: tuple[float, ...] = _field((0.98, 0.45), "Upper end of the diffusion times drawn: a number, or start,end.",
                                       low=0.001, high=0.999)  # fmt: skip
-    t_schedule: Literal["linear", "sqrt", "constant"] = _field("linear", "How the range moves from start to end.")
+    t_schedule: Literal["linear", "sqrt", "constant", "descending"] = _field(
+        "linear", "How the range moves from start to end; 'descending' passes through all times once.")  # fmt: skip
+    fixed_draws: bool = _field(False, "Use the first step's cameras, times and noise in every step (for debugging).")
     weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
         "sigma2", "The weight w(t) of the residual.")  # fmt: skip
     motion_amp: float = _field(1.0, "Amplifies what differs between frames in the guidance (4D-fy).", low=0)
+    residual_clip: float = _field(0.0, "Largest norm of a clip's residual in the latents; 0 = off.", low=0)
     sds_weight: float = _field(1.0, "Weight of the distillation loss.", low=0)
     reg_weight: float = _field(1e-3, "Weight of the smoothness term, summed squared frame differences.", low=0)
+    image_prior: Literal["none", "sd15", "sd21"] = _field("none", "An image prior that judges frames beside the video"
+                                                          " prior.")  # fmt: skip
+    image_prior_path: str = _field("", "Its diffusers folder or hub id.")
+    image_weight: float = _field(1.0, "Weight of the image prior's distillation loss.", low=0)
+    image_frames: int = _field(2, "Random frames of each clip that the image prior sees.", low=1)
+    image_size: int | None = _field(None, "Height and width of its pictures; default: the image prior's.", low=8)
+    image_guidance_scale: float | None = _field(None, "Its guidance scale; default: --guidance_scale.", low=0)
+    image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
+        "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
     view_prompts: bool = _field(True, "Add each camera's view ('side view') to the prompt.")
 
     # Pose
@@ -64,6 +88,8 @@ class Config:
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)
     frequencies: int = _field(4, "Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3"
                               " cannot jitter, 4 shows what ten frames can show.", low=1, high=8)  # fmt: skip
+    posefield: Literal["default", "paper"] = _field("default", "The network: ours, or the paper's code's (raw frame"
+                                                    " index, 32 wide, layer norm).")  # fmt: skip
     frames: int | None = _field(None, "Frames of the clip; default: the prior's.", low=2)
     fps: float | None = _field(None, "Frames a second of the clip; default: the prior's.", low=0.1)
 
@@ -74,7 +100,9 @@ class Config:
     height: int | None = _field(None, "Rendered height in pixels; default: the prior's.", low=8)
     width: int | None = _field(None, "Rendered width in pixels; default: the prior's.", low=8)
     supersample: int = _field(2, "Samples a pixel and axis.", low=1, high=8)
-    renderer: Literal["auto", "warp"] = _field("auto", "Rasteriser; 'auto' takes the fastest that is installed.")
+    renderer: Literal["auto", "warp", "nvdiffrast"] = _field(
+        "auto", "Rasteriser; 'auto' takes the fastest that is there.")  # fmt: skip
+    antialias: Literal["edge", "nvdiffrast"] = _field("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
     views: int = _field(2, "Cameras a step and motion, evenly spaced from a random start.", low=1)
     azimuths: tuple[float, ...] = _field((), "Fixed set of camera azimuths in degrees, 0 = in front, 90 = the body's"
                                          " left; empty: the whole circle.", low=-360, high=360)  # fmt: skip
@@ -98,6 +126,12 @@ class Config:
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = _field("auto", "Precision of the frozen prior.")
     transport: Literal["staged", "jit"] = _field("staged", "How torch is reached from JAX; the result is the same.")
     prior_batch: int = _field(16, "Clips given to the prior at once.", low=1)
+    low_vram: bool = _field(False, "Spare memory: one clip, text and encoded frame at once, activations recomputed.")
+    oom: Literal["stop", "retry"] = _field("stop", "When a GPU's memory is full: stop, or do half as much at once.")
+    compile: Literal["off", "on", "graphs"] = _field("off", "torch.compile the prior; 'graphs': as a CUDA graph, too.")
+    encode_chunk: int = _field(0, "Frames encoded at once for the gradient, where the VAE takes them one by one: less"
+                               " memory, same result; 0 = all.", low=0)  # fmt: skip
+    tiny_vae: str = _field("", "Folder of an AutoencoderTiny that stands in for the VAE's encoder in the gradient.")
 
     # Files
     workdir: str = _field("", "Where the run goes; empty: a fresh folder under runs/.")
@@ -119,8 +153,25 @@ class Config:
             raise UserError(f"--t_min must stay below --t_max, got {self.t_min} and {self.t_max}.")
         if self.background and len(self.background) != 3:
             raise UserError(f"--background takes r,g,b, got {len(self.background)} numbers: {self.background}.")
+        if self.image_prior == "none" and self.image_prior_path:
+            raise UserError("--image_prior_path names no use: say which prior it is with --image_prior=sd15 or sd21.")
+        if self.image_prior != "none":
+            self._check_image_term()
+        if self.mode == "latent" and self.tiny_vae:
+            raise UserError("--tiny_vae has no place in --mode=latent: no gradient goes through the VAE there.")
         if len(self.betas) > 300:
             raise UserError(f"--betas takes at most 300 numbers, got {len(self.betas)}.")
+
+    def _check_image_term(self) -> None:
+        if self.mode == "latent":
+            raise UserError(f"--image_prior={self.image_prior} judges pictures of the body, and --mode=latent has none:"
+                            " add --image_prior=none.")  # fmt: skip
+        if not self.image_prior_path:
+            raise UserError(f"--image_prior={self.image_prior} does not ship with the program: give --image_prior_path,"
+                            " its folder or hub id, or --image_prior=none.")  # fmt: skip
+        if not self.image_weight or not self.sds_weight:
+            raise UserError("--image_prior needs --image_weight and --sds_weight above 0: it stands beside the video"
+                            f" prior; got {self.image_weight} and {self.sds_weight}.")  # fmt: skip
 
 
 def pair(value: tuple[float, ...]) -> tuple[float, float]:
@@ -196,8 +247,11 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
         UserError: a value is out of its bounds, or two of them contradict each other.
     """
     values: dict[str, Any] = {}
+    preset = preset_values(flag_values["preset"].value, flag_values["prior"].value)
     for field in dataclasses.fields(Config):
         value = flag_values[field.name].value
+        if field.name in preset and not flag_values[field.name].present:
+            value = preset[field.name]
         if isinstance(value, list):
             try:
                 value = tuple(float(x) for x in value)

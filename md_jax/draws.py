@@ -18,7 +18,19 @@ class Draws(NamedTuple):
     elevation: Float[Array, "N"]  # radians above the horizon
     t: Float[Array, "N"]  # diffusion time in (0, 1)
     noise: Float[Array, "N C f h w"]  # ε, standard normal, float32
-    frames: Int[Array, "N n"] | None  # frames that an image prior sees
+    frames: Int[Array, "N n"] | None  # frames that an image prior sees; like the rest None where there is none
+    image_t: Float[Array, "N"] | None = None
+    image_noise: Float[Array, "N c n h w"] | None = None
+
+
+class ImageShape(NamedTuple):
+    """What the draws of an image term look like."""
+
+    clip_frames: int  # F, of which n are chosen without repeats
+    latent_shape: tuple[int, int, int, int]  # (C, n, h, w)
+
+
+IMAGE = 100  # folded into a motion's key for its image draws, which so leave the others alone
 
 
 def draw(
@@ -31,6 +43,7 @@ def draw(
     latent_shape: tuple[int, int, int, int],
     azimuth_ranges: Sequence[Sequence[tuple[float, float]]],
     elevation_range: tuple[float, float],
+    image: ImageShape | None = None,
 ) -> Draws:
     """Draw cameras, diffusion times and noise of one step.
 
@@ -45,6 +58,7 @@ def draw(
         latent_shape: (C, f, h, w) of the prior's latents.
         azimuth_ranges: per motion the arcs of azimuth (low, high) in radians; a zero-width arc is a fixed camera.
         elevation_range: (low, high) in radians.
+        image: draws of an image term as well, in the same range of diffusion times.
     """
 
     def of_motion(m: Array, arcs: Array, shares: Array) -> tuple[Array, Array, Array, Array]:
@@ -57,7 +71,19 @@ def draw(
 
     per_motion = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
     azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in per_motion)
-    return Draws(azimuth, elevation, t, noise, None)
+    if image is None:
+        return Draws(azimuth, elevation, t, noise, None)
+
+    def of_images(m: Array) -> tuple[Array, Array, Array]:
+        motion_key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, m), step), IMAGE)
+        k_frames, k_t, k_noise = jax.random.split(motion_key, 3)
+        orders = jax.vmap(lambda k: jax.random.permutation(k, image.clip_frames))(jax.random.split(k_frames, views))
+        t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
+        frames = orders[:, : image.latent_shape[1]].astype(jnp.int32)
+        return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
+
+    of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(jnp.arange(motions)))
+    return Draws(azimuth, elevation, t, noise, *of_clips)
 
 
 def t_range_at(
@@ -66,7 +92,12 @@ def t_range_at(
     """(low, high) of the diffusion times when `fraction` in [0, 1] of the steps is done.
 
     `linear` and `sqrt` (HiFA, 2023, §3.3) move from the start to the end of each pair, `constant` stays at the start.
+    `descending` passes once through all times from the start of `t_max` to the end of `t_min`, every draw of a step at
+    the same one, and stays at each in proportion to it (DreamTime, Huang et al. 2024, with W(t) ∝ t).
     """
+    if schedule == "descending":
+        t = jnp.sqrt(t_max[0] ** 2 + (t_min[1] ** 2 - t_max[0] ** 2) * fraction)
+        return t, t
     done = {"constant": jnp.zeros_like(fraction), "linear": fraction, "sqrt": jnp.sqrt(fraction)}[schedule]
     return t_min[0] + (t_min[1] - t_min[0]) * done, t_max[0] + (t_max[1] - t_max[0]) * done
 

@@ -2,11 +2,11 @@
 
 One step: draws from JAX keys → PoseFields → skinning → ``op`` (torch, behind `bridge.op`) → dL/dvertices → back through
 skinning and PoseFields → optax. This module knows the op only as a JAX function; it imports neither torch nor bridge.
+In latent mode the parameters are the video's latents, and the op judges these themselves (`LatentProblem`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,13 +19,27 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from md_jax import lbs, losses, posefield
 from md_jax.checkpoint import Checkpoints
 from md_jax.config import Config, pair
 from md_jax.draws import Draws, draw, t_range_at
 from md_jax.errors import DivergedError
 from md_jax.optimizers import make_optimizer
-from md_jax.statistics import PoseStatistics
+from md_jax.problems import LatentProblem, Problem, make_fields, vertices_of
+
+__all__ = [
+    "LatentProblem",
+    "Problem",
+    "Report",
+    "TorchLoss",
+    "TrainState",
+    "draws_at",
+    "fit",
+    "init_state",
+    "make_fields",
+    "make_step",
+    "optimizer_of",
+    "vertices_of",
+]
 
 
 class TorchLoss(Protocol):
@@ -47,7 +61,7 @@ class TrainState(NamedTuple):
     """Everything that a step changes; every leaf but `step` has the leading axis M."""
 
     step: Int[Array, ""]
-    params: Any  # trainable PoseField parameters
+    params: Any  # trainable: PoseField parameters, or latents
     opt_state: Any
     skipped: Int[Array, "M"]  # steps left out because the gradient was not finite
     bad_streak: Int[Array, "M"]  # how many of them in a row up to now
@@ -57,37 +71,10 @@ class Report(NamedTuple):
     """What a step tells: every value per motion."""
 
     terms: dict[str, Float[Array, "M"]]
-    verts: Float[Array, "M F V 3"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """What stays fixed during a run."""
-
-    fields: posefield.Fields
-    baked: lbs.BakedBody
-    key: Array
-    latent_shape: tuple[int, int, int, int]  # (C, f, h, w) of the prior
-    azimuth_ranges: list[list[tuple[float, float]]]  # per motion, radians
-    elevation_range: tuple[float, float]  # radians
+    verts: Float[Array, "M F V 3"]  # in latent mode the latents (M, C, f, h, w)
 
 
 # --- setting up -------------------------------------------------------------------------------------------------
-
-
-def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -> tuple[posefield.Fields, Any]:
-    """The M PoseFields and their trainable parameters, at the mean poses of `statistics`."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), jnp.arange(len(statistics)))
-    return posefield.init_fields(
-        statistics,
-        keys,
-        frames=frames,
-        root=config.root,
-        rotation=config.rotation,
-        bound=config.bound,
-        bound_sigma=config.bound_sigma,
-        frequencies=posefield.octaves(config.frequencies),
-    )
 
 
 def optimizer_of(config: Config) -> optax.GradientTransformation:
@@ -113,49 +100,49 @@ def init_state(config: Config, params: Any) -> TrainState:
     )
 
 
-def vertices_of(fields: posefield.Fields, params: Any, baked: lbs.BakedBody) -> Float[Array, "M F V 3"]:
-    """Posed vertices of every motion, in metres."""
-    pose = posefield.poses(fields, params)
-    return lbs.pose(baked, pose.body, pose.root, pose.transl)
-
-
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-def make_step(config: Config, problem: Problem, op: TorchLoss) -> Callable[[TrainState], tuple[TrainState, Report]]:
+def draws_at(config: Config, problem: Problem | LatentProblem, motions: int, step: Array, key: Array) -> Draws:
+    """The draws of one step (of step 0, where --fixed_draws is on)."""
+    step = jnp.zeros_like(step) if config.fixed_draws else step
+    fraction = step / max(config.steps - 1, 1)
+    return draw(
+        key,
+        step,
+        t_range_at(fraction, pair(config.t_min), pair(config.t_max), config.t_schedule),
+        motions=motions,
+        views=config.views,
+        latent_shape=problem.latent_shape,
+        azimuth_ranges=problem.azimuth_ranges,
+        elevation_range=problem.elevation_range,
+        image=problem.image,
+    )
+
+
+def make_step(
+    config: Config, problem: Problem | LatentProblem, op: TorchLoss
+) -> Callable[[TrainState], tuple[TrainState, Report]]:
     """The training step, by the transport that the config names.
 
     `staged` runs jitted forward → torch → jitted backward and update; the pullback crosses between the two jits as a
     pytree, so nothing is computed twice. `jit` is one compiled function. Both give the same numbers.
     """
     optimizer = optimizer_of(config)
-    arrays = (
-        problem.fields,
-        problem.baked,
-        problem.key,
-    )  # arguments: as constants they would slow compilation
+    arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
 
-    def draws_at(state: TrainState, key: Array) -> Draws:
-        fraction = state.step / max(config.steps - 1, 1)
-        return draw(
-            key,
-            state.step,
-            t_range_at(fraction, pair(config.t_min), pair(config.t_max), config.t_schedule),
-            motions=state.skipped.shape[0],
-            views=config.views,
-            latent_shape=problem.latent_shape,
-            azimuth_ranges=problem.azimuth_ranges,
-            elevation_range=problem.elevation_range,
-        )
+    def show(params: Any, arrays: Any) -> tuple[tuple[Array, Array], Any]:
+        return jax.vjp(lambda p: problem.show(p, *arrays), params)
 
-    def body_and_smoothness(params: Any, fields: posefield.Fields, baked: lbs.BakedBody) -> tuple[Array, Array]:
-        return vertices_of(fields, params, baked), losses.smoothness(posefield.apply_fields(fields, params))
+    def draws(state: TrainState, key: Array) -> Draws:
+        return draws_at(config, problem, state.skipped.shape[0], state.step, key)
 
-    def update(state: TrainState, pullback: Any, grad_verts: Array, terms: dict[str, Array]) -> Any:
-        reg_grad = jnp.full_like(terms["loss_reg"], config.reg_weight)
-        (grads,) = pullback((config.sds_weight * grad_verts, reg_grad))
+    def update(
+        state: TrainState, pullback: Any, grad_verts: Array, loss: Array, reg: Array, metrics: dict[str, Array]
+    ) -> Any:
+        (grads,) = pullback((config.sds_weight * grad_verts, jnp.full_like(reg, config.reg_weight)))
         norms = jax.vmap(optax.tree.norm)(grads)
-        ok = jnp.isfinite(norms) & jnp.isfinite(terms["loss_sds"])
+        ok = jnp.isfinite(norms) & jnp.isfinite(loss)
 
         def keep(new: Array, old: Array) -> Array:
             return jnp.where(ok.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -169,32 +156,33 @@ def make_step(config: Config, problem: Problem, op: TorchLoss) -> Callable[[Trai
             skipped=state.skipped + ~ok,
             bad_streak=jnp.where(ok, 0, state.bad_streak + 1),
         )
-        total = config.sds_weight * terms["loss_sds"] + config.reg_weight * terms["loss_reg"]
-        return state, {"loss": total, **terms, "grad_norm": norms}
+        total = config.sds_weight * loss + config.reg_weight * reg
+        # with an image term the op's loss is a sum, and the metrics tell its parts
+        return state, {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
 
     if config.transport == "jit":
 
         @jax.jit
-        def whole(state: TrainState, fields: Any, baked: Any, key: Array) -> tuple[TrainState, Report]:
-            (verts, reg), pullback = jax.vjp(lambda p: body_and_smoothness(p, fields, baked), state.params)
-            loss, op_pullback, metrics = jax.vjp(lambda v: op(v, draws_at(state, key)), verts, has_aux=True)
+        def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
+            (verts, reg), pullback = show(state.params, arrays)
+            loss, op_pullback, metrics = jax.vjp(lambda v: op(v, draws(state, key)), verts, has_aux=True)
             (grad_verts,) = op_pullback(jnp.ones_like(loss))
-            state, terms = update(state, pullback, grad_verts, {"loss_sds": loss, "loss_reg": reg, **metrics})
+            state, terms = update(state, pullback, grad_verts, loss, reg, metrics)
             return state, Report(terms, verts)
 
-        return lambda state: whole(state, *arrays)
+        return lambda state: whole(state, arrays, key)
 
     @jax.jit
-    def forward(state: TrainState, fields: Any, baked: Any, key: Array) -> Any:
-        (verts, reg), pullback = jax.vjp(lambda p: body_and_smoothness(p, fields, baked), state.params)
-        return verts, reg, pullback, draws_at(state, key)
+    def forward(state: TrainState, arrays: Any, key: Array) -> Any:
+        (verts, reg), pullback = show(state.params, arrays)
+        return verts, reg, pullback, draws(state, key)
 
     backward = jax.jit(update)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
-        verts, reg, pullback, draws = forward(state, *arrays)
-        loss, grad_verts, metrics = op.loss_and_grad(verts, draws)
-        state, terms = backward(state, pullback, grad_verts, {"loss_sds": loss, "loss_reg": reg, **metrics})
+        verts, reg, pullback, drawn = forward(state, arrays, key)
+        loss, grad_verts, metrics = op.loss_and_grad(verts, drawn)
+        state, terms = backward(state, pullback, grad_verts, loss, reg, metrics)
         return state, Report(terms, verts)
 
     return staged
@@ -205,7 +193,7 @@ def make_step(config: Config, problem: Problem, op: TorchLoss) -> Callable[[Trai
 
 def fit(
     config: Config,
-    problem: Problem,
+    problem: Problem | LatentProblem,
     params: Any,
     op: TorchLoss,
     folder: Path,
@@ -219,11 +207,11 @@ def fit(
 
     Args:
         config, problem: the options and what stays fixed.
-        params: trainable PoseField parameters to start from.
+        params: trainable parameters to start from.
         op: the torch loss (bridge.op.torch_loss).
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
-        on_preview: called with the steps done and the vertices, each `preview_every` steps.
+        on_preview: called with the steps done and `Report.verts`, each `preview_every` steps.
 
     Raises:
         DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row.

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import torch
 
@@ -64,4 +65,33 @@ def video_folder(path, seed=0, safe=True):
         "vae": ["diffusers", "AutoencoderKL"],
     }
     (path / "model_index.json").write_text(json.dumps(index))
+    return path
+
+
+def picture_folder(path, seed=0):
+    """A folder in Stable Diffusion's layout, for pictures of 16x16: 2D UNet and the rest of `video_folder`."""
+    from diffusers import UNet2DConditionModel
+
+    video_folder(path, seed)
+    shutil.rmtree(path / "unet")
+    UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 8), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
+        layers_per_block=1, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).save_pretrained(path / "unet")  # fmt: skip
+    index = json.loads((path / "model_index.json").read_text())
+    index |= {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (path / "model_index.json").write_text(json.dumps(index))
+    return path
+
+
+def tiny_vae_folder(path, blocks=2, seed=0):
+    """A folder with an AutoencoderTiny that halves pictures `blocks` - 1 times."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(seed)
+    AutoencoderTiny(
+        encoder_block_out_channels=(8,) * blocks, decoder_block_out_channels=(8,) * blocks,
+        num_encoder_blocks=(1,) * blocks, num_decoder_blocks=(1,) * blocks,
+    ).save_pretrained(path)  # fmt: skip
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -28,21 +28,25 @@ class FolderPrior:
         self._vocabulary = parts.vocabulary
         self._packing = int(parts.settings.get("frame_packing", 0))
         self._device = device
+        self.sparing = False  # one text and one frame at a time (bridge.priors.tuning)
 
     # --- text ---------------------------------------------------------------------------------------------------
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise PriorError where a prior of closed vocabulary knows no action in `prompt`."""
+        if self._vocabulary and not known_actions(prompt, self._vocabulary):
+            known = [_spoken(action, phrases) for action, phrases in self._vocabulary.items()]
+            raise PriorError(
+                f"prior '{self.spec.name}' knows no action in the prompt {prompt!r}. It knows: {', '.join(known)}."
+            )
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
         """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
         if self._text_encoder is None:
             raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
-        if self._vocabulary:
-            for prompt in prompts:
-                if not known_actions(prompt, self._vocabulary):
-                    raise PriorError(
-                        f"prior '{self.spec.name}' knows no action in the prompt {prompt!r}. It knows:"
-                        f" {', '.join(self._vocabulary).replace('_', ' ')}."
-                    )
+        for prompt in filter(None, prompts):  # the empty prompt names no action and needs none
+            self.check_prompt(prompt)
         tokens = self._tokenizer(
             [*prompts, negative],
             padding="max_length",
@@ -59,7 +63,18 @@ class FolderPrior:
     @torch.no_grad()
     def encode(self, video: Float[Tensor, "N 3 F H W"]) -> Float[Tensor, "N C f h w"]:
         """Latents of a video in [0, 1] (see `Prior.encode`)."""
+        if self.sparing:
+            return torch.cat([self._encode(frame) for frame in video.split(1, dim=2)], dim=2)
         return self._encode(video)
+
+    def encode_and_vjp(
+        self, video: Float[Tensor, "N 3 F H W"]
+    ) -> tuple[Float[Tensor, "N C f h w"], Callable[[Float[Tensor, "N C f h w"]], Float[Tensor, "N 3 F H W"]]]:
+        """(`encode`(video), g -> `encode_vjp`(video, g)): encodes once, and keeps the activations in between."""
+        with torch.enable_grad():
+            leaf = video.detach().requires_grad_()
+            z = self._encode(leaf)
+        return z.detach(), lambda g: pull_back(z, leaf, g)
 
     def encode_vjp(
         self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
@@ -70,7 +85,7 @@ class FolderPrior:
         with torch.enable_grad():
             for frames, g_frames in zip(video.split(chunk, dim=2), g.split(chunk, dim=2), strict=True):
                 leaf = frames.detach().requires_grad_()
-                parts.append(torch.autograd.grad(self._encode(leaf), leaf, g_frames)[0])
+                parts.append(pull_back(self._encode(leaf), leaf, g_frames))
         return torch.cat(parts, dim=2)
 
     @torch.no_grad()
@@ -104,6 +119,8 @@ class FolderPrior:
         self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
     ) -> tuple[Float[Tensor, "N C f h w"], ...]:
         """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
+        if self.sparing and len(texts) > 1:
+            return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
         n, times = len(z_t), distill.timesteps(t, len(self._alphas_cumprod))
         inputs = pack_frames(z_t, self._packing) if self._packing else z_t
         inputs = torch.cat([inputs] * len(texts)).to(self._unet.dtype)
@@ -113,10 +130,27 @@ class FolderPrior:
         return raw.split(n)
 
 
+def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:
+    """g·∂z/∂leaf, where g may be of any size although the network in between computes in half precision.
+
+    Half precision ends at 65504 and thins out below 6e-5, so each clip's g goes in with entries up to 1: scaled by a
+    power of two, which changes nothing else.
+    """
+    largest = g.abs().amax(dim=tuple(range(1, g.ndim)), keepdim=True)
+    scale = torch.exp2(largest.clamp(min=1e-30).log2().ceil())
+    return torch.autograd.grad(z, leaf, g / scale)[0] * scale
+
+
 def known_actions(prompt: str, vocabulary: dict[str, list[str]]) -> list[str]:
     """The actions of which a word or phrase stands in the prompt: whole words in any case, articles left out."""
     plain = _plain(prompt)
     return [action for action, phrases in vocabulary.items() if any(_plain(phrase) in plain for phrase in phrases)]
+
+
+def _spoken(action: str, phrases: list[str]) -> str:
+    """How people say an action: its name, or the phrase with an article ("washing a window"; synonyms have none)."""
+    name = action.replace("_", " ")
+    return next((phrase for phrase in phrases if " a " in phrase), name if name in phrases else phrases[0])
 
 
 def _plain(text: str) -> str:
