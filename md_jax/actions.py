@@ -79,5 +79,6 @@ def resolve_action(action: str, prompt: str, source: str = "") -> tuple[str, str
     if source and len(known) == 1:
         return known[0], f"pose statistics: {known[0]}, the only action in {source}."
     if found == GENERIC:
-        return GENERIC, f"pose statistics: all actions pooled; the prompt names none of {', '.join(known)}."
+        phrases = [action_table()[name]["phrase"] if name in action_table() else name for name in known]
+        return GENERIC, f"pose statistics: all actions pooled; the prompt names none of {', '.join(phrases)}."
     return GENERIC, f"pose statistics: all actions pooled; there are none of {found} ({said})."

@@ -89,7 +89,8 @@ def _plain_lines(console: Console, title: str, steps: int) -> Callable[[int, dic
 
 def _words(line: dict[str, Any]) -> str:
     """Losses (means over the motions), speed and, if there were any, skipped steps."""
-    losses = (f"{name} {sum(line[f'loss_{name}']) / len(line[f'loss_{name}']):.4g}" for name in ("sds", "reg"))
+    told = [name for name in ("sds", "image", "reg") if f"loss_{name}" in line]
+    losses = (f"{name} {sum(line[f'loss_{name}']) / len(line[f'loss_{name}']):.4g}" for name in told)
     skipped = sum(line["skipped"])
     rate = 1 / max(line["step_seconds"], 1e-9)
     return "  ".join([*losses, f"{rate:.1f} steps/s", *([f"{skipped} skipped"] if skipped else [])])

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = [
-    "rotations", "body", "lbs", "posefield", "losses", "optimizers", "train", "checkpoint", "motion", "statistics",
+    "rotations", "body", "lbs", "posefield", "losses", "optimizers", "problems", "train", "checkpoint", "motion", "statistics",
 ]  # fmt: skip
 
 BLOCK = """

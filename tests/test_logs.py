@@ -36,3 +36,10 @@ def test_a_log_file_gets_plain_lines():
     assert "sds 3" in lines[-1]
     assert "2.0 steps/s  1 skipped" in lines[-1]
     assert "5 s left" in lines[5]
+
+
+def test_an_image_term_is_told_beside_the_others():
+    out = io.StringIO()
+    with progress_line(Console(file=out, width=120), "motion", 1) as update:
+        update(1, {"loss_sds": [2.0], "loss_image": [7.0], "loss_reg": [0.5], "skipped": [0], "step_seconds": 0.5})
+    assert "sds 2  image 7  reg 0.5" in out.getvalue()
