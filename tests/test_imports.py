@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = [
-    "rotations", "body", "lbs", "posefield", "losses", "optimizers", "problems", "train", "checkpoint", "motion", "statistics",
+    "rotations", "body", "lbs", "posefield", "losses", "optimizers", "problems", "train", "checkpoint", "motion",
+    "statistics",
 ]  # fmt: skip
 
 BLOCK = """
