@@ -18,7 +18,7 @@ from bridge.op import torch_loss
 from bridge.render import render
 from bridge.stopwatch import Stopwatch
 from md_jax import lbs
-from md_jax.clips import load_clips, split_clips
+from md_jax.clips import split_source
 from md_jax.job import Job, body_centre
 from md_jax.reference import HELD_OUT
 from md_jax.train import TorchLoss
@@ -29,7 +29,7 @@ METRICS = ("vertex_grad_norm",)
 
 def held_out_poses(actions: Sequence[str], frames: int, fps: float) -> np.ndarray:
     """Body poses (A, F, 21, 3) of the window in the middle of each action's held-out clips."""
-    held_out = split_clips(load_clips(None, list(actions)), fraction=HELD_OUT).held_out
+    held_out = split_source(None, actions, HELD_OUT).held_out
     poses = []
     for action in actions:
         own = [clip for clip in held_out if clip.action == action]

@@ -197,6 +197,24 @@ def split_clips(
     return Split(train, held_out, how)
 
 
+def split_source(
+    source: str | os.PathLike | None, actions: Sequence[str] | None = None, fraction: float = 0.2
+) -> Split:
+    """Split all clips of a source as `split_clips` does, then keep some actions.
+
+    The order matters: what is held out of an action must not depend on which others are asked for, or an evaluation
+    would judge by clips that a prior was trained on.
+
+    Raises:
+        UserError: there is nothing to load, or an action is not there.
+    """
+    load_clips(source, actions)  # names an unknown action
+    split = split_clips(load_clips(source), fraction)
+    kept = split.how if actions is None else actions
+    train, held_out = ([clip for clip in side if clip.action in kept] for side in (split.train, split.held_out))
+    return Split(train, held_out, {action: how for action, how in split.how.items() if action in kept})
+
+
 def _split_in_time(group: list[Clip], fraction: float, gap: float, least: float) -> tuple[list[Clip], list[Clip]]:
     """(before, after) of one recording's pieces, as if they followed each other without a pause."""
     total = sum(len(clip.body_pose) / clip.fps for clip in group)

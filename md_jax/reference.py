@@ -1,6 +1,6 @@
 """The yardstick: real motion capture cut into windows, and how near a motion comes to each action.
 
-The clips are split as for training the embedded prior (`md_jax.clips.split_clips`): distances are taken to windows of
+The clips are split as for training the embedded prior (`md_jax.clips.split_source`): distances are taken to windows of
 the held-out side alone, which no prior of ours has seen. The classifiers learn from the other side and are themselves
 judged on the held-out one.
 """
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from md_jax import measures
 from md_jax.classifier import STATIC, Classifier, probabilities, train_classifier
-from md_jax.clips import load_clips, split_clips
+from md_jax.clips import split_source
 from md_jax.errors import UserError
 from md_jax.motion import Motion, resample
 from md_jax.windows import every_window, sample_windows
@@ -83,7 +83,7 @@ def make_reference(
     Raises:
         UserError: there is nothing to load, or an action has too little to be split.
     """
-    split = split_clips(load_clips(source, list(actions) or None), fraction=HELD_OUT)
+    split = split_source(source, list(actions) or None, HELD_OUT)
     able = tuple(dict.fromkeys(clip.action for clip in split.held_out))
     chosen = tuple(actions) or able
     if missing := [action for action in chosen if action not in able]:

@@ -29,7 +29,7 @@ from bridge.mesh import make_mesh
 from bridge.render import render
 from md_jax import lbs
 from md_jax.body import load_body
-from md_jax.clips import Clip, load_clips, split_clips
+from md_jax.clips import Clip, split_source
 from md_jax.windows import Windows, sample_windows
 from tools.prior_text import load_actions
 
@@ -103,7 +103,7 @@ def main(args: argparse.Namespace) -> None:
     main_actions = list(load_actions(table, args.actions))
     actions = list(load_actions(table, [*main_actions, *args.further]))
     share = {name: 1.0 if name in main_actions else args.further_share for name in actions}
-    split = split_clips(load_clips(args.mocap or None, actions), fraction=args.held_out)
+    split = split_source(args.mocap or None, actions, args.held_out)
     cut: dict[str, Any] = {"frames": SETTINGS["frames"], "fps": SETTINGS["fps"]}
     sides = [(False, split.train, args.windows, (0.85, 1.15))]
     if args.held_out > 0:
