@@ -110,7 +110,7 @@ def networks(unet: dict[str, Any] | None = None, vae: dict[str, Any] | None = No
             AutoencoderKL(**{**MODELSCOPE_VAE, **(vae or {})}),
         )
     for network in both:
-        network.to(torch.float16).requires_grad_(False).eval()
+        torch.nn.Module.to(network, torch.float16).requires_grad_(False).eval()  # diffusers' own `to` complains
     return both
 
 

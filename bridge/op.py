@@ -28,6 +28,7 @@ from torch import Tensor
 
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
+from bridge.sparing import ADVICE, OutOfMemory
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__
@@ -122,7 +123,7 @@ class TorchLoss:
 
     @contextlib.contextmanager
     def original_errors(self) -> Iterator[None]:
-        """Raise what the torch function raised (torch.OutOfMemoryError, KeyboardInterrupt ...), not XLA's text of it.
+        """Raise what the torch function raised (OutOfMemory, KeyboardInterrupt ...), not XLA's text of it.
 
         Put it around the loop that calls a jitted step: an error inside a compiled function surfaces where its result
         is waited for, as a JaxRuntimeError. Arrays that went in are unharmed.
@@ -132,6 +133,9 @@ class TorchLoss:
         except jax.errors.JaxRuntimeError as error:
             failure, self._failure = self._failure, None
             if failure is None or type(failure).__name__ not in str(error):
+                if "RESOURCE_EXHAUSTED" in str(error):
+                    reason = str(error).splitlines()[0][:200]
+                    raise OutOfMemory(f"JAX finds no memory ({reason}). {ADVICE}") from error
                 raise
             try:
                 raise failure from None

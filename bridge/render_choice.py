@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from bridge.camera import Camera
 from bridge.errors import BridgeError
@@ -51,23 +53,24 @@ def choose(
 
 
 def picture_seconds(
-    backend: str, mesh: Mesh, vertices: torch.Tensor, height: int, width: int, supersample: int
+    backend: str, mesh: Mesh, vertices: Float[np.ndarray, "V 3"], height: int, width: int, supersample: int
 ) -> float:
     """Least time of `ROUNDS` that one picture takes on the GPU, forward and backward.
 
     Args:
         backend: see `bridge.render.render`.
         mesh: on a CUDA device.
-        vertices: (V,3) metres, on the same.
+        vertices: metres.
         height, width, supersample: as in a run.
     """
-    low, high = vertices.amin(0), vertices.amax(0)
+    body = torch.tensor(vertices, dtype=torch.float32, device=mesh.device)
+    low, high = body.amin(0), body.amax(0)
     zero = torch.zeros(1, device=mesh.device)
     camera = Camera(zero, zero, 1.5 * float((high - low).max()), math.radians(50.0), (low + high) / 2)
     background = torch.ones(3, device=mesh.device)
     times = []
     for _ in range(ROUNDS):
-        leaf = vertices[None].clone().requires_grad_()
+        leaf = body[None].clone().requires_grad_()
         events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         events[0].record()
         render(leaf, camera, mesh, height, width, supersample, background, backend=backend).sum().backward()

@@ -12,6 +12,7 @@ import torch
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, ZeroCopyError
 from bridge.op import TRANSPORTS, torch_loss
+from bridge.sparing import OutOfMemory
 from tests.op_toys import make_draws, make_verts, toy, toy_in_jax
 
 
@@ -56,6 +57,12 @@ def test_other_jax_errors_pass_through(verts):
     op._failure = ValueError("an old one")
     with pytest.raises(jax.errors.JaxRuntimeError, match="nothing to do with torch"), op.original_errors():
         raise jax.errors.JaxRuntimeError("nothing to do with torch")
+
+
+def test_jaxs_own_lack_of_memory_names_the_flags():
+    text = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9000000000 bytes.\nmore"
+    with pytest.raises(OutOfMemory, match=r"9000000000 bytes\.\)\. .*--low_vram"), torch_loss(toy).original_errors():
+        raise jax.errors.JaxRuntimeError(text)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
