@@ -59,7 +59,8 @@ def make_setup(case: str, config: Config) -> Job:
         tiny = dataclasses.replace(job.problem, latent_shape=(1, 1, 1, 1))
         shape = (len(job.prompts), job.problem.fields.frames, len(job.body.v_template), 3)
         grad = jax.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), jax.devices()[0])
-        job = dataclasses.replace(job, problem=tiny, op=GivenGradient(grad, job.device))
+        given: Any = GivenGradient(grad, job.device)
+        job = dataclasses.replace(job, problem=tiny, op=given)
     return job
 
 
@@ -97,13 +98,14 @@ def _given_in_torch(grad: torch.Tensor) -> Any:
 
 def jax_arm(job: Job, transport: str) -> Arm:
     """The step of `md_jax.train`."""
-    config = dataclasses.replace(job.config, transport=transport)
+    chosen: Any = transport
+    config = dataclasses.replace(job.config, transport=chosen)
     given = isinstance(job.op, GivenGradient)
     clock = Stopwatch()
     state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
     op = job.op if given else torch_loss(job.op.fn, transport)
     step = train.make_step(config, job.problem, op)
-    timed = TimedOp(job.op if given else torch_loss(_timed(job.op.fn, clock), transport))
+    timed: Any = TimedOp(job.op if given else torch_loss(_timed(job.op.fn, clock), transport))
     step_apart = train.make_step(config, job.problem, timed)
     optimizer = train.optimizer_of(config)
     update = jax.jit(lambda grads, state: jax.vmap(optimizer.update)(grads, state.opt_state, state.params))

@@ -108,7 +108,7 @@ def random_modelscope(
 
     torch.manual_seed(0)
     with torch.device(device):
-        networks = (
+        networks: tuple[Any, Any] = (
             UNet3DConditionModel(**{**MODELSCOPE_UNET, **(unet or {})}),
             AutoencoderKL(**{**MODELSCOPE_VAE, **(vae or {})}),
         )

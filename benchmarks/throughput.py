@@ -130,8 +130,8 @@ def options_of(name: str, value: Any, folder: Path) -> dict[str, Any]:
 
 def size_of(result: dict[str, Any], side: int, supersample: int, *, prior: bool) -> Size:
     """The size of what a worker measured, in square pictures."""
-    counts = (result[name] for name in ("motions", "views", "frames", "vertices"))
-    return Size(*counts, side, side, supersample, prior)
+    counts = {name: result[name] for name in ("motions", "views", "frames", "vertices")}
+    return Size(**counts, height=side, width=side, supersample=supersample, prior=prior)
 
 
 def fit(points: Sequence[tuple[Size, float]]) -> tuple[dict[str, float], list[float]]:

@@ -34,7 +34,7 @@ from md_jax.posefield import Fields
 
 BodyFn = Callable[[Float[Tensor, "M F 21 3"]], Float[Tensor, "M F V 3"]]
 Adam = Literal["foreach", "fused"]
-# optax.adam and torch.optim.Adam share these defaults, and both add ε outside the root, after the bias correction.
+# The defaults of optax.adam and torch.optim.Adam, which both add ε outside the root, after the bias correction.
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -102,7 +102,7 @@ def smoothness(values: Float[Tensor, "M F K 3"]) -> Float[Tensor, "M"]:
 # --- bodies -----------------------------------------------------------------------------------------------------
 
 
-def smplx_body(path: Path, clips: int, betas: Sequence[float] = (), device: str = "cpu") -> BodyFn:
+def smplx_body(path: str | Path, clips: int, betas: Sequence[float] = (), device: str = "cpu") -> BodyFn:
     """The body by the `smplx` package, for `clips` frames in all; its full model, recomputed at every call."""
     import smplx
 
@@ -154,7 +154,7 @@ def make_step(
         step(draws of tensors) -> the terms that the JAX step reports, each (M,).
 
     Raises:
-        UserError: the config asks for another optimiser or schedule.
+        UserError: another optimiser or schedule is asked for.
     """
     if (config.optimizer, config.schedule) != ("adam", "constant"):
         raise UserError(
@@ -163,9 +163,8 @@ def make_step(
         )
     leaves = [leaf.requires_grad_() for motion in weights for leaf in motion]
     size, cuda = len(weights[0]), leaves[0].is_cuda
-    optimizer = torch.optim.Adam(
-        leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, foreach=adam == "foreach", fused=adam == "fused"
-    )
+    kind = {"foreach": adam == "foreach", "fused": adam == "fused"}
+    optimizer = torch.optim.Adam(leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, **kind)
     clock = parts or Stopwatch()
 
     def body_and_smoothness(leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -240,12 +239,12 @@ def make_draws(
 
     def draw(step: int) -> Draws:
         turn = (uniform(0, 1, motions, 1) + spacing) % 1
-        return Draws(
-            azimuth=(math.pi * (2 * turn - 1)).flatten(),
-            elevation=uniform(*elevation, clips),
-            t=uniform(t_low[step], t_high[step], clips),
-            noise=torch.randn(clips, *latent_shape, generator=generator, device=device),
-            frames=None,
-        )
+        tensors: dict[str, Any] = {
+            "azimuth": (math.pi * (2 * turn - 1)).flatten(),
+            "elevation": uniform(*elevation, clips),
+            "t": uniform(t_low[step], t_high[step], clips),
+            "noise": torch.randn(clips, *latent_shape, generator=generator, device=device),
+        }
+        return Draws(**tensors, frames=None)
 
     return draw
