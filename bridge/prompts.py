@@ -71,8 +71,9 @@ def embed_prompts(
         PriorError: the prior knows no action in a prompt.
     """
     check = getattr(prior, "check_prompt", None)  # priors of closed vocabulary, in the user's own words
-    for prompt in [*prompts, *(sources or ())] if check else []:
-        check(prompt)
+    if check is not None:
+        for prompt in [*prompts, *(sources or ())]:
+            check(prompt)
     table: dict[str, int] = {}
 
     def rows(sentences: Sequence[str]) -> Int[Tensor, "M 4"]:

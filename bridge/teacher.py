@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -234,7 +234,7 @@ def _encode(
     return prior.encode(video), lambda g: prior.encode_vjp(video, g, chunk)
 
 
-def per_motion(per_clip: list[Mapping[str, Tensor]], motions: int) -> dict[str, Float[Tensor, "M"]]:
+def per_motion(per_clip: Sequence[Mapping[str, Tensor]], motions: int) -> dict[str, Float[Tensor, "M"]]:
     """Means over each motion's views of what batches of clips gave."""
     return {
         name: torch.cat([batch[name] for batch in per_clip]).float().unflatten(0, (motions, -1)).mean(dim=1)

@@ -247,7 +247,7 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
         UserError: a value is out of its bounds, or two of them contradict each other.
     """
     values: dict[str, Any] = {}
-    preset = preset_values(flag_values["preset"].value, flag_values["prior"].value)
+    preset = preset_values(str(flag_values["preset"].value), str(flag_values["prior"].value))
     for field in dataclasses.fields(Config):
         value = flag_values[field.name].value
         if field.name in preset and not flag_values[field.name].present:

@@ -14,6 +14,9 @@ from md_jax.actions import resolve_action
 from md_jax.body import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
+from md_jax.guidance import embed, load_image_term, tiny_vae_cosine
+from md_jax.latent import Decode, first_render, make_decode
+from md_jax.machine import amounts, choose_renderer, tune_prior
 from md_jax.statistics import PoseStatistics, load_statistics
 from md_jax.train import Problem, TorchLoss, make_fields, optimizer_of
 
@@ -28,13 +31,15 @@ class Job:
     prompts: list[str]  # one a motion
     actions: list[str]  # whose statistics each motion uses
     body: Body
-    problem: Problem
-    params: Any  # PoseField parameters before the first step
+    problem: Any  # Problem; in latent mode LatentProblem
+    params: Any  # what is optimised, before the first step
     op: TorchLoss
     control: TorchLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
     fps: float
     device: str
     words: list[tuple[str, str]]
+    facts: dict[str, Any]  # what was measured before the first step, for the summary
+    decode: Decode | None = None  # latent mode: latents (M, C, f, h, w) to (M, F, H, W, 3) uint8
 
 
 def make_job(config: Config) -> Job:
@@ -47,10 +52,12 @@ def make_job(config: Config) -> Job:
     from bridge import distill
     from bridge.camera import azimuth_range_of_prompt
     from bridge.configure import configure
+    from bridge.latents import make_latent_teacher
     from bridge.mesh import make_mesh
     from bridge.op import torch_loss
     from bridge.priors import load_prior
-    from bridge.teacher import TeacherSettings, embed_prompts, make_teacher
+    from bridge.sparing import sparing
+    from bridge.teacher import TeacherSettings, make_teacher
 
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
     device = configure(config.device)
@@ -66,6 +73,7 @@ def make_job(config: Config) -> Job:
     # --- prior: its native clip unless the flags say otherwise
     dtype = config.dtype if config.dtype != "auto" else "float16" if device == "cuda" else "float32"
     prior = load_prior(config.prior, config.prior_path, device, dtype)
+    tune_prior(prior, config, device)
     spec = prior.spec
     if spec.kind != "video":
         raise UserError(
@@ -73,10 +81,18 @@ def make_job(config: Config) -> Job:
         )
     if hasattr(prior, "set_fps"):  # models that are told the frame rate
         prior.set_fps(config.fps or spec.fps)
+    if not config.scale_arr:
+        if not hasattr(prior, "set_scale"):
+            raise UserError(f"--noscale_arr is for VideoCrafter, and prior '{spec.name}' scales no latents.")
+        prior.set_scale(False)
+    if config.tiny_vae:
+        from bridge.priors.tiny_vae import with_tiny_vae
+
+        prior = with_tiny_vae(prior, config.tiny_vae)
     frames = config.frames or spec.frames
     height, width = config.height or spec.height, config.width or spec.width
     latent_shape = spec.latent_shape_of(frames, height, width)
-    embedded = embed_prompts(prior, sentences, config.negative_prompt, config.view_prompts)
+    embedded = embed(config, prior, sentences)
 
     # --- cameras: a view in the prompt wins over the circle, --azimuths over both
     arcs = [azimuth_range_of_prompt(sentence) or CIRCLE for sentence in sentences]
@@ -96,24 +112,48 @@ def make_job(config: Config) -> Job:
             scale=config.guidance_scale,
             weighting=config.weighting,
             motion_amp=config.motion_amp,
+            clip=config.residual_clip,
         ),
-        prior_batch=config.prior_batch,
+        antialias=config.antialias,
+        **amounts(config),
     )
     mesh = make_mesh(body.triangles, body.vertex_colors, device)
-
-    def op_with(guidance: distill.Guidance) -> TorchLoss:
-        teacher = make_teacher(prior, embedded, mesh, dataclasses.replace(settings, guidance=guidance))
-        return torch_loss(teacher, config.transport)
+    settings = dataclasses.replace(settings, renderer=choose_renderer(config, device, body, mesh, height, width))
+    image = None
+    if config.image_prior != "none":
+        image = load_image_term(config, sentences, frames, device, dtype)
 
     fields, params = make_fields(config, [statistics for statistics, _ in chosen], frames)
-    problem = Problem(
+    decode: Decode | None = None
+    problem: Any = Problem(
         fields=fields,
         baked=baked,
         key=jax.random.key(config.seed),
         latent_shape=latent_shape,
         azimuth_ranges=arcs,
         elevation_range=(elevation[0], elevation[-1]),
+        image=image.shape if image else None,
     )
+    if config.mode == "latent":
+        problem, params = first_render(config, problem, params, prior, mesh, settings)
+        decode = make_decode(prior, frames)
+
+    retry = config.oom == "retry"
+
+    def op_with(objective: str) -> TorchLoss:
+        guidance = dataclasses.replace(settings.guidance, objective=objective)
+        if config.mode == "latent":
+            teacher = sparing(lambda s: make_latent_teacher(prior, embedded, guidance, s.prior_batch), settings, retry)
+            return torch_loss(teacher, config.transport)
+        term = None
+        if image is not None:
+            of_images = dataclasses.replace(image.term.guidance, objective=objective)
+            term = dataclasses.replace(image.term, guidance=of_images)
+        filmed = dataclasses.replace(settings, guidance=guidance)
+        teacher = sparing(lambda s: make_teacher(prior, embedded, mesh, s, term), filmed, retry)
+        return torch_loss(teacher, config.transport)
+
+    op = op_with(config.distillation)
     seconds = (frames - 1) / (config.fps or spec.fps)
     words = [
         ("prompt", "\n".join(dict.fromkeys(sentences))),
@@ -121,8 +161,16 @@ def make_job(config: Config) -> Job:
         ("prior", f"{spec.name}: {frames} frames of {width}x{height} pixels over {seconds:.1f} s"),
         ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
         ("body", f"{config.body}, {len(body.v_template):,} vertices"),
-        ("machine", f"{device}, {config.steps} steps"),
+        ("machine", f"{device}, {config.steps} steps, pictures by {settings.renderer}"),
     ]  # fmt: skip
+    if image is not None:
+        words.insert(3, ("images", image.words))
+    if config.preset == "paper" and config.renderer != "nvdiffrast":
+        words.append(("preset", "paper, but for its renderer: nvdiffrast is not installed, and ours stands in"))
+    facts: dict[str, Any] = {}
+    if config.tiny_vae:
+        facts["tiny_vae_gradient_cosine"] = cosine = tiny_vae_cosine(config, problem, params, prior, op)
+        words.append(("tiny VAE", f"{config.tiny_vae}: cosine {cosine:.3f} with the gradient through the VAE itself"))
     return Job(
         config=config,
         prompts=sentences,
@@ -130,11 +178,13 @@ def make_job(config: Config) -> Job:
         body=body,
         problem=problem,
         params=params,
-        op=op_with(settings.guidance),
-        control=op_with(dataclasses.replace(settings.guidance, objective="sds", scale=0.0)),
+        op=op,
+        control=op_with("unguided"),
         fps=config.fps or spec.fps,
         device=device,
         words=words,
+        facts=facts,
+        decode=decode,
     )
 
 

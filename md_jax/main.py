@@ -49,10 +49,9 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     """Make the motions of a config in `folder`; returns the folder of each motion."""
     import numpy as np
 
-    from md_jax import workdir
+    from md_jax import latent_outputs, outputs, workdir
     from md_jax.export import make_renderer, write_preview
     from md_jax.job import make_job
-    from md_jax.outputs import write_outputs
 
     start = time.perf_counter()
     _use_compilation_cache()
@@ -71,7 +70,11 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     def on_preview(step: int, verts: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
         path.parent.mkdir(exist_ok=True)
-        write_preview(path, np.asarray(verts), render_frames, f"step {step} of {config.steps}")
+        caption = f"step {step} of {config.steps}"
+        if config.mode == "latent":
+            latent_outputs.write_preview(path, job, verts, caption)
+        else:
+            write_preview(path, np.asarray(verts), render_frames, caption)
 
     state = _fit(job, config, folder, console, "motion ", on_preview)
     control = None
@@ -81,11 +84,15 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
         control = _fit(job, unguided, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
-    folders = write_outputs(job, folder, state, control, render_frames)
+    left: tuple[str, ...] = OUTPUTS
+    if config.mode == "latent":
+        folders, left = latent_outputs.write_outputs(job, folder, state, control), latent_outputs.OUTPUTS
+    else:
+        folders = outputs.write_outputs(job, folder, state, control, render_frames)
     console.print(
         f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:", soft_wrap=True
     )
-    for line in OUTPUTS:
+    for line in left:
         console.print("  " + line, markup=False)
     return folders
 

@@ -32,6 +32,8 @@ def write_outputs(
     Raises:
         UserError: a file cannot be written.
     """
+    from bridge.memory import peak_memory
+
     config, count = job.config, len(job.prompts)
     verts = np.asarray(vertices_of(job.problem.fields, state.params, job.problem.baked))
     start = np.asarray(vertices_of(job.problem.fields, job.params, job.problem.baked))
@@ -64,6 +66,8 @@ def write_outputs(
             "movement": movement(job.body, motion),
             "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
             "mean_vertex_speed": _speed(verts[m], job.fps),
+            "peak_memory_mib": peak_memory(),
+            **job.facts,
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
