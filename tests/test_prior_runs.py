@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import tiny_transformers
 from tests import videocrafter_twin as twin
 from tests.test_text_to_video import made  # noqa: F401
 
@@ -15,12 +16,16 @@ SMALL = ["--steps=3", "--frames=3", "--height=32", "--width=32", "--nocontrols",
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2"])
+@pytest.mark.parametrize(
+    "prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "cogvideox", "ltx"]
+)
 def test_three_steps(prior, made, tmp_path):  # noqa: F811
     path = made
     if prior.startswith("videocrafter"):
         path = tmp_path / "model.ckpt"
         torch.save({"state_dict": twin.checkpoint(int(prior[-1]), prior[-1] == "2")[1]}, path)
+    if prior in tiny_transformers.MAKERS:
+        path = tiny_transformers.transformer_folder(tmp_path / "folder", prior)
     flags = [f"--flagfile=configs/{prior}.flags", f"--prior_path={path}", f"--workdir={tmp_path / 'run'}", *SMALL]
     run = subprocess.run([sys.executable, "-m", "md_jax.main", *flags], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]

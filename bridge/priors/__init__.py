@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from bridge.priors import embedded, stable_diffusion, text_to_video, videocrafter
+from bridge.priors import cogvideox, embedded, ltx, stable_diffusion, text_to_video, videocrafter, wan
 from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
@@ -17,6 +17,9 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "videocrafter2": videocrafter.load_videocrafter2,
     "sd15": stable_diffusion.load_sd15,
     "sd21": stable_diffusion.load_sd21,
+    "wan21": wan.load_wan21,
+    "cogvideox": cogvideox.load_cogvideox,
+    "ltx": ltx.load_ltx,
 }
 
 

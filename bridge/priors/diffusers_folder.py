@@ -66,17 +66,17 @@ def load_parts(
     if read_unet is not None:
         unet = read_unet(folder / "unet", dtype)
     else:
-        unet = _network(folder, "unet", _class_name(index, "unet", UNETS), dtype)
+        unet = read_network(folder, "unet", class_name_of(index, "unet", UNETS), dtype)
     has_vae = (index.get("vae") or [None, None])[1] is not None
-    vae = _network(folder, "vae", _class_name(index, "vae", VAES), dtype) if has_vae else None
-    text_encoder = _network(folder, "text_encoder", _class_name(index, "text_encoder", TEXT_ENCODERS), dtype)
+    vae = read_network(folder, "vae", class_name_of(index, "vae", VAES), dtype) if has_vae else None
+    text_encoder = read_network(folder, "text_encoder", class_name_of(index, "text_encoder", TEXT_ENCODERS), dtype)
     for network in (unet, vae, text_encoder):
         if network is not None:
             network.to(device).requires_grad_(False).eval()
     return Parts(
         unet=unet,
         vae=vae,
-        tokenizer=_tokenizer(folder, _class_name(index, "tokenizer", TOKENIZERS)),
+        tokenizer=read_tokenizer(folder, class_name_of(index, "tokenizer", TOKENIZERS)),
         text_encoder=text_encoder,
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
@@ -104,7 +104,12 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return value
 
 
-def _class_name(index: dict[str, Any], part: str, known: tuple[str, ...]) -> str:
+def class_name_of(index: dict[str, Any], part: str, known: tuple[str, ...]) -> str:
+    """The class that model_index.json names for a part.
+
+    Raises:
+        PriorError: it names none of the `known` ones.
+    """
     entry = index.get(part)
     name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if name not in known:
@@ -112,44 +117,93 @@ def _class_name(index: dict[str, Any], part: str, known: tuple[str, ...]) -> str
     return name
 
 
-def _network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> Any:
-    """A network with every weight found in its file; safetensors, or .bin read as plain tensors."""
+def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -> Any:
+    """A network with every weight found in its files, whole or in pieces; safetensors, or .bin read as plain tensors.
+
+    Raises:
+        PriorError: the files are missing, damaged, or of another network.
+    """
     import diffusers
     import transformers
 
     where = folder / part
     config = read_json(where / "config.json")
-    library: Any = transformers if part == "text_encoder" else diffusers
-    options = {"dtype": dtype} if part == "text_encoder" else {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-    variant = "fp16" if not _weights(where, "") and _weights(where, ".fp16") else None
-    if variant is None and not _weights(where, ""):
+    kind: Any = getattr(transformers if part == "text_encoder" else diffusers, class_name)
+    options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+    if part == "text_encoder":
+        options = {"dtype": dtype}
+    elif kind._keep_in_fp32_modules is not None:
+        options["torch_dtype"] = torch.float32  # `_cast` follows
+    variant = None if _weights(where, "") else "fp16"
+    files = _weights(where, f".{variant}" if variant else "")
+    if not files:
         raise PriorError(f"{where} holds no weights: expected a .safetensors or .bin file beside config.json.")
+    options["use_safetensors"] = any(".safetensors" in file.name for file in files)
     try:
-        with _quiet():
-            network, report = getattr(library, class_name).from_pretrained(
+        with _quiet(), _whole_precision(kind):
+            network, report = kind.from_pretrained(
                 where, variant=variant, local_files_only=True, output_loading_info=True, **options
             )
     except Exception as error:  # the libraries raise many types for damaged files
         message = f"{where} cannot be loaded as {class_name} ({_first_line(error)}): fetch the folder again."
         raise PriorError(message) from error
-    wrong = {kind: sorted(map(str, report.get(kind) or ())) for kind in ("missing_keys", "mismatched_keys")}
+    wrong = {name: sorted(map(str, report.get(name) or ())) for name in ("missing_keys", "mismatched_keys")}
     # position_ids are buffers that old files carry and new ones leave out
     missing = [key for key in wrong["missing_keys"] + wrong["mismatched_keys"] if "position_ids" not in key]
     if missing:
+        unknown = [str(key) for key in report.get("unexpected_keys") or () if "position_ids" not in str(key)]
+        besides = f", {len(unknown)} unknown (first {min(unknown)})" if unknown else ""
         raise PriorError(
-            f"{where}: {len(missing)} weights of {class_name} are missing or of another shape, first {missing[0]};"
-            f" config.json ({len(config)} entries) and weights do not belong together."
+            f"{where}: {len(missing)} weights of {class_name} are missing or of another shape, first {missing[0]}"
+            f"{besides}; config.json ({len(config)} entries) and weights do not belong together."
         )
+    return network if part == "text_encoder" else _cast(network, dtype)
+
+
+@contextlib.contextmanager
+def _whole_precision(kind: Any) -> Iterator[None]:
+    """Lets diffusers read, without the package accelerate, a network of which some modules stay in float32."""
+    kept = kind._keep_in_fp32_modules
+    if kind.__module__.startswith("diffusers."):
+        kind._keep_in_fp32_modules = None
+    try:
+        yield
+    finally:
+        kind._keep_in_fp32_modules = kept
+
+
+def _cast(network: Any, dtype: torch.dtype) -> Any:
+    """`network` in one precision, but for the modules that its authors keep in float32."""
+    kept = set(network._keep_in_fp32_modules or ())
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and kept.isdisjoint(name.split(".")):
+            tensor.data = tensor.data.to(dtype)
     return network
 
 
 def _weights(where: Path, variant: str) -> list[Path]:
-    """Weight files of a component: model.safetensors, diffusion_pytorch_model.fp16.bin, ..., or a shards' index."""
-    stem = rf".*model{re.escape(variant)}"
-    return [p for p in where.iterdir() if re.fullmatch(rf"{stem}\.(safetensors|bin)|{stem}.*\.index.*\.json", p.name)]
+    """Weight files of a component: model.safetensors, diffusion_pytorch_model.fp16.bin, ..., or the index of pieces."""
+    return [p for p in where.iterdir() if is_weights(p.name, variant) or is_index(p.name, variant)]
 
 
-def _tokenizer(folder: Path, class_name: str) -> Any:
+def is_weights(name: str, variant: str, endings: str = "safetensors|bin") -> bool:
+    """Whether a file holds all of a network's weights; `variant` is ".fp16" or nothing."""
+    return re.fullmatch(rf"[^.]*model{re.escape(variant)}\.({endings})", name) is not None
+
+
+def is_index(name: str, variant: str, endings: str = "safetensors|bin") -> bool:
+    """Whether a file tells which piece of the weights holds what."""
+    v = re.escape(variant)
+    return re.fullmatch(rf"[^.]*model\.({endings})(\.index{v}|{v}\.index)\.json", name) is not None
+
+
+def is_piece(name: str, variant: str, endings: str = "safetensors|bin") -> bool:
+    """Whether a file holds one of several pieces of a network's weights."""
+    v, count = re.escape(variant), r"-\d+-of-\d+"
+    return re.fullmatch(rf"[^.]*model({v}{count}|{count}{v})\.({endings})", name) is not None
+
+
+def read_tokenizer(folder: Path, class_name: str) -> Any:
     import transformers
 
     name = "PreTrainedTokenizerFast" if class_name == "TokenizersBackend" else class_name

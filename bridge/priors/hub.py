@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from bridge.priors.diffusers_folder import is_index, is_piece, is_weights
 from bridge.priors.spec import PriorError
 
-PARTS = ("unet", "vae", "text_encoder")
+PARTS = ("unet", "transformer", "vae", "text_encoder")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -64,17 +65,16 @@ def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
     if "model_index.json" not in names:
         return [name for name in names if name == "model.ckpt"]
     wanted = [name for name in names if re.fullmatch(r"\w+\.json|(tokenizer|scheduler)/[^/]+", name)]
+    full = [("", "safetensors"), ("", "bin")]
+    half = [(".fp16", ending) for _, ending in full]
     for part in PARTS:
-        wanted += [name for name in names if re.fullmatch(rf"{part}/[^/]*config\.json", name)]
-        forms = [r"\.safetensors", r"\.bin"]
-        half = [r"\.fp16" + form for form in forms]
-        for form in half + forms if dtype == torch.float16 else forms + half:
-            whole = [name for name in names if re.fullmatch(rf"{part}/[^/.]*model{form}", name)]
-            shards = [name for name in names if re.fullmatch(rf"{part}/[^/]*model[^/]*-of-[^/]*{form}", name)]
-            if shards and ".fp16" not in form:
-                shards += [name for name in names if re.fullmatch(rf"{part}/[^/]*{form}\.index\.json", name)]
-                shards = [name for name in shards if ".fp16" not in name]
-            if whole or shards:
-                wanted += whole or shards
+        files = [name.removeprefix(f"{part}/") for name in names if re.fullmatch(rf"{part}/[^/]+", name)]
+        chosen = [name for name in files if name.endswith("config.json")]
+        for form in half + full if dtype == torch.float16 else full + half:
+            whole = [name for name in files if is_weights(name, *form)]
+            pieces = [name for name in files if is_piece(name, *form) or is_index(name, *form)]
+            if whole or pieces:
+                chosen += whole or pieces
                 break
+        wanted += [f"{part}/{name}" for name in chosen]
     return wanted

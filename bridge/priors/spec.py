@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bridge.distill import Prediction
@@ -25,7 +25,8 @@ class PriorSpec:
 
     A video of F frames and H×W pixels has latents of shape (C, f, h, w) with f = (F - frame_offset) / frame_stride +
     frame_offset, h = H / pixel_stride and w = W / pixel_stride. Frame counts other than ``frame_stride·k +
-    frame_offset`` are refused; so is any other than the native one where `fixed_frames` is set.
+    frame_offset`` are refused, or filled up to the next such count with copies of the last frame where `pads_frames` is
+    set; so is any other than the native one where `fixed_frames` is set.
     """
 
     name: str
@@ -37,8 +38,10 @@ class PriorSpec:
     width: int
     latent_channels: int
     pixel_stride: int = 1
+    patch_size: int = 1  # latents that the model takes together, along height and width
     frame_stride: int = 1
     frame_offset: int = 0
+    pads_frames: bool = False  # by `encode`; the gradient of the copies goes to the last frame
     fixed_frames: bool = False
     fixed_size: bool = False  # videos of another size are resized to the native one by `encode`
     t_min: float = 0.02
@@ -58,6 +61,12 @@ class PriorSpec:
         """(C, f, h, w) of a native video."""
         return self.latent_shape_of(self.frames, self.height, self.width)
 
+    def padded_frames(self, frames: int) -> int:
+        """The frames that the model sees of a clip of `frames`: the smallest count that its rule allows."""
+        if not self.pads_frames:
+            return frames
+        return -(-(frames - self.frame_offset) // self.frame_stride) * self.frame_stride + self.frame_offset
+
     def latent_shape_of(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, f, h, w) of a video of `frames` × `height` × `width`.
 
@@ -66,14 +75,17 @@ class PriorSpec:
         """
         if self.fixed_frames and frames != self.frames:
             raise PriorError(f"prior '{self.name}' takes exactly {self.frames} frames, got {frames}.")
+        if frames >= 1:
+            frames = self.padded_frames(frames)
         if frames < 1 or (frames - self.frame_offset) % self.frame_stride:
             rule = f"{self.frame_stride}k + {self.frame_offset}" if self.frame_stride > 1 else "at least 1"
             raise PriorError(f"prior '{self.name}' takes {rule} frames, got {frames}.")
         if self.fixed_size:
             height, width = self.height, self.width
-        if height % self.pixel_stride or width % self.pixel_stride:
+        multiple = self.pixel_stride * self.patch_size
+        if height % multiple or width % multiple:
             raise PriorError(
-                f"prior '{self.name}' takes heights and widths that {self.pixel_stride} divides, got {height}x{width}."
+                f"prior '{self.name}' takes heights and widths that {multiple} divides, got {height}x{width}."
             )
         latent_frames = (frames - self.frame_offset) // self.frame_stride + self.frame_offset
         return self.latent_channels, latent_frames, height // self.pixel_stride, width // self.pixel_stride
@@ -84,10 +96,11 @@ class Text:
     """Embedded prompts: one row each."""
 
     hidden: Float[Tensor, "P L D"]
+    mask: Bool[Tensor, "P L"] | None = None  # the tokens that a model attends to; None: all
 
     def rows(self, index: Int[Tensor, "N"]) -> Text:
         """The rows that `index` names."""
-        return Text(self.hidden[index])
+        return Text(self.hidden[index], None if self.mask is None else self.mask[index])
 
 
 @dataclasses.dataclass(frozen=True)

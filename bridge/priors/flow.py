@@ -1,0 +1,57 @@
+"""The schedules of flow models: z_t = (1 - σ) z + σ ε, and a model that predicts ε - z.
+
+A diffusion time t in (0, 1) stands for σ = s t / (1 + (s - 1) t): the shift s leads uniform times to where sampling
+and training spend theirs, the more so the more latents a clip has (Esser et al. 2024, eq. 23). Models are told 1000 σ.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.spec import PriorError
+
+
+def shifted(t: Float[Tensor, "N"], shift: float) -> Float[Tensor, "N"]:
+    """σ at times t."""
+    return shift * t / (1 + (shift - 1) * t)
+
+
+def alpha_sigma(t: Float[Tensor, "N"], shift: float) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """(α, σ) at times t: α + σ = 1."""
+    sigma = shifted(t, shift)
+    return 1 - sigma, sigma
+
+
+def timesteps(t: Float[Tensor, "N"], shift: float, schedule: dict[str, Any]) -> Float[Tensor, "N"]:
+    """What the model is told of times t: σ in the steps of its training."""
+    return shifted(t, shift) * schedule.get("num_train_timesteps", 1000)
+
+
+def shift_of(schedule: dict[str, Any], latents: int, folder: Path) -> float:
+    """The shift s that a scheduler_config.json asks for.
+
+    Args:
+        schedule: a FlowMatchEulerDiscreteScheduler's config, or that of a solver that is set to flows.
+        latents: places of a clip (f·h·w in patches), for a shift that depends on it.
+        folder: for messages.
+
+    Raises:
+        PriorError: the scheduler is not one of a flow model.
+    """
+    name = schedule.get("_class_name", "")
+    if name != "FlowMatchEulerDiscreteScheduler" and not schedule.get("use_flow_sigmas"):
+        raise PriorError(
+            f"{folder / 'scheduler'} describes no flow ({name or 'no class'}, prediction_type"
+            f" {schedule.get('prediction_type')!r}): expected FlowMatchEulerDiscreteScheduler, or use_flow_sigmas."
+        )
+    if not schedule.get("use_dynamic_shifting"):
+        return float(schedule.get("flow_shift" if "flow_shift" in schedule else "shift", 1.0))
+    least, most = schedule.get("base_image_seq_len", 256), schedule.get("max_image_seq_len", 4096)
+    low, high = schedule.get("base_shift", 0.5), schedule.get("max_shift", 1.15)
+    mu = low + (high - low) * (latents - least) / (most - least)
+    return mu if schedule.get("time_shift_type") == "linear" else math.exp(mu)
