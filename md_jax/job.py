@@ -92,6 +92,8 @@ def make_job(config: Config) -> Job:
     frames = config.frames or spec.frames
     height, width = config.height or spec.height, config.width or spec.width
     latent_shape = spec.latent_shape_of(frames, height, width)
+    if hasattr(prior, "set_clip"):  # models that shift their times by the size of the clip
+        prior.set_clip(frames, height, width)
     embedded = embed(config, prior, sentences)
 
     # --- cameras: a view in the prompt wins over the circle, --azimuths over both
