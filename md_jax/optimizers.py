@@ -44,7 +44,9 @@ OPTIMIZERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "rmsprop": optax.rmsprop,
     "sign_sgd": optax.sign_sgd,
     "signum": optax.signum,
-    "sm3": lambda rate: optax.chain(optax.scale_by_sm3(0.9), optax.scale_by_learning_rate(rate)),  # optax.sm3: no schedule
+    "sm3": lambda rate: optax.chain(
+        optax.scale_by_sm3(0.9), optax.scale_by_learning_rate(rate)
+    ),  # optax.sm3: no schedule
     # Plain directions
     "fromage": lambda rate: optax.fromage(rate, min_norm=0.1),
     "lars": optax.lars,

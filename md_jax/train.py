@@ -23,7 +23,7 @@ from md_jax.checkpoint import Checkpoints
 from md_jax.config import Config, pair
 from md_jax.draws import Draws, draw, t_range_at
 from md_jax.errors import DivergedError
-from md_jax.optimizers import make_optimizer
+from md_jax.optimizers import final_params, make_optimizer
 from md_jax.problems import LatentProblem, Problem, make_fields, vertices_of
 
 __all__ = [
@@ -204,6 +204,7 @@ def fit(
     """Optimise until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
     A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C saves before it leaves.
+    What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those that are trained.
 
     Args:
         config, problem: the options and what stays fixed.
@@ -243,7 +244,7 @@ def fit(
         raise
     finally:
         checkpoints.close()
-    return state
+    return state._replace(params=final_params(state.opt_state, state.params))
 
 
 def _line(state: TrainState, report: Report, seconds: float) -> dict[str, Any]:
