@@ -120,7 +120,7 @@ class FolderPrior:
     ) -> tuple[Float[Tensor, "N C f h w"], ...]:
         """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
         if self.sparing and len(texts) > 1:
-            return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
+            return tuple(FolderPrior.predict(self, z_t, t, (text,))[0] for text in texts)  # subclasses call this one
         n, times = len(z_t), distill.timesteps(t, len(self._alphas_cumprod))
         inputs = pack_frames(z_t, self._packing) if self._packing else z_t
         inputs = torch.cat([inputs] * len(texts)).to(self._unet.dtype)
