@@ -12,7 +12,6 @@ from md_jax.config import Config
 from md_jax.draws import ImageShape
 from md_jax.errors import UserError
 from md_jax.machine import tune_prior
-from md_jax.machine import tune_prior
 from md_jax.train import LatentProblem, Problem, TorchLoss, draws_at
 
 
@@ -61,7 +60,6 @@ def load_image_term(config: Config, sentences: list[str], frames: int, device: s
     if config.image_frames > frames:
         raise UserError(f"--image_frames must be at most the clip's {frames} frames, got {config.image_frames}.")
     prior = load_prior(config.image_prior, config.image_prior_path, device, dtype)
-    tune_prior(prior, config, device)
     tune_prior(prior, config, device)
     size = config.image_size or prior.spec.height
     shape = ImageShape(frames, prior.spec.latent_shape_of(config.image_frames, size, size))
