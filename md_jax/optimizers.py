@@ -38,7 +38,7 @@ OPTIMIZERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "acprop": contrib.acprop,
     "adadelta": optax.adadelta,
     "adafactor": lambda rate: optax.adafactor(rate, multiply_by_parameter_scale=False, min_dim_size_to_factor=16),
-    "adagrad": optax.adagrad,
+    "adagrad": lambda rate: optax.adagrad(rate, initial_accumulator_value=0.0),  # 0.1 would drown these gradients
     "lion": optax.lion,
     "madgrad": contrib.madgrad,
     "rmsprop": optax.rmsprop,
@@ -50,7 +50,8 @@ OPTIMIZERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     # Plain directions
     "fromage": lambda rate: optax.fromage(rate, min_norm=0.1),
     "lars": optax.lars,
-    "muon": contrib.muon,  # Adam, at the same learning rate, where a parameter is no matrix
+    # Adam, at the same learning rate, where a parameter is no matrix; hence steps of Adam's size (Liu et al. 2025)
+    "muon": lambda rate: contrib.muon(rate, consistent_rms=0.2),
     "sgd": lambda rate: optax.sgd(rate, momentum=0.9),
     "optimistic_gradient_descent": optax.optimistic_gradient_descent,
     # The result is an average of the steps: see `final_params`
