@@ -1,0 +1,117 @@
+"""The cells of a study as Ray tasks, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from md_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from md_jax.study import Cell, Record
+
+NOT_GATHERED = ("checkpoints",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """What a cell gets.
+
+    Attributes:
+        cpus, gpus: of each task; Ray runs as many at once as the cluster has.
+        retries: how often a task whose worker died is started again (it then goes on from its checkpoints, where they
+            can be seen); a cell that fails by itself is recorded and not repeated.
+        address: of the cluster; "": start one here.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 2
+    address: str = ""
+
+
+def launch(
+    cells: Sequence[Cell],
+    on_done: Callable[[Cell, Record], None],
+    resources: Resources,
+    run: Callable[[Cell], Record],
+) -> None:
+    """Run every cell as a task; its files come back here, where they are not there already.
+
+    Args:
+        cells: what to run; the paths in them are those of the workers.
+        on_done: called here with each finished cell and its record, in the order in which they finish.
+        resources: of each task.
+        run: what a worker does.
+
+    Raises:
+        UserError: Ray is not installed, or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs keeps what it sees
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "--launcher=ray needs Ray, which is not installed: pip install 'md_jax[ray]', or leave the flag out to run"
+            " the cells here, one after the other."
+        ) from error
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=resources.address or None, include_dashboard=False, log_to_driver=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"the Ray cluster at {resources.address or 'this machine'} does not start: {error}"
+            ) from error
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.retries)(_run_and_pack)
+    pending = {task.remote(run, cell): cell for cell in cells}
+    try:
+        while pending:
+            (ready, *_), _ = ray.wait(list(pending), num_returns=1)
+            cell = pending.pop(ready)
+            try:
+                record, files = ray.get(ready)
+            except ray.exceptions.RayError as error:
+                record, files = _lost(cell, error), {}
+            unpack(cell, files)
+            on_done(cell, record)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def pack(cell: Cell) -> dict[str, bytes]:
+    """The files of a finished cell, by their path beside its folder; without checkpoints."""
+    base = cell.folder.parent
+    files = [*cell.folder.rglob("*"), cell.log] if cell.folder.is_dir() else [cell.log]
+    return {
+        file.relative_to(base).as_posix(): file.read_bytes()
+        for file in files
+        if file.is_file() and not set(NOT_GATHERED) & set(file.relative_to(base).parts)
+    }
+
+
+def unpack(cell: Cell, files: dict[str, bytes]) -> None:
+    """Write what is not there already (workers of this machine, or with a shared disk, wrote it themselves)."""
+    for name, data in files.items():
+        path: Path = cell.folder.parent / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+
+
+def _run_and_pack(run: Callable[[Cell], Record], cell: Cell) -> tuple[Record, dict[str, bytes]]:
+    """What a worker does."""
+    return run(cell), pack(cell)
+
+
+def _lost(cell: Cell, error: Exception) -> dict[str, Any]:
+    config = cell.config
+    names = ("prompt", "prior", "prior_path", "mode", "seed")
+    what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    known = {name: getattr(config, name) for name in names}
+    return {"state": "failed", "name": cell.folder.name, **known, "seconds": 0.0, "error": what}
