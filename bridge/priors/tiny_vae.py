@@ -1,0 +1,80 @@
+"""An AutoencoderTiny (TAESD) in place of a VAE's encoder, in the gradient alone: less memory, biased."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.diffusers_folder import read_network
+from bridge.priors.spec import PriorError
+
+
+class TinyGradient:
+    """A prior whose `encode_vjp` goes through a tiny encoder; everything else is the prior's own.
+
+    The first gradient is also taken through the prior's own encoder, a frame at a time, and their cosine kept.
+    """
+
+    def __init__(self, prior: Any, tiny: Any) -> None:
+        self._prior, self._tiny = prior, tiny
+        self.spec = prior.spec
+        self.cosine: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._prior, name)
+
+    def encode_vjp(
+        self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
+    ) -> Float[Tensor, "N 3 F H W"]:
+        """g·∂tiny_encode/∂video, `chunk` frames at a time."""
+        parts = []
+        chunk = chunk or video.shape[2]
+        with torch.enable_grad():
+            for frames, g_frames in zip(video.split(chunk, dim=2), g.split(chunk, dim=2), strict=True):
+                leaf = frames.detach().requires_grad_()
+                parts.append(torch.autograd.grad(self._encode(leaf), leaf, g_frames)[0])
+        gradient = torch.cat(parts, dim=2)
+        if self.cosine is None:
+            exact = self._prior.encode_vjp(video, g, 1)
+            self.cosine = float(torch.cosine_similarity(gradient.flatten().double(), exact.flatten().double(), dim=0))
+        return gradient
+
+    def encode_and_vjp(self, video: Float[Tensor, "N 3 F H W"]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(latents by the prior's own encoder, g -> gradient through the tiny one)."""
+        return self._prior.encode(video), lambda g: self.encode_vjp(video, g)
+
+    def _encode(self, video: Tensor) -> Tensor:
+        """Latents in the prior's scale, which is what such encoders are trained for."""
+        frames = (2 * video.transpose(1, 2).flatten(0, 1) - 1).to(self._tiny.dtype)
+        z = self._tiny.encode(frames).latents.float() * self._tiny.config.scaling_factor
+        return z.unflatten(0, (len(video), -1)).transpose(1, 2)
+
+
+def with_tiny_vae(prior: Any, path: str) -> TinyGradient:
+    """`prior`, a `FolderPrior`, with the AutoencoderTiny in the folder `path` in its gradient.
+
+    Raises:
+        PriorError: the folder is missing or damaged, or its latents are not the prior's.
+    """
+    spec, folder = prior.spec, Path(path).expanduser().resolve()
+    if spec.pixel_stride == 1 or spec.frame_stride > 1:
+        kind = "has no VAE" if spec.pixel_stride == 1 else "encodes frames together"
+        raise PriorError(f"--tiny_vae replaces an encoder of single frames, and prior '{spec.name}' {kind}.")
+    if not folder.is_dir():
+        raise PriorError(f"--tiny_vae={path}: there is no such folder; expected one with an AutoencoderTiny.")
+    tiny = read_network(folder.parent, folder.name, "AutoencoderTiny", prior._vae.dtype)
+    tiny.to(prior._device).requires_grad_(False).eval()
+    tiny.decoder = None  # never used
+    stride = 2 ** (len(tiny.config.encoder_block_out_channels) - 1)
+    found = (tiny.config.latent_channels, stride)
+    if found != (spec.latent_channels, spec.pixel_stride):
+        raise PriorError(
+            f"--tiny_vae={path} makes {found[0]} channels for {found[1]}x{found[1]} pixels, and prior '{spec.name}'"
+            f" {spec.latent_channels} for {spec.pixel_stride}x{spec.pixel_stride}: another VAE's."
+        )
+    return TinyGradient(prior, tiny)
