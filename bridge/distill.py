@@ -67,7 +67,7 @@ def to_eps(raw: Latents, z_t: Latents, alpha: PerClip, sigma: PerClip, predictio
     return (z_t - _wide(alpha, z_t) * sample) / _wide(sigma, z_t)
 
 
-def cfg(conditional: Latents, unconditional: Latents, scale: float) -> Latents:
+def cfg(conditional: Latents, unconditional: Latents, scale: float | Tensor) -> Latents:
     """Classifier-free guidance u + s (c - u) (Ho & Salimans 2022); it commutes with `to_sample` and `to_eps`."""
     return unconditional + scale * (conditional - unconditional)
 
@@ -91,7 +91,7 @@ class Guess:
     negative: Latents | None = None
 
 
-def sds(guess: Guess, scale: float) -> Latents:
+def sds(guess: Guess, scale: float | Tensor) -> Latents:
     """Score distillation: δ = ε_u + s(ε_c - ε_u) - ε (DreamFusion, Poole et al. 2023, eq. 3)."""
     combined = cfg(guess.conditional, guess.unconditional, scale)
     if guess.prediction == "eps":
@@ -100,17 +100,17 @@ def sds(guess: Guess, scale: float) -> Latents:
     return _wide(_own_scale(guess), guess.z) * (guess.z - sample)
 
 
-def unguided(guess: Guess, scale: float) -> Latents:
+def unguided(guess: Guess, scale: float | Tensor) -> Latents:
     """Score distillation without the sentence: δ = ε_u - ε at any scale; the control of every objective."""
     return sds(guess, 0.0)
 
 
-def csd(guess: Guess, scale: float) -> Latents:
+def csd(guess: Guess, scale: float | Tensor) -> Latents:
     """Classifier score distillation: δ = s(ε_c - ε_u) (Yu et al. 2024, eq. 8)."""
     return _of_difference(guess, scale * (guess.conditional - guess.unconditional))
 
 
-def nfsd(guess: Guess, scale: float) -> Latents:
+def nfsd(guess: Guess, scale: float | Tensor) -> Latents:
     """Noise-free score distillation: δ = δ_D + s(ε_c - ε_u); a scale s of 7.5 is enough (Katzir et al. 2024, sec. 4).
 
     δ_D, the way into the domain of good samples, is ε_u for t < 0.2, where ε_u holds little noise, and ε_u - ε_n above,
@@ -131,7 +131,7 @@ NFSD_SWITCH = 0.2  # 200 of 1000 steps
 
 # `bridge` is csd with words for what the picture looks like so far in place of no words: δ = s(ε_tgt - ε_src)
 # (McAllister et al. 2024, "Rethinking score distillation as a bridge between image distributions").
-OBJECTIVES: dict[str, Callable[[Guess, float], Latents]] = {
+OBJECTIVES: dict[str, Callable[[Guess, float | Tensor], Latents]] = {
     "sds": sds,
     "csd": csd,
     "nfsd": nfsd,
@@ -175,6 +175,7 @@ class Guidance:
 
     objective: str = "sds"
     scale: float = 7.5
+    scale_low: float | None = None  # the scale at t = 0, from which it grows linearly to `scale` at t = 1
     weighting: str = "sigma2"
     motion_amp: float = 1.0
     clip: float = 0.0  # largest norm of a clip's g; 0 = off
@@ -182,7 +183,11 @@ class Guidance:
 
 def residual(guess: Guess, guidance: Guidance) -> Latents:
     """g = w(t) δ, the descent direction of the latents (its sign: z - g is better)."""
-    delta = OBJECTIVES[guidance.objective](guess, guidance.scale)
+    scale: float | Tensor = guidance.scale
+    if guidance.scale_low is not None:
+        assert guess.t is not None
+        scale = _wide(guidance.scale_low + (guidance.scale - guidance.scale_low) * guess.t, guess.z)
+    delta = OBJECTIVES[guidance.objective](guess, scale)
     if guidance.motion_amp != 1:
         delta = amplify_motion(delta, guidance.motion_amp)
     weight = WEIGHTINGS[guidance.weighting](guess.alpha, guess.sigma)

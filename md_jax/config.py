@@ -56,6 +56,9 @@ class Config:
     scale_arr: bool = _field(True, "VideoCrafter's own scaling of noised latents; the paper's code lacks it.")
     distillation: Literal["sds", "csd", "nfsd", "bridge"] = _field("sds", "Which residual is distilled.")
     guidance_scale: float = _field(7.5, "Classifier-free guidance scale s.", low=0)
+    guidance_low: float | None = _field(None, "The scale at t = 0, from which it grows linearly to --guidance_scale at"
+                                        " t = 1: strong where the motion is decided, weak where it is refined; default:"
+                                        " --guidance_scale.", low=0)  # fmt: skip
     t_min: tuple[float, ...] = _field((0.4, 0.05), "Lower end of the diffusion times drawn: a number, or start,end.",
                                       low=0.001, high=0.999)  # fmt: skip
     t_max: tuple[float, ...] = _field((0.98, 0.45), "Upper end of the diffusion times drawn: a number, or start,end.",

@@ -112,6 +112,7 @@ def make_job(config: Config) -> Job:
         guidance=distill.Guidance(
             objective=config.distillation,
             scale=config.guidance_scale,
+            scale_low=config.guidance_low,
             weighting=config.weighting,
             motion_amp=config.motion_amp,
             clip=config.residual_clip,
