@@ -1,0 +1,285 @@
+"""Which optimiser makes the best motions? python -m benchmarks.optimizers [--quick] [--minutes=110] [--optimizers a b].
+
+Candidates (optimiser, learning rate, schedule) run the main job with the embedded prior, several actions and seeds at
+once, and are judged by what a classifier of real motion says, never by the loss: the mean probability of the motion's
+own action, its mean pose removed. Successive halving: all briefly, the better ones for longer, a few in full; each
+rung has seeds of its own, so that who was lucky in one starts anew in the next. The plan follows from a measured step.
+What is finished lies in --out and is not run again. Arguments not named here are flags of the main job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+
+from benchmarks import timing
+from benchmarks.halving import LATEST, Cost, Rung, make_plan, promote
+from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
+from benchmarks.optimizers_report import print_report, summary
+from md_jax.config import Config, define_flags, from_flags, to_flagfile
+from md_jax.evaluate import MAIN_ACTIONS
+
+
+class Files(NamedTuple):
+    """Where things lie in --out."""
+
+    folder: Path
+
+    def cell(self, rung: int, candidate: Candidate) -> Path:
+        return self.folder / f"rung-{rung}" / f"{candidate.name}.npz"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def prompts(self) -> Path:
+        return self.folder / "prompts.txt"
+
+
+def base_config(args: argparse.Namespace, rest: Sequence[str], files: Files) -> Config:
+    """The main job's config, with one prompt an action."""
+    from md_jax.actions import action_table
+
+    files.folder.mkdir(parents=True, exist_ok=True)
+    table = action_table()
+    files.prompts.write_text("\n".join(f"a person is {table[a]['phrase']}" for a in args.actions) + "\n")
+    values = flags.FlagValues()
+    define_flags(values)
+    values(["x", f"--flagfile={args.flagfile}", f"--prompts_file={files.prompts}", *rest])
+    return from_flags(values)
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def run_cell(config: Config, job: Any) -> tuple[Float[np.ndarray, "M F 21 3"], dict[str, Any]]:
+    """Body poses of every motion of one candidate, and what it cost."""
+    import jax
+
+    from md_jax import posefield
+    from md_jax.optimizers import final_params
+    from md_jax.outputs import motion_of
+    from md_jax.train import init_state, make_step
+
+    begun = time.perf_counter()
+    step = make_step(config, job.problem, job.op)
+    state = jax.device_put(init_state(config, job.params), jax.devices()[0])
+    marks = []
+    for _ in range(config.steps):
+        state, report = step(state)
+        jax.block_until_ready(state.params)
+        marks.append(time.perf_counter())
+    poses = posefield.poses(job.problem.fields, final_params(state.opt_state, state.params))
+    motions = np.stack([motion_of(job, poses, m).body_pose for m in range(len(job.prompts))])
+    jax.clear_caches()  # a hundred candidates' programs would not fit
+    a_step = float(np.median(np.diff(marks))) if len(marks) > 1 else marks[0] - begun
+    return motions, {
+        "seconds": round(time.perf_counter() - begun, 2),
+        "seconds_a_step": round(a_step, 4),
+        "skipped_steps": int(np.sum(state.skipped)),
+        "loss": np.asarray(report.terms["loss"]).astype(float).round(4).tolist(),
+    }
+
+
+def measure(config: Config, actions: int) -> Cost:
+    """What a step costs here, from a few steps of A and of 2 A motions."""
+    from md_jax.job import make_job
+
+    costs = []
+    for copies in (1, 2):
+        few = dataclasses.replace(config, num_motions=copies, steps=5)
+        costs.append(run_cell(few, make_job(few))[1])
+    one, two = (cost["seconds_a_step"] for cost in costs)
+    each = max(two - one, 0.1 * one) / actions
+    return Cost(
+        max(one - each * actions, 0.0), each, max(cost["seconds"] - 5 * cost["seconds_a_step"] for cost in costs)
+    )
+
+
+def run_rung(
+    config: Config, rung: Rung, number: int, candidates: Sequence[Candidate], files: Files, deadline: float
+) -> None:
+    """Every candidate of the rung that is not there yet, as long as there is time."""
+    from md_jax.job import make_job
+
+    config = dataclasses.replace(config, steps=rung.steps, num_motions=rung.copies, seed=config.seed + number)
+    missing = [candidate for candidate in candidates if not files.cell(number, candidate).exists()]
+    if not missing:
+        return
+    files.cell(number, missing[0]).parent.mkdir(exist_ok=True)
+    job = make_job(config)
+    for place, candidate in enumerate(missing):
+        if time.monotonic() + rung.seconds > deadline:
+            print(f"out of time: {len(missing) - place} candidates of rung {number} are not run", flush=True)
+            return
+        own = dataclasses.replace(
+            config,
+            optimizer=candidate.optimizer,
+            learning_rate=candidate.learning_rate,
+            schedule=candidate.schedule,  # type: ignore[arg-type]
+        )
+        try:
+            poses, cost = run_cell(own, job)
+        except Exception as error:  # one candidate that cannot run should not end the others
+            poses, cost = np.full((len(job.prompts), 1, 21, 3), np.nan), {"failed": f"{type(error).__name__}: {error}"}
+        target = files.cell(number, candidate)
+        part = target.with_suffix(".part")
+        with part.open("wb") as file:
+            np.savez(file, body_pose=poses, meta=json.dumps({**candidate._asdict(), "rung": number, **cost}))
+        part.replace(target)
+        told = cost.get("failed") or f"{cost['seconds']:.0f} s"
+        print(f"rung {number}, {place + 1} of {len(missing)}: {candidate.name}, {told}", flush=True)
+
+
+def judge_rung(
+    reference: Any, number: int, candidates: Sequence[Candidate], files: Files, actions: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What was found of each candidate of a rung that ran: own probability of each motion, summary and cost."""
+    from md_jax import measures, scores
+
+    found = {}
+    for candidate in candidates:
+        if not files.cell(number, candidate).exists():
+            continue
+        data = np.load(files.cell(number, candidate))
+        meta, poses = json.loads(str(data["meta"])), data["body_pose"]
+        copies = len(poses) // len(actions)
+        shown = [actions[m // copies] for m in range(len(poses))]
+        if not np.isfinite(poses).all():
+            meta.setdefault("failed", "poses that are not finite")
+            found[candidate.name] = {**meta, "own": [float("nan")] * len(poses)}
+            continue
+        joints = measures.joints(poses)
+        entries = [scores.Entry(f"{candidate.name}/{m}", joints[m : m + 1], a) for m, a in enumerate(shown)]
+        rows = scores.score(reference, entries)
+        known = scores.summarise(rows)
+        kept = {key: known[key] for key in ("motion_only", "with_pose", "static", "speed_ratio", "jerk_ratio")}
+        found[candidate.name] = {**meta, **kept, "own": [row["motion_only"]["own"] for row in rows]}
+    if found and all("failed" in cell for cell in found.values()):
+        sys.exit(f"every candidate failed; the first: {next(iter(found.values()))['failed']}")
+    return found
+
+
+# --- the whole ----------------------------------------------------------------------------------------------------
+
+
+def plan_of(args: argparse.Namespace, config: Config, everyone: Sequence[Candidate], files: Files) -> list[Rung]:
+    """The plan recorded in the folder, or a new one, recorded."""
+    count = len(everyone)
+    made_for = [sorted(c.name for c in everyone), args.actions, to_flagfile(config), args.minutes, args.quick]
+    if files.plan.exists():
+        recorded = json.loads(files.plan.read_text())
+        if recorded["made_for"] != made_for:
+            sys.exit(f"{files.plan} was made for other candidates, flags or times: name another folder with --out.")
+        return [Rung(**rung) for rung in recorded["rungs"]]
+    if args.quick:
+        rungs = [Rung(count, count, 2, 1, 0.0), Rung(2, 2, 3, 1, 0.0), Rung(2, 1, 4, 2, 0.0)]
+    else:
+        cost = measure(config, len(args.actions))
+        print(f"a step of {len(args.actions)} motions takes {cost.fixed + cost.each * len(args.actions):.2f} s,"
+              f" a candidate {cost.start:.0f} s to start", flush=True)  # fmt: skip
+        try:
+            rungs = make_plan(cost, count, len(args.actions), config.steps, 60 * args.minutes)
+        except ValueError as error:
+            sys.exit(str(error))
+    files.plan.write_text(json.dumps({"made_for": made_for, "rungs": [dataclasses.asdict(r) for r in rungs]}))
+    return rungs
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Plan, run, judge and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="does it run? 2 optimisers, 2 actions, a few steps")
+    parser.add_argument("--minutes", type=float, default=110.0, help="for everything")
+    parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/optimizers.py, or 'all'")
+    parser.add_argument("--rates", nargs="+", type=float, default=[], help="learning rates; default: each one's own")
+    parser.add_argument("--schedules", nargs="+", default=[], help="constant, cosine, linear")
+    parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
+    parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
+    parser.add_argument("--out", default="runs/optimizers", help="folder of the finished candidates")
+    parser.add_argument("--json", default="", help="also write the result here")
+    parser.add_argument("--figure", default="", help="also draw it, as a PNG file")
+    args, rest = parser.parse_known_args(argv)
+    begun = time.monotonic()
+    if args.quick:
+        args.optimizers, args.rates = args.optimizers or ["adam", "sgd"], args.rates or [0.01, 0.1]
+        args.schedules, args.actions = args.schedules or ["constant"], args.actions[:2]
+        rest = [*rest, "--views=1"]
+    from md_jax.optimizers import OPTIMIZERS as ALL
+    from md_jax.optimizers import make_optimizer
+    from md_jax.reference import make_reference
+    from md_jax.scores import baselines
+
+    names = list(ALL) if args.optimizers == ["all"] else args.optimizers or OPTIMIZERS
+    files = Files(Path(args.out))
+    config = base_config(args, rest, files)
+    baseline = Candidate(config.optimizer, config.learning_rate, config.schedule)
+    everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules), baseline]))
+    for candidate in everyone:  # a wrong name should not wait for its turn
+        make_optimizer(candidate.optimizer, candidate.learning_rate, steps=1, schedule=candidate.schedule)
+    _share_programs()
+    environment = timing.environment("jax", "torch", "optax", "diffusers")
+    rungs = plan_of(args, config, everyone, files)
+    for number, rung in enumerate(rungs):
+        minutes = rung.candidates * rung.seconds / 60
+        print(f"rung {number}: {rung.candidates} candidates, {rung.steps} steps, {rung.copies} motions of each of"
+              f" {len(args.actions)} actions, about {minutes:.0f} minutes", flush=True)  # fmt: skip
+    reference = make_reference(None, args.actions)
+    by_name, running = {c.name: c for c in everyone}, everyone
+    found: list[dict[str, dict[str, Any]]] = []
+    for number, rung in enumerate(rungs):
+        if number:
+            scores = {name: np.array(cell["own"]) for name, cell in found[-1].items()}
+            kept = promote(scores, rung.candidates, rung.most_each, lambda n: by_name[n].optimizer, baseline.name)
+            running = [by_name[name] for name in kept]
+        run_rung(config, rung, number, running, files, begun + 60 * args.minutes * LATEST[number])
+        found.append(judge_rung(reference, number, running, files, args.actions))
+        if not found[-1]:
+            found.pop()
+            break
+    result = {
+        "machine": environment,
+        "flagfile": args.flagfile,
+        "flags": rest,
+        "actions": list(args.actions),
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "baseline": baseline.name,
+        **summary(rungs, found),
+        "controls": {name: row.get("motion_only_own_probability") for name, row in baselines(reference).items()},
+    }
+    if args.json:
+        timing.write_json(args.json, result)
+    print_report(result)
+    if args.figure:
+        logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it announces the fonts that it finds
+        from benchmarks.optimizers_figure import draw
+
+        draw(result, Path(args.figure))
+    return result
+
+
+def _share_programs() -> None:
+    """All candidates of a rung have the forward pass in common: compile it once, keep it where the main job does."""
+    import jax
+
+    from md_jax.main import cache_folder
+
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+
+
+if __name__ == "__main__":
+    main()
