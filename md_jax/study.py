@@ -257,6 +257,9 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    _define_flags()
+    from md_jax import study  # by its name, under which Ray's workers find what they are sent
+
+    study._define_flags()
+    flags.adopt_module_key_flags(study)
     flags.adopt_module_key_flags(options)
-    app.run(main)
+    app.run(study.main)

@@ -112,6 +112,7 @@ def _run_and_pack(run: Callable[[Cell], Record], cell: Cell) -> tuple[Record, di
 def _lost(cell: Cell, error: Exception) -> dict[str, Any]:
     config = cell.config
     names = ("prompt", "prior", "prior_path", "mode", "seed")
+    error = getattr(error, "cause", None) or error  # what the task raised, if it is that
     what = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     known = {name: getattr(config, name) for name in names}
     return {"state": "failed", "name": cell.folder.name, **known, "seconds": 0.0, "error": what}

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from md_jax.errors import UserError
 from md_jax.workdir import write_json
 
 LATENT, POSE = "latent", "pose"
@@ -77,7 +78,14 @@ def report(folder: Path, console: Console, *, judge: bool = True) -> int:
 
     records = read_records(folder)
     done = [r for r in records if r["state"] == "done"]
-    evaluation = judge_motions(folder, records) if judge else {"motions": {}}
+    evaluation: dict[str, Any] = {"motions": {}}
+    if judge:
+        try:
+            evaluation = judge_motions(folder, records)
+        except (
+            UserError
+        ) as error:  # clips shorter than the reference's windows, say; the figure can be drawn all the same
+            console.print(f"not evaluated: {error}", markup=False, soft_wrap=True, style="yellow")
     groups = group(folder, records, evaluation["motions"])
     write_json(folder / "study.json", {"groups": groups, "cells": records, "evaluation": evaluation})
     print_table(console, groups, evaluation.get("baselines", {}))
