@@ -105,7 +105,7 @@ def networks(unet: dict[str, Any] | None = None, vae: dict[str, Any] | None = No
     from diffusers import AutoencoderKL, UNet3DConditionModel
 
     with torch.device("meta"):
-        both = (
+        both: tuple[Any, Any] = (
             UNet3DConditionModel(**{**MODELSCOPE_UNET, **(unet or {})}),
             AutoencoderKL(**{**MODELSCOPE_VAE, **(vae or {})}),
         )

@@ -46,7 +46,7 @@ def random_unet(size: str, device: str, seed: int = 0) -> Any:
 
     torch.manual_seed(seed)
     with torch.device(device):
-        unet = UNet3DConditionModel(**{**MODELSCOPE_UNET, **SIZES[size][0]})
+        unet: Any = UNet3DConditionModel(**{**MODELSCOPE_UNET, **SIZES[size][0]})
         for parameter in unet.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.02)

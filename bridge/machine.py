@@ -43,7 +43,7 @@ def kernel_cache() -> Path:
     from bridge import warp_runtime
 
     warp_runtime.start()
-    return Path(wp.config.kernel_cache_dir)
+    return Path(str(wp.config.kernel_cache_dir))  # set by its start
 
 
 def try_out(device: str) -> str:

@@ -79,7 +79,7 @@ def sparing(make: Callable[[S], TeacherFn], settings: S, retry: bool) -> Teacher
             try:
                 return teach(verts, draws, grad_out)
             except torch.OutOfMemoryError as error:
-                reason = str(error).split(". ")[0].removeprefix("CUDA out of memory").strip(" .") or "no details given"
+                reason = reason_of(error)
             # Out here the error, and with it the tensors of its frames, is gone.
             smaller = halved(current, len(draws.azimuth), verts.shape[1]) if retry else None
             if smaller is None:
@@ -94,6 +94,11 @@ def sparing(make: Callable[[S], TeacherFn], settings: S, retry: bool) -> Teacher
     teacher.metric_names = teach.metric_names  # type: ignore[attr-defined]
     teacher.parts = teach.parts  # type: ignore[attr-defined]
     return teacher
+
+
+def reason_of(error: torch.OutOfMemoryError) -> str:
+    """What torch says that it asked for: "Tried to allocate 2.00 GiB"."""
+    return str(error).removeprefix("CUDA out of memory. ").split(". ")[0] or "no details given"
 
 
 def _difference(old: Amounts, new: Amounts) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -88,7 +89,7 @@ def _requirements() -> list[tuple[str, Callable[[str], bool], str]]:
         parser.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
         lines = parser.get("options", "install_requires", fallback="").split("\n")
     rules = [Requirement(line) for line in lines if line.strip()]
-    return [(r.name, lambda v, r=r: r.specifier.contains(v, prereleases=True), str(r.specifier)) for r in rules]
+    return [(r.name, functools.partial(r.specifier.contains, prereleases=True), str(r.specifier)) for r in rules]
 
 
 def torch(options: argparse.Namespace) -> str:

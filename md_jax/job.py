@@ -101,6 +101,7 @@ def make_job(config: Config) -> Job:
     if config.azimuths:
         arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or spec.elevation
+    batch, chunk = amounts(config)
     settings = TeacherSettings(
         height=height,
         width=width,
@@ -118,7 +119,8 @@ def make_job(config: Config) -> Job:
             clip=config.residual_clip,
         ),
         antialias=config.antialias,
-        **amounts(config),
+        prior_batch=batch,
+        encode_chunk=chunk,
     )
     mesh = make_mesh(body.triangles, body.vertex_colors, device)
     settings = dataclasses.replace(settings, renderer=choose_renderer(config, device, body, mesh, height, width))

@@ -23,11 +23,11 @@ def tune_prior(prior: Any, config: Config, device: str) -> None:
     tune(prior, Tuning(channels_last=device == "cuda", compile=config.compile, sparing=config.low_vram))
 
 
-def amounts(config: Config) -> dict[str, int]:
-    """How much a step does at once, by the fields of `bridge.teacher.TeacherSettings`."""
+def amounts(config: Config) -> tuple[int, int]:
+    """How much a step does at once: (clips judged, frames encoded for the gradient; 0: all)."""
     if config.low_vram:
-        return {"prior_batch": 1, "encode_chunk": config.encode_chunk or 1}
-    return {"prior_batch": config.prior_batch, "encode_chunk": config.encode_chunk}
+        return 1, config.encode_chunk or 1
+    return config.prior_batch, config.encode_chunk
 
 
 def choose_renderer(config: Config, device: str, body: Body, mesh: Any, height: int, width: int) -> str:

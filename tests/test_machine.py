@@ -25,9 +25,9 @@ def make(folder, **flags):
 
 
 def test_amounts():
-    assert amounts(Config()) == {"prior_batch": 16, "encode_chunk": 0}
-    assert amounts(Config(low_vram=True)) == {"prior_batch": 1, "encode_chunk": 1}
-    assert amounts(Config(low_vram=True, encode_chunk=4))["encode_chunk"] == 4
+    assert amounts(Config()) == (16, 0)
+    assert amounts(Config(low_vram=True)) == (1, 1)
+    assert amounts(Config(low_vram=True, encode_chunk=4)) == (1, 4)
 
 
 def test_low_vram_takes_the_same_step(folder):

@@ -8,6 +8,7 @@ import torch
 
 from bridge.priors import cogvideox, embedded, ltx, stable_diffusion, text_to_video, videocrafter, wan
 from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
+from bridge.sparing import reason_of
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "embedded": embedded.load,
@@ -42,7 +43,13 @@ def load_prior(
     precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if precision not in (torch.float32, torch.float16, torch.bfloat16):
         raise PriorError(f"unknown precision {dtype!r}: expected float32, float16 or bfloat16.")
-    return LOADERS[name](path, torch.device(device), precision)
+    try:
+        return LOADERS[name](path, torch.device(device), precision)
+    except torch.OutOfMemoryError as error:
+        raise PriorError(
+            f"prior '{name}' alone does not fit the GPU's free memory ({reason_of(error)}): try --dtype=float16, end"
+            " other programs on the card (nvidia-smi lists them), or take a smaller prior."
+        ) from error
 
 
 __all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Text", "load_prior"]

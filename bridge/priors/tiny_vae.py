@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.diffusers_folder import read_network
+from bridge.priors.folder_prior import pull_back
 from bridge.priors.spec import PriorError
 
 
@@ -37,7 +38,7 @@ class TinyGradient:
         with torch.enable_grad():
             for frames, g_frames in zip(video.split(chunk, dim=2), g.split(chunk, dim=2), strict=True):
                 leaf = frames.detach().requires_grad_()
-                parts.append(torch.autograd.grad(self._encode(leaf), leaf, g_frames)[0])
+                parts.append(pull_back(self._encode(leaf), leaf, g_frames))
         gradient = torch.cat(parts, dim=2)
         if self.cosine is None:
             exact = self._prior.encode_vjp(video, g, 1)

@@ -40,7 +40,7 @@ def tune(prior: Any, tuning: Tuning, backend: str = "inductor") -> None:
     if tuning.compile not in ("off", "on", "graphs"):
         raise PriorError(f"compile must be off, on or graphs, got {tuning.compile!r}.")
     denoisers = [network for name in DENOISERS if isinstance(network := getattr(prior, name, None), nn.Module)]
-    vae = getattr(prior, "_vae", None)
+    vae: Any = getattr(prior, "_vae", None)
     if tuning.channels_last:
         for network in [*denoisers, *([vae] if vae is not None else [])]:
             _channels_last(network)
@@ -53,7 +53,8 @@ def tune(prior: Any, tuning: Tuning, backend: str = "inductor") -> None:
             _compile(encoder, backend, graphs=False)
     if tuning.sparing:
         prior.sparing = True
-    if vae is not None and (getattr(vae, "is_gradient_checkpointing", False) or tuning.sparing):
+    recomputes = getattr(vae, "_supports_gradient_checkpointing", False)  # Wan's does not; its prior does it instead
+    if recomputes and (getattr(vae, "is_gradient_checkpointing", False) or tuning.sparing):
         # Nothing in a frozen network is random, and keeping the generator's state would stop the GPU's queue.
         vae.enable_gradient_checkpointing(functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
 
