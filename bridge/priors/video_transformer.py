@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.priors.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
+from bridge.priors.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames, recomputed
 from bridge.priors.diffusers_folder import class_name_of, read_json, read_network
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
 from bridge.priors.t5_text import embed_texts, read_tokenizer
@@ -91,7 +91,7 @@ class VideoTransformerPrior(abc.ABC):
         self._device = device
         self.sparing = False  # one text at a time (bridge.priors.tuning)
         if self._vae._supports_gradient_checkpointing:
-            self._vae.enable_gradient_checkpointing()
+            self._vae.enable_gradient_checkpointing(recomputed)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:

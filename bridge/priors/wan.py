@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from bridge.priors import flow
+from bridge.priors.causal_vae import recomputed
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.video_transformer import TransformerParts, VideoTransformerPrior, load_transformer_parts
@@ -115,7 +115,7 @@ def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor
     encoded = []
     for frames in (clip[:, :, :1], *clip[:, :, 1:].split(STRIDE, dim=2)):
         if torch.is_grad_enabled():
-            out, *kept = checkpoint(encode, frames, *kept, use_reentrant=False)
+            out, *kept = recomputed(encode, frames, *kept)
         else:
             out, *kept = encode(frames, *kept)
         encoded.append(out)
