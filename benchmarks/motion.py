@@ -74,7 +74,8 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     from md_jax.train import init_state, make_fields, make_step
 
     job = make_job(config)
-    problem, params, op = job.problem, job.params, job.op
+    problem: Any = job.problem
+    params, op = job.params, job.op
     if cell.words.get("start") == "wrong":
         shift = 1 + config.seed % (len(actions) - 1)
         wrong = [load_statistics(actions[(a + shift) % len(actions)]) for a in range(len(actions))]
@@ -96,7 +97,8 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     seconds = time.perf_counter() - begun
     poses = posefield.poses(problem.fields, state.params)
     motions = [motion_of(job, poses, m) for m in range(len(actions))]
-    cost = {"seconds": round(seconds, 1), "seconds_a_step": round(seconds / config.steps, 4)}
+    parts = {name: round(value / config.steps, 4) for name, value in op.fn.parts.take().items()}
+    cost = {"seconds": round(seconds, 1), "seconds_a_step": round(seconds / config.steps, 4), "parts_a_step": parts}
     return np.stack([motion.body_pose for motion in motions]), cost
 
 
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
             part = target.with_suffix(".part.npz")
             np.savez(part, body_pose=poses, actions=np.array(actions), meta=json.dumps(meta))
             part.replace(target)
-            print(f"{cell.name}, seed {seed}: {cost['seconds']} s", flush=True)
+            print(f"{cell.name}, seed {seed}: {cost}", flush=True)
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:

@@ -44,8 +44,9 @@ def oracle_op(job: Job, actions: Sequence[str]) -> TorchLoss:
 
     spec = load_prior(job.config.prior, job.config.prior_path).spec
     mesh = make_mesh(job.body.triangles, job.body.vertex_colors)
-    poses = held_out_poses(actions, job.problem.fields.frames, job.fps)
-    truth = torch.from_numpy(np.array(lbs.pose(job.problem.baked, poses)))
+    problem: Any = job.problem
+    poses = held_out_poses(actions, problem.fields.frames, job.fps)
+    truth = torch.from_numpy(np.array(lbs.pose(problem.baked, poses)))
     target = torch.tensor(body_centre(job.body))
 
     def teacher(verts: Tensor, draws: Any, grad_out: Tensor | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

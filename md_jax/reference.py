@@ -28,6 +28,7 @@ STILL_SPEED = 0.07
 SPEEDS = (0.8, 1.0, 1.25)  # of the windows that a motion is compared with
 TRAIN_WINDOWS = 400  # an action, for the classifiers
 HELD_OUT = 0.2  # share of each action's seconds
+HABIT, UNSTEADY = 0.35, 0.08  # radians: how much other people's poses differ, and single frames
 MAX_NEAR = 150  # reference windows an action: with more of them than the others it would be nearest by chance
 MAX_WINDOWS = 12  # of a long motion
 
@@ -97,6 +98,7 @@ def make_reference(
     rng = np.random.default_rng(seed)
     windows = sample_windows(rng, train, TRAIN_WINDOWS * len(chosen), **cut)
     train_joints = measures.joints(windows.body_pose)
+    disturbed_joints = measures.joints(_disturbed(rng, windows.body_pose))
     train_label = np.array([chosen.index(train[i].action) for i in windows.clip])
     train_label[measures.speed(train_joints, fps) < STILL_SPEED] = len(chosen)  # somebody who waits
 
@@ -122,8 +124,9 @@ def make_reference(
         label = np.concatenate([train_label[train_moves], real_label])
         return np.array([np.median(real_values[label == a]) for a in range(len(chosen))])
 
+    shown, shown_label = np.concatenate([train_joints, disturbed_joints]), np.concatenate([train_label, train_label])
     learn = [
-        train_classifier(train_joints, train_label, chosen, fps, motion_only=motion_only, seed=seed)
+        train_classifier(shown, shown_label, chosen, fps, motion_only=motion_only, seed=seed)
         for motion_only in (False, True)
     ]
     return Reference(
@@ -142,6 +145,19 @@ def make_reference(
         motion_only=learn[1],
         split={action: split.how[action] for action in chosen},
     )
+
+
+def _disturbed(rng: np.random.Generator, body_pose: Float[np.ndarray, "N F 21 3"]) -> Float[np.ndarray, "N F 21 3"]:
+    """The same actions by other people: poses off by a constant, motions smaller or larger, a little unsteady.
+
+    Without them the classifiers know a few actors' every habit, and anything else is chance to them.
+    """
+    count = len(body_pose)
+    mean = body_pose.mean(axis=1, keepdims=True)
+    size = np.exp(rng.uniform(np.log(0.6), np.log(1.5), size=(count, 1, 1, 1)))
+    habit = rng.normal(scale=HABIT, size=(count, 1, 21, 3)) * rng.uniform(size=(count, 1, 1, 1))
+    unsteady = rng.normal(scale=UNSTEADY, size=body_pose.shape) * rng.uniform(size=(count, 1, 1, 1))
+    return (mean + size * (body_pose - mean) + habit + unsteady).astype(np.float32)
 
 
 def _evenly(index: np.ndarray, count: int) -> np.ndarray:
