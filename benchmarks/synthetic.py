@@ -81,12 +81,10 @@ def coarser_free_body(cell: float) -> dict[str, np.ndarray]:
     with np.load(FREE_BODY, allow_pickle=False) as free:
         arrays = {key: free[key] for key in keys}
     merged = np.unique(np.round(arrays["v_template"] / cell).astype(int), axis=0, return_inverse=True)[1].ravel()
-    count = np.bincount(merged)
+    count, order = np.bincount(merged), np.argsort(merged, kind="stable")
 
     def sums(values: np.ndarray) -> np.ndarray:
-        total = np.zeros((len(count), *values.shape[1:]), values.dtype)
-        np.add.at(total, merged, values)
-        return total
+        return np.add.reduceat(values[order], np.cumsum(count) - count, axis=0)
 
     for key in ("v_template", "shapedirs", "posedirs", "weights"):
         means = sums(arrays[key]) / count.reshape(-1, *[1] * (arrays[key].ndim - 1))

@@ -68,12 +68,13 @@ def fields_from_jax(fields: Fields, params: Any, device: str = "cpu") -> tuple[P
     def tensor(x: Any) -> Tensor:
         return torch.tensor(np.array(x), device=device)
 
-    angles = np.outer(np.arange(fields.frames) * one.time_scale, one.frequencies).astype(np.float32)
+    angles = np.outer(np.arange(fields.frames) * one.time_scale, one.frequencies)
+    features = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     names = [*(f"hidden_{i}" for i in range(one.depth)), "head"]
     motions = range(len(fields.fixed["mean"]))
     weights = [[tensor(params[name][kind][m]) for name in names for kind in ("kernel", "bias")] for m in motions]
     fixed = PoseFields(
-        features=tensor(np.concatenate([np.sin(angles), np.cos(angles)], axis=1)),
+        features=tensor(features.astype(fields.fixed["mean"].dtype)),
         mean=tensor(fields.fixed["mean"])[:, None],
         limit=one.bound_sigma * tensor(fields.fixed["std"])[:, None],
         bound=one.bound,
@@ -102,16 +103,17 @@ def smoothness(values: Float[Tensor, "M F K 3"]) -> Float[Tensor, "M"]:
 # --- bodies -----------------------------------------------------------------------------------------------------
 
 
-def smplx_body(path: str | Path, clips: int, betas: Sequence[float] = (), device: str = "cpu") -> BodyFn:
+def smplx_body(
+    path: str | Path, clips: int, betas: Sequence[float] = (), device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> BodyFn:
     """The body by the `smplx` package, for `clips` frames in all; its full model, recomputed at every call."""
     import smplx
 
+    count = max(len(betas), 10)
+    options = {"num_betas": count, "use_pca": False, "flat_hand_mean": True, "batch_size": clips, "dtype": dtype}
     with contextlib.redirect_stdout(io.StringIO()):  # it greets
-        model = smplx.SMPLX(
-            str(path), num_betas=max(len(betas), 10), use_pca=False, flat_hand_mean=True, batch_size=clips
-        )
-    model = model.requires_grad_(False).to(device)
-    shape = torch.zeros(clips, max(len(betas), 10), device=device)
+        model = smplx.SMPLX(str(path), **options).requires_grad_(False).to(device)
+    shape = torch.zeros(clips, count, device=device, dtype=dtype)
     shape[:, : len(betas)] = torch.tensor(betas, device=device)
     return lambda values: model(betas=shape, body_pose=values.reshape(clips, 63)).vertices.unflatten(
         0, values.shape[:2]
@@ -221,11 +223,7 @@ def make_draws(
 ) -> Callable[[int], Draws]:
     """Draws of a step in torch's own random numbers, distributed as `md_jax.draws.draw` with cameras on the circle.
 
-    Args:
-        config: views, t ranges and seed.
-        latent_shape: (C, f, h, w).
-        elevation: radians, low and high.
-        motions: M.
+    `config` gives views, t ranges and seed; `latent_shape` is (C, f, h, w), `elevation` radians, low and high.
     """
     generator = torch.Generator(device).manual_seed(config.seed)
     views, clips = config.views, motions * config.views

@@ -209,7 +209,7 @@ def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _values(fields: Fields, tau: Float[Array, "F"] | None, params: Any, fixed: Any) -> Float[Array, "F K R"]:
     """Pose parameters of one motion."""
-    tau = jnp.arange(fields.frames, dtype=jnp.float32) if tau is None else tau
+    tau = jnp.arange(fields.frames, dtype=float) if tau is None else tau
     return nnx.merge(fields.graphdef, params, fixed)(tau)
 
 

@@ -23,8 +23,6 @@ from md_jax.statistics import load_statistics
 torch.set_num_threads(1)
 
 STEPS = 50
-# A low learning rate, so that the run does not amplify rounding: at the main job's, 0.01, a difference about doubles in
-# every step (samples that change their triangle, Adam's division by small moments).
 CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu")
 
 
@@ -54,28 +52,60 @@ def torch_run(config, problem, params, body, teacher, draws, **options):
     return [{name: value.numpy() for name, value in step(each).items()} for each in draws], weights
 
 
+# --- on the embedded prior --------------------------------------------------------------------------------------
+
+
+class InDouble:
+    """The op between halves in float64: what it is given is rounded to float32, what it gives widened."""
+
+    def __init__(self, op):
+        self.op, self.original_errors = op, op.original_errors
+
+    def loss_and_grad(self, verts, draws):
+        verts, draws = jax.tree.map(lambda x: x.astype(jnp.float32), (verts, draws))
+        loss, grad, metrics = self.op.loss_and_grad(verts, draws)
+        return loss, grad.astype(jnp.float64), metrics
+
+
+def widened(tree):
+    """The tree with float64 for float32."""
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x, np.float64)) if x.dtype == np.float32 else x, tree)
+
+
 @pytest.fixture(scope="module")
 def embedded():
+    """The job in float64 up to the frozen half, and its 50 steps.
+
+    In float32 alone two runs drift apart by rounding, the faster the higher the learning rate: a sample of the picture
+    changes its triangle, Adam divides by a small moment. (Measured at 5e-4: from 5e-7 to 1e-3 in 50 steps.)
+    """
     job = jobs.make_job(CONFIG)
-    lines, draws, _ = jax_run(CONFIG, job.problem, job.params, job.op, STEPS)
-    return job, lines, draws
+    with jax.enable_x64(True):
+        fields = dataclasses.replace(job.problem.fields, fixed=widened(job.problem.fields.fixed))
+        problem = dataclasses.replace(job.problem, fields=fields, baked=lbs.bake(widened(job.body)))
+        params = widened(job.params)
+        lines, draws, _ = jax_run(CONFIG, problem, params, InDouble(job.op), STEPS)
+    return job, problem, params, lines, draws
 
 
 @pytest.mark.parametrize("kind", ["smplx", "ours"])
 def test_fifty_steps_on_the_embedded_prior_follow_the_jax_run(embedded, kind):
-    job, lines, draws = embedded
-    frames = job.problem.fields.frames
-    body, adam = baseline.baked_body(job.problem.baked), "fused"
+    job, problem, params, lines, draws = embedded
+    body, adam = baseline.baked_body(problem.baked), "fused"
     if kind == "smplx":
-        body, adam = baseline.smplx_body(FREE_BODY, frames), "foreach"
-    ours, weights = torch_run(CONFIG, job.problem, job.params, body, job.op.fn, draws, adam=adam)
+        body, adam = baseline.smplx_body(FREE_BODY, problem.fields.frames, dtype=torch.float64), "foreach"
+
+    def teacher(verts, draws):
+        loss, grad, metrics = job.op.fn(verts.float(), draws)
+        return loss, grad.double(), metrics
+
+    narrow = [jax.tree.map(lambda x: x.float(), each) for each in draws]
+    ours, _ = torch_run(CONFIG, problem, params, body, teacher, narrow, adam=adam)
     assert len(ours) == STEPS
-    # Smoothness is the square of small differences of angles, which float32 knows less well.
-    for name, tolerance in (("loss", 1e-4), ("loss_sds", 1e-4), ("loss_reg", 2e-3)):
+    for name in ("loss", "loss_sds", "loss_reg"):
         mine, theirs = (np.stack([line[name] for line in run]) for run in (ours, lines))
-        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=1e-9, err_msg=name)
-    head = weights[0][-2].detach()
-    assert head.abs().max() > 0.5 * STEPS * CONFIG.learning_rate  # from zero: it has moved
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-12, err_msg=name)
+    assert lines[-1]["loss_reg"] > 0  # it moves
 
 
 # --- two motions on a loss without a network --------------------------------------------------------------------
