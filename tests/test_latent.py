@@ -47,7 +47,7 @@ def test_a_step_of_sgd_goes_down_the_residual_itself(transport):
 
 def run(folder, target, **changes):
     """A run in this process; its folder."""
-    config = Config(mode="latent", prior_path=folder, controls=False, **{**FAST, **changes})
+    config = Config(mode="latent", prior_path=folder, **{**FAST, "controls": False, **changes})
     target.mkdir(parents=True, exist_ok=True)
     config, target = workdir.open_run(dataclasses.replace(config, workdir=str(target)), set())
     main.run_job(config, target, Console(quiet=True))
