@@ -104,7 +104,7 @@ def test_sds_descends_to_the_mode_of_a_gaussian_prior(prediction):
 
 @pytest.mark.parametrize("prediction", [*VP, "flow"])
 def test_guided_sds_and_nfsd_descend_to_the_sharpened_mode(prediction):
-    """With N(μ_c, s²) and N(μ_u, s²), guidance with scale w moves the mode to μ_u + w(μ_c - μ_u); nfsd, where t < 0.2, too."""
+    """Of N(μ_c, s²) and N(μ_u, s²), guidance of scale w has the mode μ_u + w(μ_c - μ_u); so has nfsd for t < 0.2."""
     means, std, scale = (1.0, 0.4), 0.3, 3.0
     generator = torch.Generator().manual_seed(1)
     z = torch.full((2, 8, 1, 2, 2), -1.0, dtype=torch.float64)
