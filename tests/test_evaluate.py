@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from bridge.errors import BridgeError
 from md_jax import evaluate, prior_score
 from md_jax.clips import split_source
 from md_jax.errors import UserError
@@ -79,7 +80,7 @@ def test_a_path_without_a_motion_is_named(tmp_path):
 
 
 def test_a_prior_of_other_length_refuses():
-    with pytest.raises(UserError, match="10 frames"):
+    with pytest.raises(BridgeError, match="10 frames"):
         prior_score.prompt_losses(np.zeros((1, 7, 21, 3), np.float32), ["a person is walking"])
 
 

@@ -3,9 +3,9 @@
     python -m tools.prior_data --out DATA [--windows 4000] [--views 4] [--further basketball dancing ...]
 
 Windows of motion capture, balanced over actions, at 0.85 to 1.15 of their speed and half of them mirrored (as poses,
-never as pictures: left and right are painted differently), on our own body, through our own renderer, with cameras all
-around. The pelvis does not turn, but for extra windows of the actions in `--turning`, whose captions say so.
-DATA gets clips.u8 (N, F, H, W, 3), clips.npz (action, azimuth, held_out, turning) and meta.json.
+never as pictures: left and right are painted differently; --no-mirror leaves it), on our own body, through our own
+renderer, with cameras all around. The pelvis does not turn, but for extra windows of the actions in `--turning`, whose
+captions say so. DATA gets clips.u8 (N, F, H, W, 3), clips.npz (action, azimuth, held_out, turning) and meta.json.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
         sides.append((True, split.held_out, max(args.windows // 10, len(actions)), (1.0, 1.0)))
     taken: list[tuple[Windows, list[str], bool, bool]] = []
     for aside, clips, number, speed in sides:
-        how: dict[str, Any] = {**cut, "speed": speed, "still": args.still}
+        how: dict[str, Any] = {**cut, "speed": speed, "still": args.still, "mirror": args.mirror}
         taken.append((*lively_windows(rng, clips, number, share=share, **how), aside, False))
         for action in args.turning:
             own = [clip for clip in clips if clip.action == action]
@@ -145,7 +145,7 @@ def main(args: argparse.Namespace) -> None:
         turning=turning,
     )
     meta = {"actions": actions, "share": share, "shape": clip_shape(), "settings": SETTINGS, "split": split.how}
-    meta.update(still=args.still, turning=args.turning, seed=args.seed)
+    meta.update(still=args.still, turning=args.turning, mirror=args.mirror, seed=args.seed)
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     print(f"{count * args.views} clips in {out}; held out by: {split.how}")
 
@@ -160,6 +160,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--further_share", type=float, default=0.45, help="how often, beside 1 for the others")
     parser.add_argument("--turning", nargs="*", default=["cartwheel"], help="also filmed with the pelvis turning")
     parser.add_argument("--still", type=float, default=0.25, help="share of an action's windows left out, the stillest")
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True, help="mirror half of them")
     parser.add_argument("--windows", type=int, default=4000, help="training windows over all actions")
     parser.add_argument("--views", type=int, default=4, help="cameras a window")
     parser.add_argument("--held_out", type=float, default=0.2, help="share of each action's seconds to validate on")

@@ -224,6 +224,10 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
+    elif args.init:
+        state = torch.load(args.init, map_location=device, weights_only=True)
+        networks.load_state_dict(state["average"])
+        average.load_state_dict(state["average"])
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
 
     forward = torch.compile(networks) if args.compile else networks
@@ -276,6 +280,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
     parser.add_argument("--out", required=True, help="folder for resume.pt and the exported prior/")
+    parser.add_argument("--init", default="", help="resume.pt of another training to start from (same text and widths)")
     parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
     parser.add_argument("--actions", nargs="*", help="names of actions; default: all that DATA holds")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
