@@ -32,8 +32,8 @@ def prompt_losses(
 ) -> Float[Tensor, "M P"]:
     """Mean squared error of the predicted clean latents of each motion's renders under each prompt.
 
-    The same cameras, times and noise serve every motion and prompt: rows compare prompts, columns motions. Each camera's
-    view is added to the prompt, as in a run.
+    The same cameras, times and noise serve every motion and prompt: rows compare prompts, columns motions. Each
+    camera's view is added to the prompt, as in a run.
 
     Args:
         prior: a video prior; its text encoder is used here, and freed.
