@@ -239,3 +239,11 @@ def test_float32_agrees_with_float64():
         wide, narrow = (distill.residual(x, Guidance(objective, 30.0)) for x in (guess, single))
         assert narrow.dtype == torch.float32
         torch.testing.assert_close(narrow.double(), wide, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["sds", "csd"])
+def test_a_low_scale_grows_linearly_with_t(objective):
+    guess, _, _ = random_guess("sample")  # at t = .1, .5, .9
+    ramp = distill.residual(guess, Guidance(objective, 11.0, scale_low=1.0))
+    for n, scale in enumerate((2.0, 6.0, 10.0)):
+        torch.testing.assert_close(ramp[n], distill.residual(guess, Guidance(objective, scale))[n])

@@ -225,9 +225,8 @@ def train(args: argparse.Namespace) -> None:
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
     elif args.init:
-        state = torch.load(args.init, map_location=device, weights_only=True)
-        networks.load_state_dict(state["average"])
-        average.load_state_dict(state["average"])
+        for target in (networks, average):
+            target.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["average"])
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
 
     forward = torch.compile(networks) if args.compile else networks
