@@ -102,9 +102,11 @@ def test_fifty_steps_on_the_embedded_prior_follow_the_jax_run(embedded, kind):
     narrow = [jax.tree.map(lambda x: x.float(), each) for each in draws]
     ours, _ = torch_run(CONFIG, problem, params, body, teacher, narrow, adam=adam)
     assert len(ours) == STEPS
-    for name in ("loss", "loss_sds", "loss_reg"):
+    # The smplx package adds 1e-8 to every rotation vector: no rounding, but it tells in the smoothness, which is small.
+    tolerances = {"loss": 1e-4, "loss_sds": 1e-4, "loss_reg": 1e-3 if kind == "smplx" else 1e-4}
+    for name, tolerance in tolerances.items():
         mine, theirs = (np.stack([line[name] for line in run]) for run in (ours, lines))
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=1e-12, err_msg=name)
     assert lines[-1]["loss_reg"] > 0  # it moves
 
 
