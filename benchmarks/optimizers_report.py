@@ -47,8 +47,8 @@ def print_report(result: dict[str, Any]) -> None:
     print(f"\nRung {last}: {plan['steps']} steps, {motions} motions each; = tied with the best")
     print(timing.table(columns, [_row(row, result["baseline"]) for row in result["rungs"][last]]))
     print("\nEvery optimiser's best candidate, in the highest rung that it reached; rungs do not compare")
-    rows = [[str(row["rung"]), *_row(row, result["baseline"])] for row in result["optimizers"]]
-    print(timing.table(["rung", *columns], rows))
+    rows = [[*_row({**row, "tied": False}, result["baseline"]), str(row["rung"])] for row in result["optimizers"]]
+    print(timing.table([*columns, "rung"], rows))
     failed = {row["name"]: row["failed"] for rows in result["rungs"] for row in rows if "failed" in row}
     for name, why in failed.items():
         print(f"failed: {name}: {why}")

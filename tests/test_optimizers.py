@@ -109,7 +109,7 @@ def test_every_optimiser_of_optax_is_known_or_refused_with_a_reason():
     not_optimisers = {"schedule_free_adamw", "optimistic_adam_v2"}  # under the names schedule_free, optimistic_adam
     for module in (optax, contrib):
         for name, function in vars(module).items():
-            if not inspect.isfunction(function) or name in not_optimisers or name.startswith("scale_by_"):
+            if not inspect.isfunction(function) or name in not_optimisers or name.startswith(("_", "scale_by_")):
                 continue
             first = next(iter(inspect.signature(function).parameters), "")
             if first in ("learning_rate", "max_learning_rate"):
