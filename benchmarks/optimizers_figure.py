@@ -15,7 +15,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     """Draw the last rung with its intervals, and the first rung's scores against the learning rate."""
     last = [row for row in result["rungs"][-1] if "failed" not in row]
     names = list(dict.fromkeys(row["optimizer"] for row in result["optimizers"]))
-    height = 1.4 + 0.24 * max(len(last), len(names))
+    height = 1.5 + 0.26 * max(len(last), len(names))
     figure = Figure(figsize=(11, height), dpi=130)
     left, right = figure.subplots(1, 2)
     _standings(left, last, result)
@@ -33,13 +33,12 @@ def _standings(axis: Axes, rows: list[dict[str, Any]], result: dict[str, Any]) -
         axis.plot(row["mean"], y, "o", color=color, markersize=6)
     labels = [row["name"].replace("-", "  ") + (" *" if row["name"] == result["baseline"] else "") for row in rows]
     axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    axis.invert_yaxis()
     plan = result["plan"][len(result["rungs"]) - 1]
     motions = plan["copies"] * len(result["actions"])
     axis.set_title(
         f"{plan['steps']} steps, {motions} motions: blue is tied with the best, * the main job's", fontsize=9
     )
-    _scale(axis, result)
+    _scale(axis, result, len(rows))
 
 
 def _rates(axis: Axes, rows: list[dict[str, Any]], names: list[str], result: dict[str, Any]) -> None:
@@ -54,20 +53,20 @@ def _rates(axis: Axes, rows: list[dict[str, Any]], names: list[str], result: dic
             axis.annotate(f"{row['learning_rate']:g}", (row["mean"], y), xytext=(0, 3), textcoords="offset points",
                           fontsize=5, ha="center")  # fmt: skip
     axis.set_yticks(range(len(names)), names, fontsize=8)
-    axis.invert_yaxis()
     axis.set_title(
         f"all of them after {result['plan'][0]['steps']} steps, by learning rate (darker: higher)", fontsize=9
     )
-    _scale(axis, result)
+    _scale(axis, result, len(names))
 
 
-def _scale(axis: Axes, result: dict[str, Any]) -> None:
+def _scale(axis: Axes, result: dict[str, Any], rows: int) -> None:
     """A common scale, and what motion that means nothing and real motion reach."""
     for name in ("random in own range", "real motion"):
         value = result["controls"].get(name)
         if value is not None:
             axis.axvline(value, color=CONTROL, linewidth=0.8, linestyle=":")
-            axis.text(value, -0.7, name, color=CONTROL, fontsize=6, ha="center")
+            axis.text(value - 0.01, -0.8, name, color=CONTROL, fontsize=6, ha="right", va="center")
+    axis.set_ylim(rows - 0.4, -1.2)
     axis.set_xlim(0, 1)
     axis.set_xlabel("probability of the own action, motion only", fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
