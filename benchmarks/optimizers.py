@@ -277,7 +277,7 @@ def _share_programs() -> None:
 
     from md_jax.main import cache_folder
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
 
 
