@@ -43,7 +43,7 @@ def pose(body: Arrays, body_pose: Float[Tensor, "F 21 3"]) -> Float[Tensor, "F V
     frames = len(body_pose)
     eye = torch.eye(3, device=body_pose.device)
     root = eye.expand(frames, 1, 3, 3)
-    rotations = torch.cat([root, _rotations(body_pose)], dim=1)
+    rotations = torch.cat([root, axis_angle_to_matrix(body_pose)], dim=1)
     transforms = _kinematics(rotations, body.joints)
     if body.skin is not None:
         rows = transforms.transpose(1, 2).reshape(frames * 3, 88)
@@ -56,7 +56,8 @@ def pose(body: Arrays, body_pose: Float[Tensor, "F 21 3"]) -> Float[Tensor, "F V
     return posed.transpose(1, 2).contiguous()
 
 
-def _rotations(axis_angle: Float[Tensor, "F K 3"]) -> Float[Tensor, "F K 3 3"]:
+def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rodrigues' formula; radians."""
     angle = torch.linalg.vector_norm(axis_angle, dim=-1).clamp_min(1e-8)[..., None, None]
     x, y, z = (axis_angle / angle[..., 0]).unbind(dim=-1)
     zero = torch.zeros_like(x)
