@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from jax import Array
 
-from benchmarks import priors, torch_baseline
+from benchmarks import priors, torch_baseline, torch_draws
 from bridge.op import torch_loss
 from bridge.stopwatch import Stopwatch
 from md_jax import train
@@ -179,7 +179,7 @@ def torch_arm(job: Job, body: str, adam: torch_baseline.Adam, compiled: bool = F
     step = torch_baseline.make_step(
         config, fields, weights, body_fn, job.op.fn, adam=adam, compiled=compiled, parts=clock
     )
-    draw = torch_baseline.make_draws(config, problem.latent_shape, problem.elevation_range, motions, device)
+    draw = torch_draws.make_draws(config, problem.latent_shape, problem.elevation_range, motions, device)
     count = itertools.count()
 
     def run() -> None:

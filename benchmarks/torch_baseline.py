@@ -4,7 +4,7 @@ PoseFields, body, smoothness, clipping and Adam are torch's; the frozen half (`b
 object that the JAX step calls. Given the same weights and draws both follow the same losses. Two bodies tell the
 algorithm from the framework: the `smplx` package, and `md_jax.lbs.pose` written in torch (`benchmarks.lbs_torch`).
 
-The twin covers what a default run uses: our PoseField in axis-angle, a fixed root, Adam at a constant rate.
+The twin covers what a default run uses: our PoseField in axis-angle, a fixed root, Adam.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
@@ -27,8 +26,8 @@ from torch import Tensor, nn
 from benchmarks import lbs_torch
 from bridge.stopwatch import Stopwatch
 from md_jax import lbs
-from md_jax.config import Config, pair
-from md_jax.draws import Draws, t_range_at
+from md_jax.config import Config
+from md_jax.draws import Draws
 from md_jax.errors import UserError
 from md_jax.posefield import Fields
 
@@ -143,7 +142,7 @@ def make_step(
     """The training step of `md_jax.train.make_step`, in torch; it trains `weights` in place.
 
     Args:
-        config: the options; Adam at a constant rate is expected.
+        config: the options; Adam is expected.
         fields, weights: from `fields_from_jax`. Every motion has leaves of its own, so that one whose gradient is not
             finite can sit out a step alone, moments and step count included.
         body: pose parameters to vertices.
@@ -156,17 +155,15 @@ def make_step(
         step(draws of tensors) -> the terms that the JAX step reports, each (M,).
 
     Raises:
-        UserError: another optimiser or schedule is asked for.
+        UserError: another optimiser is asked for.
     """
-    if (config.optimizer, config.schedule) != ("adam", "constant"):
-        raise UserError(
-            "the torch twin takes --optimizer=adam and --schedule=constant, got"
-            f" --optimizer={config.optimizer} --schedule={config.schedule}."
-        )
+    if config.optimizer != "adam":
+        raise UserError(f"the torch twin takes --optimizer=adam, got --optimizer={config.optimizer}.")
     leaves = [leaf.requires_grad_() for motion in weights for leaf in motion]
     size, cuda = len(weights[0]), leaves[0].is_cuda
     kind = {"foreach": adam == "foreach", "fused": adam == "fused"}
-    optimizer = torch.optim.Adam(leaves, lr=config.learning_rate, betas=BETAS, eps=EPSILON, **kind)
+    groups = [{"params": motion, "taken": 0} for motion in weights]  # steps taken, which the schedule goes by
+    optimizer = torch.optim.Adam(groups, lr=config.learning_rate, betas=BETAS, eps=EPSILON, **kind)
     clock = parts or Stopwatch()
 
     def body_and_smoothness(leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -188,20 +185,31 @@ def make_step(
             grads = torch.autograd.grad((verts, reg), leaves, cotangents)
             reg = reg.detach().clone()  # a CUDA graph writes its outputs anew in the next step
         with clock("optimiser"):
-            norms = _give_gradients(weights, grads, loss, config.grad_clip)
+            norms, finite = _give_gradients(weights, grads, loss, config.grad_clip)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, group["taken"])
             optimizer.step()
+            for group, ok in zip(optimizer.param_groups, finite, strict=True):
+                group["taken"] += ok
         total = config.sds_weight * loss + config.reg_weight * reg
         return {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
 
     return step
 
 
+def learning_rate(config: Config, step: int) -> float:
+    """The rate of a step by the schedules of `md_jax.optimizers`."""
+    done = min(step / config.steps, 1.0)
+    fallen = {"constant": 0.0, "linear": done, "cosine": (1 - math.cos(math.pi * done)) / 2}[config.schedule]
+    return config.learning_rate * (1 - 0.99 * fallen)
+
+
 def _give_gradients(
     weights: list[list[Tensor]], grads: Sequence[Tensor], loss: Float[Tensor, "M"], limit: float
-) -> Float[Tensor, "M"]:
+) -> tuple[Float[Tensor, "M"], list[bool]]:
     """Hand each motion its clipped gradients, or none where they are not finite (Adam leaves such leaves alone).
 
-    Returns the norms before clipping.
+    Returns the norms before clipping, and which motions are finite.
     """
     size = len(weights[0])
     by_motion = [list(grads[m * size : (m + 1) * size]) for m in range(len(weights))]
@@ -212,37 +220,4 @@ def _give_gradients(
             leaf.grad = grad if ok else None
         if ok and limit > 0:
             nn.utils.clip_grads_with_norm_(leaves, limit, norm, foreach=True)
-    return norms
-
-
-# --- draws ------------------------------------------------------------------------------------------------------
-
-
-def make_draws(
-    config: Config, latent_shape: Sequence[int], elevation: tuple[float, float], motions: int, device: str = "cpu"
-) -> Callable[[int], Draws]:
-    """Draws of a step in torch's own random numbers, distributed as `md_jax.draws.draw` with cameras on the circle.
-
-    `config` gives views, t ranges and seed; `latent_shape` is (C, f, h, w), `elevation` radians, low and high.
-    """
-    generator = torch.Generator(device).manual_seed(config.seed)
-    views, clips = config.views, motions * config.views
-    fractions = jnp.arange(config.steps) / max(config.steps - 1, 1)
-    ranges = t_range_at(fractions, pair(config.t_min), pair(config.t_max), config.t_schedule)
-    t_low, t_high = (np.broadcast_to(np.asarray(end), fractions.shape).tolist() for end in ranges)
-    spacing = torch.arange(views, device=device) / views
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=generator, device=device)
-
-    def draw(step: int) -> Draws:
-        turn = (uniform(0, 1, motions, 1) + spacing) % 1
-        tensors: dict[str, Any] = {
-            "azimuth": (math.pi * (2 * turn - 1)).flatten(),
-            "elevation": uniform(*elevation, clips),
-            "t": uniform(t_low[step], t_high[step], clips),
-            "noise": torch.randn(clips, *latent_shape, generator=generator, device=device),
-        }
-        return Draws(**tensors, frames=None)
-
-    return draw
+    return norms, finite

@@ -9,7 +9,7 @@ import pytest
 import smplx
 import torch
 
-from benchmarks import lbs_torch
+from benchmarks import lbs_torch, torch_draws
 from benchmarks import torch_baseline as baseline
 from bridge.exchange import to_torch
 from bridge.op import torch_loss
@@ -146,6 +146,7 @@ def toy():
 @pytest.mark.parametrize("bound", ["tanh", "clamp"])
 def test_two_motions_with_clipping_and_nan_steps_end_at_the_jax_runs_weights(toy, spoil_at, bound):
     config, problem, params, target = toy
+    config = dataclasses.replace(config, schedule={"tanh": "cosine", "clamp": "linear"}[bound], steps=8)
     graphdef = problem.fields
     if bound == "clamp":
         graphdef, params = train.make_fields(
@@ -163,7 +164,8 @@ def test_two_motions_with_clipping_and_nan_steps_end_at_the_jax_runs_weights(toy
     names = [(layer, kind) for layer in ("hidden_0", "hidden_1", "head") for kind in ("kernel", "bias")]
     for m in range(2):
         for leaf, (layer, kind) in zip(weights[m], names, strict=True):
-            np.testing.assert_allclose(leaf.detach(), state.params[layer][kind][m], rtol=1e-4, atol=1e-5)
+            # A step moves a weight by up to 1e-2; where its gradient is next to nothing Adam magnifies the rounding.
+            np.testing.assert_allclose(leaf.detach(), state.params[layer][kind][m], rtol=1e-4, atol=1e-4)
 
 
 def test_pose_values_and_smoothness_are_those_of_jax(toy):
@@ -189,7 +191,7 @@ def test_what_the_twin_does_not_cover_is_refused(toy):
 def test_torch_draws_have_the_distribution_of_the_jax_draws():
     """Views evenly spaced, everything in its range, and the t range moves with the step."""
     config = dataclasses.replace(CONFIG, views=3, t_min=(0.4, 0.1), t_max=(0.9, 0.5), steps=11)
-    draw = baseline.make_draws(config, (2, 3, 4, 4), (0.1, 0.2), motions=2)
+    draw = torch_draws.make_draws(config, (2, 3, 4, 4), (0.1, 0.2), motions=2)
     for step, low, high in ((0, 0.4, 0.9), (10, 0.1, 0.5)):
         draws = draw(step)
         assert [tuple(x.shape) for x in draws[:4]] == [(6,), (6,), (6,), (6, 2, 3, 4, 4)]
