@@ -175,10 +175,10 @@ class Guidance:
 
     objective: str = "sds"
     scale: float = 7.5
-    scale_low: float | None = None  # the scale at t = 0, from which it grows linearly to `scale` at t = 1
     weighting: str = "sigma2"
     motion_amp: float = 1.0
     clip: float = 0.0  # largest norm of a clip's g; 0 = off
+    scale_low: float | None = None  # the scale at t = 0, from which it grows linearly to `scale` at t = 1
 
 
 def residual(guess: Guess, guidance: Guidance) -> Latents:
