@@ -145,7 +145,7 @@ def test_the_embedded_spec_comes_from_the_folder(packed):
 
 def test_a_prompt_without_a_known_action_lists_what_is_known(packed):
     prior = load_prior("embedded", str(packed))
-    with pytest.raises(PriorError, match=r"'a dog barks'.*walking, washwindow"):
+    with pytest.raises(PriorError, match=r"'a dog barks'.*walking, washing a window"):
         prior.embed(["a man is walking", "a dog barks"])
 
 
