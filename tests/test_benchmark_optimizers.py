@@ -94,19 +94,20 @@ def toy(monkeypatch):
 
 def test_a_run_ranks_by_the_score_tells_ties_and_goes_on_where_it_was_left(toy, tmp_path, capsys):
     arguments = ["--quick", f"--out={tmp_path / 'out'}", f"--json={tmp_path / 'r.json'}",
-                 f"--figure={tmp_path / 'r.png'}", "--optimizers", "adam", "sgd", "yogi"]  # fmt: skip
+                 f"--figure={tmp_path / 'r.png'}", "--schedules", "cosine",
+                 "--optimizers", "adam", "sgd", "yogi"]  # fmt: skip
     result = optimizers.main(arguments)
-    assert len(toy) == 5 + 2 + 2  # adam and sgd at two rates, and the main job's own, adam with a cosine; yogi fails
-    assert [len({row["name"] for row in rows}) for rows in result["rungs"]] == [7, 2, 2]
+    assert len(toy) == 4 + 2 + 2  # the main job's own candidate is adam at 0.01 with a cosine; yogi fails
+    assert [len({row["name"] for row in rows}) for rows in result["rungs"]] == [6, 2, 2]
     best = result["rungs"][-1][0]
     assert best["learning_rate"] == 0.01 and best["tied"] and best["mean"] == pytest.approx(0.2 / 1.01)
     assert {seed for *_, seed, _ in toy} == {0, 1, 2}  # every rung has its own
     assert {row["optimizer"] for row in result["optimizers"]} == {"adam", "sgd"}
     text = capsys.readouterr().out
-    assert "adam-0.01-cosine (the main job's)" in text and "failed: yogi-0.01-constant: ValueError" in text
+    assert "adam-0.01-cosine (the main job's)" in text and "failed: yogi-0.01-cosine: ValueError" in text
     assert json.loads((tmp_path / "r.json").read_text())["rungs"] and (tmp_path / "r.png").stat().st_size > 10_000
     done = len(toy)
-    (tmp_path / "out" / "rung-2" / "sgd-0.01-constant.npz").unlink()
+    (tmp_path / "out" / "rung-2" / "sgd-0.01-cosine.npz").unlink()
     assert optimizers.main(arguments[:2] + arguments[4:])["rungs"][0] == result["rungs"][0]
     assert len(toy) == done + 1
     with pytest.raises(SystemExit, match="made for other candidates"):
