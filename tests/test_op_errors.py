@@ -67,6 +67,7 @@ def test_jaxs_own_lack_of_memory_names_the_flags():
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_ctrl_c_during_the_torch_call(transport, verts):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job started in the background inherits "ignore"
     started = threading.Event()
 
     def fn(v, draws, grad_out=None):
