@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -203,11 +204,17 @@ def main(argv: list[str]) -> None:
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
     options = flags.FLAGS
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main
+    logging.getLogger("jax._src.xla_bridge").setLevel(
+        logging.WARNING
+    )  # it tells of the accelerators that are not there
     from bridge.errors import BridgeError
 
     try:
         if len(argv) < 2:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
+        if console.is_terminal and not options.json:
+            console.print("training the classifiers and comparing; half a minute or so ...")
         result = evaluate(
             argv[1:],
             reference_source=options.reference or None,

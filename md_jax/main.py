@@ -33,6 +33,9 @@ def main(argv: list[str]) -> None:
     console = Console(highlight=False)
     if len(argv) > 1:
         raise app.UsageError(f"flags start with --; not understood: {' '.join(argv[1:])}")
+    # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
+    # of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from bridge.errors import BridgeError
 
     folder: Path | None = None
