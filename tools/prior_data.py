@@ -2,9 +2,9 @@
 
     python -m tools.prior_data --out DATA [--windows 4000] [--views 4] [--further basketball dancing ...]
 
-Windows of motion capture, balanced over actions, at 0.85 to 1.15 of their speed and half of them mirrored (as poses,
-never as pictures: left and right are painted differently; --no-mirror leaves it), on our own body, through our own
-renderer, with cameras all around. The pelvis does not turn, but for extra windows of the actions in `--turning`, whose
+Windows of motion capture, balanced over actions: of each action the moments that look alike (`tools.prior_windows`), or
+with --no-aligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
+differently). On our own body, through our own renderer, with cameras all around. The pelvis does not turn, but for extra windows of the actions in `--turning`, whose
 captions say so. DATA gets clips.u8 (N, F, H, W, 3), clips.npz (action, azimuth, held_out, turning) and meta.json.
 """
 
@@ -16,7 +16,6 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +28,10 @@ from bridge.mesh import make_mesh
 from bridge.render import render
 from md_jax import lbs
 from md_jax.body import load_body
-from md_jax.clips import Clip, split_source
-from md_jax.windows import Windows, sample_windows
+from md_jax.clips import Split, split_source
+from md_jax.windows import Windows
 from tools.prior_text import load_actions
+from tools.prior_windows import aligned_windows, lively_windows
 
 # What the prior sees, and what a run therefore renders unless told otherwise: prior.json of the shipped folder.
 SETTINGS: dict[str, Any] = {
@@ -80,20 +80,18 @@ def film(windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, file: Pat
             print(f"{w + 1} of {len(azimuth)} windows, {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def lively_windows(
-    rng: np.random.Generator, clips: Sequence[Clip], count: int, *, still: float, **how: Any
-) -> tuple[Windows, list[str]]:
-    """Sampled windows and their actions, without the stillest share `still` of each action.
-
-    A recording named after an action also shows the person waiting for it; those seconds are not the action.
-    """
-    windows = sample_windows(rng, clips, math.ceil(count / (1 - still)), **how)
-    names = np.array([clips[i].action for i in windows.clip])
-    joints = jax.jit(lambda pose: lbs.joints_of(lbs.bake(load_body("free")), pose)[..., :22, :])
-    motion = np.array([np.linalg.norm(np.diff(joints(pose), axis=0), axis=-1).mean() for pose in windows.body_pose])
-    keep = [motion[i] >= np.quantile(motion[names == name], still) for i, name in enumerate(names)]
-    chosen = np.flatnonzero(keep)
-    return Windows(*(part[chosen] for part in windows)), list(names[chosen])
+def draw_windows(
+    rng: np.random.Generator, split: Split, share: dict[str, float], number: int, *, held_out: bool, aligned: bool,
+    still: float, mirror: bool, root: str = "fixed",
+) -> tuple[Windows, list[str]]:  # fmt: skip
+    """About `number` windows of one side of the split, shared out over its actions, and the action of each."""
+    cut: dict[str, Any] = {"frames": SETTINGS["frames"], "fps": SETTINGS["fps"], "mirror": mirror, "root": root}
+    if aligned:
+        counts = {name: math.ceil(number * part / sum(share.values())) for name, part in share.items()}
+        return aligned_windows(rng, split, counts, held_out=held_out, **cut)
+    clips = [clip for clip in (split.held_out if held_out else split.train) if clip.action in share]
+    speed = (1.0, 1.0) if held_out else (0.85, 1.15)
+    return lively_windows(rng, clips, number, still=still, share=share, speed=speed, **cut)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -104,18 +102,18 @@ def main(args: argparse.Namespace) -> None:
     actions = list(load_actions(table, [*main_actions, *args.further]))
     share = {name: 1.0 if name in main_actions else args.further_share for name in actions}
     split = split_source(args.mocap or None, actions, args.held_out)
-    cut: dict[str, Any] = {"frames": SETTINGS["frames"], "fps": SETTINGS["fps"]}
-    sides = [(False, split.train, args.windows, (0.85, 1.15))]
+    how: dict[str, Any] = {"aligned": args.aligned, "still": args.still, "mirror": args.mirror}
+    sides = [(False, args.windows)]
     if args.held_out > 0:
-        sides.append((True, split.held_out, max(args.windows // 10, len(actions)), (1.0, 1.0)))
+        sides.append((True, max(args.windows // 10, len(actions))))
     taken: list[tuple[Windows, list[str], bool, bool]] = []
-    for aside, clips, number, speed in sides:
-        how: dict[str, Any] = {**cut, "speed": speed, "still": args.still, "mirror": args.mirror}
-        taken.append((*lively_windows(rng, clips, number, share=share, **how), aside, False))
-        for action in args.turning:
-            own = [clip for clip in clips if clip.action == action]
-            number_each = math.ceil(number / sum(share.values()))
-            taken.append((*lively_windows(rng, own, number_each, root="orient", **how), aside, True))
+    for aside, number in sides:
+        taken.append((*draw_windows(rng, split, share, number, held_out=aside, **how), aside, False))
+        if args.turning:
+            extra = {action: share[action] for action in args.turning}
+            number_extra = math.ceil(number * sum(extra.values()) / sum(share.values()))
+            drawn = draw_windows(rng, split, extra, number_extra, held_out=aside, root="orient", **how)
+            taken.append((*drawn, aside, True))
     windows = Windows(*(np.concatenate(parts) for parts in zip(*(part[0] for part in taken), strict=True)))
     names = [name for part in taken for name in part[1]]
     held_out = np.repeat([part[2] for part in taken for _ in part[1]], args.views)
@@ -145,7 +143,7 @@ def main(args: argparse.Namespace) -> None:
         turning=turning,
     )
     meta = {"actions": actions, "share": share, "shape": clip_shape(), "settings": SETTINGS, "split": split.how}
-    meta.update(still=args.still, turning=args.turning, mirror=args.mirror, seed=args.seed)
+    meta.update(aligned=args.aligned, still=args.still, turning=args.turning, mirror=args.mirror, seed=args.seed)
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     print(f"{count * args.views} clips in {out}; held out by: {split.how}")
 
@@ -159,8 +157,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--further", nargs="*", default=[], help="more actions, less often")
     parser.add_argument("--further_share", type=float, default=0.45, help="how often, beside 1 for the others")
     parser.add_argument("--turning", nargs="*", default=["cartwheel"], help="also filmed with the pelvis turning")
-    parser.add_argument("--still", type=float, default=0.25, help="share of an action's windows left out, the stillest")
-    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=True, help="mirror half of them")
+    parser.add_argument("--aligned", action=argparse.BooleanOptionalAction, default=True, help="of each action the"
+                        " moments that look alike; --no-aligned: any moment")  # fmt: skip
+    parser.add_argument("--still", type=float, default=0.25, help="--no-aligned: share of an action's windows left out,"
+                        " the stillest")  # fmt: skip
+    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=False, help="mirror half of them")
     parser.add_argument("--windows", type=int, default=4000, help="training windows over all actions")
     parser.add_argument("--views", type=int, default=4, help="cameras a window")
     parser.add_argument("--held_out", type=float, default=0.2, help="share of each action's seconds to validate on")

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bridge.distill import add_noise, alpha_sigma_from_table, timesteps
@@ -197,6 +198,13 @@ def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, 
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
+def load_weights(networks: Networks, folder: Path) -> None:
+    """Weights of an exported prior (`out/prior`, or the shipped one) of the same widths and words."""
+    for name in ("unet", "text_encoder"):
+        file = next((folder / name).glob("*.safetensors"))
+        getattr(networks, name).load_state_dict(load_file(file))
+
+
 def train(args: argparse.Namespace) -> None:
     """The training loop; an interrupted one goes on where it stood."""
     torch.manual_seed(args.seed)
@@ -225,8 +233,8 @@ def train(args: argparse.Namespace) -> None:
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
     elif args.init:
-        for target in (networks, average):
-            target.load_state_dict(torch.load(args.init, map_location=device, weights_only=True)["average"])
+        load_weights(networks, Path(args.init))
+        average.load_state_dict(networks.state_dict())
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
 
     forward = torch.compile(networks) if args.compile else networks
@@ -279,7 +287,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
     parser.add_argument("--out", required=True, help="folder for resume.pt and the exported prior/")
-    parser.add_argument("--init", default="", help="resume.pt of another training to start from (same text and widths)")
+    parser.add_argument("--init", default="", help="prior/ folder to start from (same words and widths)")
     parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
     parser.add_argument("--actions", nargs="*", help="names of actions; default: all that DATA holds")
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
