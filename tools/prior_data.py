@@ -2,10 +2,11 @@
 
     python -m tools.prior_data --out DATA [--windows 4000] [--views 4] [--further basketball dancing ...]
 
-Windows of motion capture, balanced over actions: of each action the moments that look alike (`tools.prior_windows`), or
-with --no-aligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
-differently). On our own body, through our own renderer, with cameras all around. The pelvis does not turn, but for extra windows of the actions in `--turning`, whose
-captions say so. DATA gets clips.u8 (N, F, H, W, 3), clips.npz (action, azimuth, held_out, turning) and meta.json.
+Windows of motion capture, balanced over actions: of each action the moments that look alike (`tools.prior_windows`),
+or with --no-aligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
+differently). They are filmed on our own body, through our own renderer, with cameras all around. The pelvis does not
+turn, but for extra windows of the actions in `--turning`, whose captions say so. DATA gets clips.u8 (N, F, H, W, 3),
+clips.npz (action, azimuth, held_out, turning) and meta.json.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from bridge.camera import view_phrase
 from bridge.priors import Prior, load_prior
 from md_jax.scores import wilson
 from tools import prior_text
+from tools.prior_clips import Captions, Clips
 from tools.prior_sheet import sample
-from tools.train_prior import Captions, Clips
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 

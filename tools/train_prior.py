@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bridge.distill import add_noise, alpha_sigma_from_table, timesteps
 from bridge.priors.folder_prior import pack_frames, unpack_frames
 from tools import prior_text
+from tools.prior_clips import Captions, Clips
 
 STEPS_OF_SCHEDULE = 1000
 PACKING = 2
@@ -94,53 +95,6 @@ def make_scheduler() -> Any:
         num_train_timesteps=STEPS_OF_SCHEDULE, beta_schedule="squaredcos_cap_v2", prediction_type="sample",
         clip_sample=True,
     )  # fmt: skip
-
-
-class Clips:
-    """The rendered clips of `tools.prior_data`, split by recording."""
-
-    def __init__(self, folder: Path, actions: dict[str, Any]) -> None:
-        self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        table = np.load(folder / "clips.npz")
-        self.azimuth, self.turning = table["azimuth"], table["turning"]
-        self.action = np.array([self.meta["actions"][i] for i in table["action"]])
-        self.pixels = np.memmap(folder / "clips.u8", np.uint8, "r").reshape(len(self.azimuth), *self.meta["shape"])
-        wanted = np.isin(self.action, list(actions))
-        self.train = np.flatnonzero(wanted & ~table["held_out"])
-        self.held_out = np.flatnonzero(wanted & table["held_out"])
-
-    def video(self, index: np.ndarray) -> Tensor:
-        """Clips (N, 3, F, H, W) in [-1, 1]."""
-        frames = torch.from_numpy(self.pixels[np.sort(index)])
-        order = np.argsort(np.argsort(index))
-        return frames[order].permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-class Captions:
-    """Token ids of drawn captions."""
-
-    def __init__(self, actions: dict[str, Any], tokenizer: Any) -> None:
-        self.actions, self.tokenizer = actions, tokenizer
-
-    def texts(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> list[str]:
-        """A caption of each clip; a share `drop` of them is empty."""
-
-        def text_of(i: int) -> str:
-            if rng.random() < drop:
-                return ""
-            entry, turning = self.actions[clips.action[i]], bool(clips.turning[i])
-            return prior_text.caption(entry, clips.azimuth[i], rng, turning=turning)
-
-        return [text_of(i) for i in index]
-
-    def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
-        texts = self.texts(clips, index, rng, drop=drop)
-        rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
-        unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
-        if drop:
-            named = zip(rows, texts, strict=True)
-            rows = [prior_text.jitter(row, unknown, rng) if text else row for row, text in named]
-        return torch.tensor([row + [pad] * (prior_text.MAX_TOKENS - len(row)) for row in rows])
 
 
 def loss_of(
@@ -211,11 +165,13 @@ def train(args: argparse.Namespace) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    share = {name: float(value) for name, _, value in (part.partition("=") for part in args.share)}
     known = json.loads((Path(args.data) / "meta.json").read_text(encoding="utf-8"))["actions"]
     actions = prior_text.load_actions(Path(args.actions_file), args.actions or known)
     tokenizer = prior_text.make_tokenizer(actions)
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     settings = {**clips.meta["settings"], "frame_packing": PACKING}
+    weight = np.array([share.get(action, 1.0) for action in clips.action[clips.train]])
     channels = 3 * settings["frames"] * PACKING**2
     networks: Any = make_networks(channels, settings["height"] // PACKING, tuple(args.widths), tokenizer).to(device)
     networks.to(memory_format=torch.channels_last)
@@ -245,7 +201,7 @@ def train(args: argparse.Namespace) -> None:
             break
         rng, np_rng = random.Random(f"{args.seed}/{step}"), np.random.default_rng([args.seed, step])
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        index = np_rng.choice(clips.train, args.batch, replace=False)
+        index = np_rng.choice(clips.train, args.batch, replace=False, p=weight / weight.sum())
         video = clips.video(index).to(device)
         noise = torch.randn(video.shape, generator=generator).to(device)
         # stratified times: each batch sees the whole range
@@ -290,6 +246,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--init", default="", help="prior/ folder to start from (same words and widths)")
     parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
     parser.add_argument("--actions", nargs="*", help="names of actions; default: all that DATA holds")
+    parser.add_argument(
+        "--share", nargs="*", default=[], help="ACTION=X: its clips are drawn X times as often as others"
+    )
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-3)

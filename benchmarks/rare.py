@@ -1,0 +1,166 @@
+"""Common against rare: is a motion worse because the prior has seldom seen its action?
+
+    python -m tools.prior_data --out DATA
+    python -m benchmarks.rare --data DATA --out RUNS --json=benchmarks/results/DATE-cpu-rare.json --figure=docs/rare.png
+
+The paper blames rare training data for its failed motions, which nobody can check on ModelScope. Here it can be: four
+small priors are trained from scratch for the same number of steps, on the same clips, drawn with different frequencies.
+Action i of prior r has the frequency SHARES[(i + r) mod 4], so every action is met once at each, and what an action is
+like cancels out. Then all actions are distilled from each prior, from pooled statistics, and judged. Whatever is done
+already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks import motion
+from benchmarks.halving import interval
+from benchmarks.timing import environment
+from md_jax.evaluate import MAIN_ACTIONS
+
+SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
+CELL = "prior-{}"
+
+
+def share_of(action: int, prior: int) -> float:
+    """The frequency of an action in the training of a prior: a Latin square."""
+    return SHARES[(action + prior) % len(SHARES)]
+
+
+def train(args: argparse.Namespace, prior: int) -> Path:
+    """The folder of a prior, trained unless that is done."""
+    out = Path(args.out) / CELL.format(prior)
+    if not (out / "done").exists():
+        share = [f"{action}={share_of(i, prior)}" for i, action in enumerate(MAIN_ACTIONS)]
+        words = ["--data", args.data, "--out", str(out), "--actions", *MAIN_ACTIONS, "--share", *share]
+        words += ["--widths", *map(str, args.widths), "--steps", str(args.train_steps), "--ema", "0.995"]
+        words += ["--seed", "0", "--threads", "1", "--compile", "--save_minutes", "1000"]
+        subprocess.run([sys.executable, "-m", "tools.train_prior", *words], check=True)
+        (out / "done").touch()
+    return out / "prior"
+
+
+def distill(args: argparse.Namespace, folders: list[Path]) -> None:
+    """All actions from each prior, from pooled statistics."""
+    runs = Path(args.out) / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    lines = [f"{CELL.format(r)} | --action=generic --prior_path={folder}" for r, folder in enumerate(folders)]
+    cells = runs / "cells.txt"
+    cells.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    how = {"cells": str(cells), "out": str(runs), "seeds": args.seeds, "actions": list(MAIN_ACTIONS)}
+    motion.run(argparse.Namespace(**how, flagfile=args.flagfile))
+
+
+def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row a motion: its action, its frequency in training, and what the classifiers of real motion say."""
+    from md_jax import measures, scores
+    from md_jax.reference import make_reference
+
+    reference = make_reference(None, MAIN_ACTIONS)
+    rows = []
+    for prior in range(len(SHARES)):
+        for file in sorted((Path(args.out) / "runs" / CELL.format(prior)).glob("seed-???.npz")):
+            joints = measures.joints(np.load(file)["body_pose"])
+            entries = [scores.Entry(file.stem, joints[i : i + 1], a) for i, a in enumerate(MAIN_ACTIONS)]
+            for i, row in enumerate(scores.score(reference, entries)):
+                rows.append(
+                    {
+                        "action": row["expected"],
+                        "share": share_of(i, prior),
+                        "seed": file.stem,
+                        "own_probability": row["motion_only"]["own"],
+                        "right": row["motion_only"]["label"] == row["expected"],
+                        "right_with_pose": row["with_pose"]["label"] == row["expected"],
+                        "speed_ratio": row["speed_ratio"],
+                    }
+                )
+    return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a frequency, over actions and seeds, with intervals over the actions' means."""
+    table = []
+    for share in SHARES:
+        own = [row for row in rows if row["share"] == share]
+        means = np.array([np.mean([r["own_probability"] for r in own if r["action"] == a]) for a in MAIN_ACTIONS])
+        low, high = interval(means)
+        table.append(
+            {
+                "share": share,
+                "motions": len(own),
+                "own_probability": round(float(means.mean()), 3),
+                "interval": [round(low, 3), round(high, 3)],
+                "right": round(float(np.mean([row["right"] for row in own])), 3),
+                "right_with_pose": round(float(np.mean([row["right_with_pose"] for row in own])), 3),
+                "speed_ratio": round(float(np.median([row["speed_ratio"] for row in own])), 3),
+            }
+        )
+    return table
+
+
+def draw(rows: list[dict[str, Any]], table: list[dict[str, Any]], path: Path) -> None:
+    """Own probability against the frequency in training: a thin line an action, the mean with its interval."""
+    figure = Figure(figsize=(7.2, 4.2), dpi=130)
+    axis = figure.subplots()
+    for action in MAIN_ACTIONS:
+        means = [np.mean([r["own_probability"] for r in rows if (r["action"], r["share"]) == (action, s)])
+                 for s in SHARES]  # fmt: skip
+        axis.plot(SHARES, means, "-", linewidth=1, alpha=0.55, label=action.replace("_", " "))
+    means = np.array([row["own_probability"] for row in table])
+    ends = np.array([row["interval"] for row in table])
+    axis.errorbar(SHARES, means, yerr=[means - ends[:, 0], ends[:, 1] - means], color="black", linewidth=2.5,
+                  capsize=4, marker="o", label="all, 95 %")  # fmt: skip
+    axis.set_xscale("log", base=4)
+    axis.set_xticks(SHARES, [f"1/{round(1 / s)}" if s < 1 else "1" for s in SHARES])
+    axis.set_ylim(-0.02, 1.02)
+    axis.set_xlabel("how often the action was drawn in training, beside the most frequent")
+    axis.set_ylabel("probability of the own action, motion only")
+    axis.legend(fontsize=7, ncol=2, frameon=False)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train, distil, judge, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
+    parser.add_argument("--out", required=True, help="folder of the priors and the runs")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
+    parser.add_argument("--train_steps", type=int, default=1000, help="of each prior")
+    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1])
+    parser.add_argument("--flagfile", default="configs/run.flags")
+    parser.add_argument("--json", default="")
+    parser.add_argument("--figure", default="")
+    args = parser.parse_args()
+    distill(args, [train(args, prior) for prior in range(len(SHARES))])
+    rows = judged(args)
+    table = summary(rows)
+    settings = {name: getattr(args, name) for name in ("widths", "train_steps", "seeds", "flagfile")}
+    result = {"machine": environment("jax", "torch", "diffusers", "optax"), **settings, "table": table, "rows": rows}
+    for row in table:
+        low, high = row["interval"]
+        print(
+            f"seen {row['share']:.3f}: own probability {row['own_probability']:.2f} ({low:.2f}-{high:.2f}),"
+            f" right {100 * row['right']:.0f} % by motion, {100 * row['right_with_pose']:.0f} % with the pose,"
+            f" speed {row['speed_ratio']:.2f}, {row['motions']} motions"
+        )
+    if args.json:
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if args.figure:
+        draw(rows, table, Path(args.figure))
+
+
+if __name__ == "__main__":
+    main()
