@@ -162,7 +162,8 @@ def print_tables(console: Console, result: dict[str, Any]) -> None:
         jerk = f"{row['jerk_ratio']:.1f}x real" if "jerk_ratio" in row else f"{row['jerk']:.0f} m/s³"
         skate, depth = free["foot_skate_metres_per_second"], free["ground_penetration_metres"]
         console.print(
-            f"  speed {speed} · jerk {jerk} · joints turn {free['range_of_motion_degrees']:.0f}° · limbs overlap"
+            f"  speed {speed} · jerk {jerk} · joints turn {free['range_of_motion_degrees']:.0f}° · tilts"
+            f" {free['tilt_degrees']:.0f}° · limbs overlap"
             f" {1000 * free['self_penetration_metres']:.0f} mm · repeats {free['periodicity']:.2f} · pose"
             f" {free['pose_deviation']:.1f} σ · foot skate {'n/a' if skate is None else f'{skate:.2f} m/s'} · below"
             f" ground {'n/a' if depth is None else f'{1000 * depth:.0f} mm'}",

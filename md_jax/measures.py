@@ -74,6 +74,12 @@ def range_of_motion(body_pose: Float[np.ndarray, "F 21 3"]) -> float:
     return float(np.degrees(2 * np.arccos(cosine.min(axis=(1, 2)))).mean())
 
 
+def tilt(root_orient: Float[np.ndarray, "F 3"]) -> float:
+    """Largest angle between the pelvis's own up and the vertical, degrees: 180 is upside down."""
+    up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root_orient, jnp.float32)))[:, :, 1]
+    return float(np.degrees(np.arccos(up[:, 1].clip(-1, 1))).max())
+
+
 def periodicity(points: Float[np.ndarray, "F P 3"], fps: float, shortest: float = 0.3) -> tuple[float, float]:
     """How well a motion repeats itself, and after how many seconds.
 

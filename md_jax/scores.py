@@ -156,7 +156,7 @@ def baselines(reference: Reference, seeds: int = 5) -> dict[str, dict[str, Any]]
 
 
 def reference_free(motion: Motion) -> dict[str, float | None]:
-    """Range of motion, periodicity, self penetration, deviation from usual poses, and contact with the ground.
+    """Range of motion, tilt, periodicity, self penetration, deviation from usual poses, and contact with the ground.
 
     Foot skate and ground penetration need a translation: None where there is none.
     """
@@ -164,6 +164,7 @@ def reference_free(motion: Motion) -> dict[str, float | None]:
     correlation, period = measures.periodicity(points, motion.fps)
     values: dict[str, float | None] = {
         "range_of_motion_degrees": measures.range_of_motion(motion.body_pose),
+        "tilt_degrees": measures.tilt(motion.root_orient),
         "periodicity": correlation,
         "period_seconds": None if math.isnan(period) else period,
         "self_penetration_metres": float(measures.self_penetration(points).mean()),

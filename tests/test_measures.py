@@ -112,3 +112,12 @@ def test_feet_in_the_air_cannot_skate():
     feet = np.zeros((5, 2, 3))
     feet[1::2, :, 1] = 1.0
     assert math.isnan(measures.ground_contact(np.ones((5, 4, 3)), feet, FPS)[0])
+
+
+def test_tilt_is_the_angle_from_the_vertical_whatever_the_heading():
+    angles = np.radians([0.0, 40.0, 170.0, 90.0])
+    about_z = angles[:, None] * np.array([0, 0, 1.0])
+    heading = np.tile([0, 1.2, 0], (4, 1))
+    assert measures.tilt(about_z) == pytest.approx(170, abs=1e-2)
+    assert measures.tilt(heading) == pytest.approx(0, abs=0.05)
+    assert measures.tilt(np.array([[0, 0, 2 * np.pi - 0.5]])) == pytest.approx(np.degrees(0.5), abs=1e-2)
