@@ -71,6 +71,15 @@ def test_every_network_agrees_with_the_twin(kind, made):
     close(torch.cat([embedded.positive.hidden, embedded.negative.hidden]), twin.text(text, tokens))
 
 
+@torch.no_grad()
+def test_attention_at_every_level(tmp_path):
+    """The published models have none at the innermost level; where weights say otherwise, they are believed."""
+    (unet, _, _), whole = twin.checkpoint(2, True, attending=4)
+    torch.save({"state_dict": whole}, tmp_path / "model.ckpt")
+    z, hidden, found = predict(load_prior("videocrafter2", str(tmp_path)))
+    close(found, twin.unet(unet, z, torch.tensor([50.0, 800.0]), hidden, version=2, fps=8.0, attending=4))
+
+
 def test_latents_shrink_while_they_are_noised(kind, loaded):
     prior = loaded
     end = {"videocrafter2": 0.7, "videocrafter1": 1.0, "videocrafter1 1024": 0.3}[kind]
@@ -103,7 +112,7 @@ def test_full_width(version, fps, count):
     assert config["block_out_channels"] == [320, 640, 1280, 1280]
     assert (config["cross_attention_dim"], config["attention_head_dim"], config["layers_per_block"]) == (1024, 64, 2)
     state = make_unet(config, additions).state_dict()
-    names = {unet_name(name, 2): tensor for name, tensor in state.items()}
+    names = {unet_name(name, config): tensor for name, tensor in state.items()}
     assert names.keys() == w.keys()
     assert all(names[name].numel() == w[name].numel() for name in w)
 

@@ -60,8 +60,9 @@ def test_a_truncated_checkpoint(second, tmp_path):
     whole = second[1].read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 1000):
         (tmp_path / "bad.ckpt").write_bytes(whole[:size])
-        with pytest.raises(PriorError, match=r"bad\.ckpt (is damaged|cannot be read)"):
+        with pytest.raises(PriorError, match=r"bad\.ckpt (is damaged|cannot be read)") as error:
             load_checkpoint(tmp_path / "bad.ckpt", F32)
+        assert "weights_only" not in str(error.value)  # torch's advice, which is to execute the file
 
 
 def test_a_pickle_is_never_executed(tmp_path):
@@ -71,7 +72,7 @@ def test_a_pickle_is_never_executed(tmp_path):
 
     for write in (torch.save, lambda x, f: f.write_bytes(pickle.dumps(x, protocol=2))):
         write({"state_dict": {"model.diffusion_model.x": Evil()}}, tmp_path / "bad.ckpt")
-        with pytest.raises(PriorError, match="more than tensors"):
+        with pytest.raises(PriorError, match=r"more than tensors.*: .*[Uu]nsupported"):
             load_checkpoint(tmp_path / "bad.ckpt", F32)
     assert not (tmp_path / "executed").exists()
 

@@ -57,8 +57,11 @@ def layer_norm(w, name, x):
 # --- UNet -------------------------------------------------------------------------------------------------------------
 
 
-def unet(w, z, t, text, *, version, fps=None, channels=32, head=16, distance=16):
-    """ε̂ of latents z (N, 4, F, h, w) at steps t (N,) under text (N, L, D); fps None: a model that is not told it."""
+def unet(w, z, t, text, *, version, fps=None, channels=32, head=16, distance=16, attending=3):
+    """ε̂ of latents z (N, 4, F, h, w) at steps t (N,) under text (N, L, D); fps None: a model that is not told it.
+
+    The first `attending` of the four levels have attention.
+    """
     frames = z.shape[2]
     sizes = [channels, 2 * channels, 4 * channels, 4 * channels]
     options = {"version": version, "head": head, "distance": distance, "frames": frames}
@@ -74,7 +77,7 @@ def unet(w, z, t, text, *, version, fps=None, channels=32, head=16, distance=16)
     for level, size in enumerate(sizes):
         for _ in range(2):
             number += 1
-            h = block(w, f"input_blocks.{number}", h, embedded, size, attends=level < 3, **options)
+            h = block(w, f"input_blocks.{number}", h, embedded, size, attends=level < attending, **options)
             skips.append(h)
         if level < 3:
             number += 1
@@ -86,10 +89,10 @@ def unet(w, z, t, text, *, version, fps=None, channels=32, head=16, distance=16)
     for level, size in reversed(list(enumerate(sizes))):
         for i in range(3):
             name = f"output_blocks.{number}"
-            h = block(w, name, torch.cat([h, skips.pop()], dim=1), embedded, size, attends=level < 3, **options)
+            h = block(w, name, torch.cat([h, skips.pop()], dim=1), embedded, size, attends=level < attending, **options)
             if level and i == 2:
                 h = fn.interpolate(h, scale_factor=2.0, mode="nearest")
-                h = conv(w, f"{name}.{3 if level < 3 else 1}.conv", h, size)
+                h = conv(w, f"{name}.{3 if level < attending else 1}.conv", h, size)
             number += 1
     h = conv(w, "out.2", fn.silu(group_norm(w, "out.0", h)), 4)
     return h.unflatten(0, (-1, frames)).transpose(1, 2)
@@ -258,13 +261,12 @@ def text(w, ids, *, width=64, layers=3, vocabulary=49408):
 # --- checkpoint -------------------------------------------------------------------------------------------------------
 
 
-def checkpoint(version, told_fps, seed=0):
+def checkpoint(version, told_fps, seed=0, attending=3):
     """(UNet, VAE and text weights, {name: tensor} of a whole checkpoint with its schedule's buffers)."""
     parts = Weights(seed), Weights(seed + 1), Weights(seed + 2)
     one = torch.ones(1, dtype=torch.long)
-    unet(
-        parts[0], torch.zeros(1, 4, 2, 8, 8), one, torch.zeros(1, 77, 64), version=version, fps=8 if told_fps else None
-    )
+    z, hidden, fps = torch.zeros(1, 4, 2, 8, 8), torch.zeros(1, 77, 64), 8 if told_fps else None
+    unet(parts[0], z, one, hidden, version=version, fps=fps, attending=attending)
     vae_decode(parts[1], vae_encode(parts[1], torch.zeros(1, 3, 16, 16)))
     text(parts[2], torch.zeros(1, 77, dtype=torch.long))
     parts[2].tensor("text_projection", (64, 64), 0.1)

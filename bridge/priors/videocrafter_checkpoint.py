@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,15 +75,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             # the old format of torch.save is no zip archive and cannot be mapped
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused below
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise PriorError(
             f"{path} is damaged, or holds more than tensors, which is not read (it could run any code):"
-            f" {str(error).splitlines()[0][:160]} Fetch it again, or save only its state_dict."
+            f" {_reason(error)}. Fetch it again, or save only its state_dict."
         ) from error
     except Exception as error:  # torch raises many types for damaged files
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise PriorError(f"{path} cannot be read as a checkpoint ({reason}): fetch it again.") from error
+        raise PriorError(f"{path} cannot be read as a checkpoint ({_reason(error)}): fetch it again.") from error
     if not isinstance(content, dict):  # a single tensor, a list, ...
         raise PriorError(f"{path} must hold a dict of tensors, found a {type(content).__name__}.")
     nested = [content[nest] for nest in ("module", "state_dict") if isinstance(content.get(nest), dict)]
@@ -94,6 +95,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                          f" '{UNET}' in its name.")  # fmt: skip
     before = names[0].split(UNET)[0]  # "_forward_module." of DeepSpeed, or nothing
     return {name.removeprefix(before): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _reason(error: Exception) -> str:
+    """What torch found, without its advice (which is to execute the file)."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    found = next((line for line in lines if "nsupported" in line), lines[0])
+    return found.split(". ")[0].rstrip(".")[:160]
 
 
 def _under(weights: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
@@ -109,7 +117,7 @@ def _unet(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> tuple[A
         unet = make_unet(config, additions)
     except (KeyError, IndexError, ValueError) as error:
         raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
-    names = {name: unet_name(name, config["layers_per_block"]) for name in unet.state_dict()}
+    names = {name: unet_name(name, config) for name in unet.state_dict()}
     _compare(set(names.values()), set(weights), where)
     # 1x1 convolutions over frames that diffusers keeps as linear layers
     shapes = {name: tensor.ndim for name, tensor in unet.state_dict().items()}

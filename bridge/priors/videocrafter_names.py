@@ -77,8 +77,9 @@ def unet_config(weights: dict[str, Tensor]) -> tuple[dict[str, Any], Additions]:
     )
 
 
-def unet_name(name: str, layers: int) -> str:
-    """The checkpoint's name of a UNet weight, for `layers` residual blocks a level."""
+def unet_name(name: str, config: dict[str, Any]) -> str:
+    """The checkpoint's name of a UNet weight; `config` as `unet_config` reads it."""
+    layers = config["layers_per_block"]
     for part, theirs in _TOP.items():
         if name.startswith(part):
             return theirs + _attention(name.removeprefix(part))
@@ -94,8 +95,8 @@ def unet_name(name: str, layers: int) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{number + layers + 1}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        # behind the attentions, of which the innermost level has none
-        return f"output_blocks.{number + layers}.{1 if block == '0' else 3}.{rest}"
+        attends = config["up_block_types"][int(block)].startswith("CrossAttn")  # published: all but the innermost
+        return f"output_blocks.{number + layers}.{3 if attends else 1}.{rest}"
     side = f"input_blocks.{number + 1}" if way == "down" else f"output_blocks.{number}"
     return f"{side}.{_PLACE[kind]}.{_inner(kind, rest)}"
 
