@@ -162,12 +162,15 @@ def edit(folder, file, **changes):
 
 
 def test_other_models(made, tmp_path):
+    (tmp_path / "model.ckpt").write_bytes(b"x")
+    with pytest.raises(PriorError, match=r"model\.ckpt is a file: expected a diffusers folder"):
+        load_prior("modelscope", str(tmp_path / "model.ckpt"))
     folder = folder_in("safetensors", made, tmp_path / "f")
     edit(folder, "model_index.json", vae=[None, None])
     with pytest.raises(PriorError, match="holds no VAE"):
         load_prior("zeroscope", str(folder))
     edit(folder, "model_index.json", vae=["diffusers", "AutoencoderKL"], unet=["diffusers", "UNetMotionModel"])
-    with pytest.raises(PriorError, match="names 'UNetMotionModel' as 'unet'"):
+    with pytest.raises(PriorError, match=r"f/model_index\.json names 'UNetMotionModel' as 'unet'"):
         load_prior("zeroscope", str(folder))
     edit(folder, "model_index.json", unet=["diffusers", "UNet3DConditionModel"])
     edit(folder, "unet/config.json", block_out_channels=[64, 64])

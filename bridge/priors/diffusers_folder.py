@@ -59,30 +59,41 @@ def load_parts(
         PriorError: the folder or one of its components is missing, malformed, truncated or of an unknown class.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise PriorError(f"prior folder {folder} does not exist: expected a diffusers folder (with model_index.json).")
-    index = read_json(folder / "model_index.json")
+    index = read_index(folder)
     prediction, alphas_cumprod = _schedule(folder)
-    if read_unet is not None:
-        unet = read_unet(folder / "unet", dtype)
-    else:
-        unet = read_network(folder, "unet", class_name_of(index, "unet", UNETS), dtype)
+
+    def read(part: str, known: tuple[str, ...]) -> Any:
+        return read_network(folder, part, class_name_of(folder, index, part, known), dtype)
+
+    unet = read("unet", UNETS) if read_unet is None else read_unet(folder / "unet", dtype)
     has_vae = (index.get("vae") or [None, None])[1] is not None
-    vae = read_network(folder, "vae", class_name_of(index, "vae", VAES), dtype) if has_vae else None
-    text_encoder = read_network(folder, "text_encoder", class_name_of(index, "text_encoder", TEXT_ENCODERS), dtype)
+    vae = read("vae", VAES) if has_vae else None
+    text_encoder = read("text_encoder", TEXT_ENCODERS)
     for network in (unet, vae, text_encoder):
         if network is not None:
             network.to(device).requires_grad_(False).eval()
     return Parts(
         unet=unet,
         vae=vae,
-        tokenizer=read_tokenizer(folder, class_name_of(index, "tokenizer", TOKENIZERS)),
+        tokenizer=read_tokenizer(folder, class_name_of(folder, index, "tokenizer", TOKENIZERS)),
         text_encoder=text_encoder,
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
         settings=read_json(folder / "prior.json", optional=True),
         vocabulary=read_json(folder / "vocabulary.json", optional=True),
     )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What model_index.json says of a diffusers folder.
+
+    Raises:
+        PriorError: the folder or the file in it is missing or unreadable.
+    """
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise PriorError(f"prior folder {folder} {found}: expected a diffusers folder (with model_index.json).")
+    return read_json(folder / "model_index.json")
 
 
 def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
@@ -104,8 +115,8 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     return value
 
 
-def class_name_of(index: dict[str, Any], part: str, known: tuple[str, ...]) -> str:
-    """The class that model_index.json names for a part.
+def class_name_of(folder: Path, index: dict[str, Any], part: str, known: tuple[str, ...]) -> str:
+    """The class that a folder's model_index.json names for a part.
 
     Raises:
         PriorError: it names none of the `known` ones.
@@ -113,7 +124,8 @@ def class_name_of(index: dict[str, Any], part: str, known: tuple[str, ...]) -> s
     entry = index.get(part)
     name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
     if name not in known:
-        raise PriorError(f"model_index.json names {name!r} as '{part}': expected one of {', '.join(known)}.")
+        expected = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
+        raise PriorError(f"{folder / 'model_index.json'} names {name!r} as '{part}': expected {expected}.")
     return name
 
 

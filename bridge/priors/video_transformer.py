@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames, recomputed
-from bridge.priors.diffusers_folder import class_name_of, read_json, read_network
+from bridge.priors.diffusers_folder import class_name_of, read_index, read_json, read_network
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
 from bridge.priors.t5_text import embed_texts, read_tokenizer
 
@@ -53,12 +53,10 @@ def load_transformer_parts(
     Raises:
         PriorError: the folder or a component is missing, damaged, or of another class; the parts do not fit together.
     """
-    if not folder.is_dir():
-        raise PriorError(f"prior folder {folder} does not exist: expected a diffusers folder (with model_index.json).")
-    index = read_json(folder / "model_index.json")
+    index = read_index(folder)
     names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
     for part, name in names.items():
-        class_name_of(index, part, (name,))
+        class_name_of(folder, index, part, (name,))
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     tokenizer = read_tokenizer(folder / "tokenizer")
     networks = {}
