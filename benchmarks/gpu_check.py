@@ -40,6 +40,7 @@ PARTS = (
     Part("Gradient crossing", ("benchmarks.bridge", "--device=cuda", "--json", "{json}"), 10),
     Part("Precision of guidance", ("benchmarks.precision", "--size=full", "--device=cuda", "--json", "{json}"), 15),
     Part("Memory, estimated", ("benchmarks.memory", "--json", "{json}"), 10),
+    Part("Memory of the video transformers, estimated", ("benchmarks.memory_transformers", "--json", "{json}"), 10),
     Part("Full step beside its floor", ("benchmarks.gpu_step", "--json", "{json}"), 120),
     Part("Step by JAX and by PyTorch", ("benchmarks.step_time", "--device=cuda", "--json", "{json}"), 60),
     Part(

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from benchmarks import gpu_check, gpu_step, memory, precision
+from benchmarks import gpu_check, gpu_step, memory, memory_transformers, precision
 from bridge.configure import cuda_problem
+from tests import tiny_transformers
 
 TINY_UNET = precision.SIZES["tiny"][0]
 TINY_VAE = {
@@ -67,6 +68,23 @@ def test_the_estimate_follows_the_plan():
     assert longer["encode"] == pytest.approx(2 * default["encode"], rel=0.05)
     text = memory.report(memory.measure({"ModelScope, tiny": TINY}, unet, vae))
     assert "ModelScope, tiny, --low_vram" in text
+
+
+@pytest.mark.parametrize("name", memory_transformers.MODELS)
+def test_memory_of_the_video_transformers(name, monkeypatch):
+    """Small networks: recomputed parts take less than plain autograd, and what is kept grows with the chunks."""
+    nets = tiny_transformers.MAKERS[name]()
+    for network, dtype in zip(nets, (torch.float16, memory_transformers.MODELS[name].vae_dtype), strict=True):
+        torch.nn.Module.to(network, "meta", dtype).requires_grad_(False).eval()
+    model = memory_transformers.MODELS[name]._replace(clips=((17, 64, 64), (49, 64, 64)))
+    monkeypatch.setattr(memory_transformers, "networks", lambda _: nets)
+    short, long = memory_transformers.measure({name: model})
+    assert short["weights"] == sum(p.numel() * p.element_size() for n in nets for p in n.parameters())
+    for row in (short, long):
+        assert 0 <= row["kept"] < row["encode"] <= row["plain"] and row["denoise"] > 0
+    assert long["plain"] > 2.5 * short["plain"] and long["kept"] > 2 * short["kept"]
+    assert name == "ltx" or long["encode"] < 0.8 * long["plain"]  # so small an encoder is mostly its first block
+    assert "17 x 64x64" in memory_transformers.report([short, long])
 
 
 @pytest.mark.slow

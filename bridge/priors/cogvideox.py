@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge import distill
+from bridge.priors.causal_vae import recomputed
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.video_transformer import TransformerParts, VideoTransformerPrior, load_transformer_parts
@@ -32,7 +34,8 @@ class CogVideoXPrior(VideoTransformerPrior):
 
     def latents(self, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 C f h w"]:
         """The mean times the VAE's scaling factor."""
-        return self._vae.encode(clip).latent_dist.mean.float() * self._vae.config.scaling_factor
+        mean = encode_in_chunks(self._vae, clip).chunk(2, dim=1)[0]
+        return mean.float() * self._vae.config.scaling_factor
 
     def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
         """The inverse of `latents`, but for what the VAE loses."""
@@ -90,6 +93,25 @@ def load_cogvideox(path: str, device: torch.device, dtype: torch.dtype) -> CogVi
         origin=str(folder),
     )
     return CogVideoXPrior(spec, parts, device, alphas_cumprod(parts.schedule, folder))
+
+
+def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 c f h w"]:
+    """The encoder's output for a clip of 4k + 1 frames: the mean above the logarithm of the variance.
+
+    Eight frames at a time, as AutoencoderKLCogVideoX does it: the first chunk takes what the others leave, and each
+    sees what the convolutions kept of the one before. For a gradient only these remains are stored, and a chunk is
+    computed again when its turn comes.
+    """
+    batch, frames = vae.num_sample_frames_batch_size, clip.shape[2]
+    first = frames if frames < batch else batch + frames % batch
+    kept: dict[str, Any] | None = None
+    encoded = []
+    for chunk in clip.split([first] + [batch] * ((frames - first) // batch), dim=2):
+        encode = functools.partial(recomputed, vae.encoder) if torch.is_grad_enabled() else vae.encoder
+        out, kept = encode(chunk, conv_cache=kept)
+        encoded.append(out)
+    z = torch.cat(encoded, dim=2)
+    return z if vae.quant_conv is None else vae.quant_conv(z)
 
 
 def alphas_cumprod(schedule: dict[str, Any], folder: Path) -> Float[Tensor, "T"]:
