@@ -92,9 +92,8 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
         folders, left = latent_outputs.write_outputs(job, folder, state, control), latent_outputs.OUTPUTS
     else:
         folders = outputs.write_outputs(job, folder, state, control, render_frames)
-    console.print(
-        f"done in {_minutes(time.perf_counter() - start)}. What came out, in [bold]{folder}[/]:", soft_wrap=True
-    )
+    took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
+    console.print(f"done in {took}. What came out, in [bold]{folder}[/]:", soft_wrap=True)
     for line in left:
         console.print("  " + line, markup=False)
     return folders
@@ -178,6 +177,15 @@ def _devices() -> str:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _memory() -> str:
+    """The most memory that was used so far, in words."""
+    from bridge.memory import peak_memory
+
+    peaks = {name: f"{mib / 1024:.1f} GiB" for name, mib in peak_memory().items()}
+    card = f" and {peaks['torch']} of the GPU's by torch" if "torch" in peaks else ""
+    return f"at most {peaks['host']} of memory{card}"
 
 
 def _stop(console: Console, message: str, code: int) -> None:

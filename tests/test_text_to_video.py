@@ -238,6 +238,20 @@ def test_a_hub_id_is_fetched_into_the_cache(made, monkeypatch):
         hub.local_path("some/thing", "modelscope", torch.float32, "a/b")
 
 
+def test_offline_a_hub_id_is_found_in_the_cache(made, no_network, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--someone--model"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0123abcd")
+    (cache / "snapshots").mkdir()
+    with pytest.raises(PriorError, match="cannot be fetched"):
+        load_prior("modelscope", "someone/model")
+    (cache / "snapshots" / "0123abcd").symlink_to(made)
+    assert load_prior("modelscope", "someone/model").spec.frames == 16
+
+
 def test_which_weights_are_fetched():
     index = ["model_index.json"]
     weights = [f"unet/diffusion_pytorch_model{v}.{e}" for v in ("", ".fp16") for e in ("bin", "safetensors")]

@@ -157,8 +157,8 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
                 where, variant=variant, local_files_only=True, output_loading_info=True, **options
             )
     except Exception as error:  # the libraries raise many types for damaged files
-        message = f"{where} cannot be loaded as {class_name} ({_first_line(error)}): fetch the folder again."
-        raise PriorError(message) from error
+        reason = _first_line(str(error).replace(f"{where}/", "")) or type(error).__name__
+        raise PriorError(f"{where} cannot be loaded as {class_name} ({reason}): fetch the folder again.") from error
     wrong = {name: sorted(map(str, report.get(name) or ())) for name in ("missing_keys", "mismatched_keys")}
     # position_ids are buffers that old files carry and new ones leave out
     missing = [key for key in wrong["missing_keys"] + wrong["mismatched_keys"] if "position_ids" not in key]
@@ -223,7 +223,7 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
         with _quiet():
             return getattr(transformers, name).from_pretrained(folder / "tokenizer", local_files_only=True)
     except Exception as error:
-        raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({_first_line(error)}).") from error
+        raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({_first_line(str(error))}).") from error
 
 
 def _schedule(folder: Path) -> tuple[str, Float[Tensor, "T"]]:
@@ -275,6 +275,6 @@ def _quiet() -> Iterator[None]:
                 logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200].rstrip(" :,") if lines else type(error).__name__
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:200].rstrip(" :,") if lines else ""

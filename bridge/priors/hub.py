@@ -15,7 +15,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def local_path(path: str, prior: str, dtype: torch.dtype, known: str) -> Path:
-    """The file or folder that `path` names; a hub id is fetched into the hub's cache first.
+    """The file or folder that `path` names; a hub id is fetched into the hub's cache first, or found there offline.
 
     Args:
         path: a file, a folder, or a hub id such as "owner/name", where no such folder exists.
@@ -54,10 +54,23 @@ def _fetch(hub_id: str, prior: str, dtype: torch.dtype) -> Path:
     except PriorError:
         raise
     except Exception as error:  # offline, unknown, gated, ...: many types
+        if (cached := _cached(hub_id)) is not None:
+            return cached
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise PriorError(
             f"prior '{prior}': there is no folder {hub_id} here, and it cannot be fetched from the hub ({reason})."
         ) from error
+
+
+def _cached(hub_id: str) -> Path | None:
+    """Where an earlier run has put a hub id's files, whole or not (what is missing is told when it is read)."""
+    import huggingface_hub
+
+    for name in ("model_index.json", "model.ckpt"):
+        found = huggingface_hub.try_to_load_from_cache(hub_id, name)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
 
 
 def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
