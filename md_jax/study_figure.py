@@ -78,11 +78,10 @@ def draw(folder: Path, records: Sequence[dict[str, Any]], path: Path, *, columns
         for side in axis.spines.values():
             side.set_visible(False)
         new = place == 0 or strips[place - 1].prompt != strip.prompt
-        words = [*(textwrap.wrap(f"“{strip.prompt}”", 26) if new else []), ""]
-        axis.text(-0.01, 0.62, "\n".join(words), transform=axis.transAxes, ha="right", va="center", fontsize=9)
-        axis.text(
-            -0.01, 0.2, strip.label, transform=axis.transAxes, ha="right", va="center", fontsize=8, color="#2563bd"
-        )
+        beside = functools.partial(axis.text, transform=axis.transAxes, ha="right")
+        if new:
+            beside(-0.01, 0.46, "\n".join(textwrap.wrap(f"“{strip.prompt}”", 28)), va="bottom", fontsize=9)
+        beside(-0.01, 0.4 if new else 0.5, strip.label, va="top" if new else "center", fontsize=8, color="#2563bd")
     axes[-1].set_xticks([TILE * (i + 0.5) for i in range(columns)], [f"{t:.1f} s" for t in times], fontsize=8)
     axes[-1].tick_params(length=0)
     figure.subplots_adjust(left=2.3 / figure.get_figwidth(), right=0.995, top=0.995, hspace=0.03,
@@ -103,7 +102,7 @@ def read_strip(folder: Path, record: dict[str, Any]) -> Strip:
     from md_jax.export import vertices_of
     from md_jax.motion import load_motion
 
-    label = f"{record['prior']}, {record['mode']}"
+    label = f"{record['prior']}, {record['mode']} mode"
     if record["mode"] == "latent":
         try:
             data = np.load(folder / "latents.npz")
