@@ -228,12 +228,12 @@ def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
 
 def _priors_of(values: flags.FlagValues) -> list[tuple[str, str]]:
     """What --priors names; without it the main job's --prior and --prior_path, as its flag files give them."""
-    name, path = values["prior"], values["prior_path"].value
+    name, path = values["prior"], str(values["prior_path"].value)
     if values["priors"].present or not name.present:
         if path:
             raise UserError(f"a study takes --priors=NAME=PATH,..., not --prior_path; got --prior_path={path}.")
         return parse_priors(values.priors)
-    return [(name.value, path)]
+    return [(str(name.value), path)]
 
 
 def _launcher(
