@@ -141,7 +141,7 @@ def draw(rows: list[dict[str, Any]], table: list[dict[str, Any]], path: Path) ->
     means = np.array([row["own_probability"] for row in table])
     ends = np.array([row["interval"] for row in table])
     spread = [means - ends[:, 0], ends[:, 1] - means]
-    style = {"color": "black", "linewidth": 2.5, "capsize": 4, "marker": "o", "label": "all, 95 %"}
+    style: dict[str, Any] = {"color": "black", "linewidth": 2.5, "capsize": 4, "marker": "o", "label": "all, 95 %"}
     axis.errorbar([row["share"] for row in table], means, yerr=spread, **style)
     axis.set_xscale("log", base=4)
     axis.set_xticks(SHARES, [f"1/{round(1 / s)}" if s < 1 else "1" for s in SHARES])
