@@ -209,9 +209,7 @@ def main(argv: list[str]) -> None:
 
 
 def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
-    priors = parse_priors(values.priors)
-    if values["prior"].present:
-        raise UserError("a study takes --priors=name[=PATH],..., not --prior.")
+    priors = _priors_of(values)
 
     def config_of(name: str) -> Config:
         values["prior"].value = name
@@ -226,6 +224,16 @@ def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
     except ValueError:
         raise UserError(f"--seeds takes whole numbers separated by commas, got {','.join(values.seeds)!r}.") from None
     return cells_of(config_of, list(dict.fromkeys(sentences or prompts(config))), priors, seeds, folder)
+
+
+def _priors_of(values: flags.FlagValues) -> list[tuple[str, str]]:
+    """What --priors names; without it the main job's --prior and --prior_path, as its flag files give them."""
+    name, path = values["prior"], values["prior_path"].value
+    if values["priors"].present or not name.present:
+        if path:
+            raise UserError(f"a study takes --priors=NAME=PATH,..., not --prior_path; got --prior_path={path}.")
+        return parse_priors(values.priors)
+    return [(name.value, path)]
 
 
 def _launcher(

@@ -89,18 +89,38 @@ def test_other_flags_in_the_same_folder_are_refused(tmp_path, toy_run):
     study.run_study(cells_in(tmp_path, config=dataclasses.replace(TINY, log_every=2)), here, QUIET)
 
 
-def test_flags_make_the_cells(tmp_path):
+def study_flags(*argv):
     values = flags.FlagValues()
     study.options.define_flags(values)
     for name, default in (("prompts", []), ("priors", ["embedded"]), ("seeds", ["0"])):
         define = flags.DEFINE_multi_string if name == "prompts" else flags.DEFINE_list
         define(name, default, "", flag_values=values)
-    values(["x", "--prompts=a person is walking; a man is running, side view", "--seeds=0,1", "--mode=latent",
-            "--priors=embedded,modelscope=folder", "--steps=7"])  # fmt: skip
+    values(["x", *argv])
+    return values
+
+
+def test_flags_make_the_cells(tmp_path):
+    values = study_flags("--prompts=a person is walking; a man is running, side view", "--seeds=0,1", "--mode=latent",
+                         "--priors=embedded,modelscope=folder", "--steps=7")  # fmt: skip
     cells = study._cells_of_flags(values, tmp_path)
     assert len(cells) == 8 and {cell.config.mode for cell in cells} == {"latent"}
     assert {cell.config.prompt for cell in cells} == {"a person is walking", "a man is running, side view"}
     assert {(c.config.prior, c.config.prior_path) for c in cells} == {("embedded", ""), ("modelscope", "folder")}
+
+
+@pytest.mark.parametrize("file", ["run", "latent", "wan21"])
+def test_the_main_jobs_flag_files_make_cells(file, tmp_path):
+    """They name a prior, which is the study's unless --priors names others."""
+    named = f"--flagfile={main_job.__file__.replace('md_jax/main.py', '')}configs/{file}.flags"
+    own = "embedded" if file != "wan21" else file
+    [cell] = study._cells_of_flags(study_flags(named), tmp_path)
+    assert (cell.config.prior, cell.config.prior_path, cell.config.mode == "latent") == (own, "", file == "latent")
+    [cell] = study._cells_of_flags(study_flags(named, "--prior_path=folder"), tmp_path)
+    assert (cell.config.prior, cell.config.prior_path) == (own, "folder")
+    cells = study._cells_of_flags(study_flags(named, "--priors=embedded,ltx=there"), tmp_path)
+    assert [(c.config.prior, c.config.prior_path) for c in cells] == [("embedded", ""), ("ltx", "there")]
+    with pytest.raises(UserError, match="not --prior_path; got --prior_path=folder"):
+        study._cells_of_flags(study_flags(named, "--priors=ltx", "--prior_path=folder"), tmp_path)
 
 
 def test_a_tiny_study_for_real(tmp_path, monkeypatch):
