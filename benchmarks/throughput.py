@@ -170,23 +170,14 @@ def motions_an_hour(size: Size, seconds: float, steps: int) -> float:
 
 def report(full: Sequence[tuple[Size, float]], steps: int, model: dict[str, float], errors: Sequence[float]) -> str:
     """The two tables."""
-    base = motions_an_hour(*full[0], steps)
+    base, first = motions_an_hour(*full[0], steps), f"vs M = {full[0][0].motions}"
     rows = []
     for size, t in full:
         rate = motions_an_hour(size, t, steps)
         cells = [timing.milliseconds(t), timing.milliseconds(t / size.motions), f"{rate:.0f}", f"{rate / base:.2f}×"]
         rows.append([f"{size.motions}", *cells, timing.milliseconds(predict(model, size))])
-    throughput = timing.table(
-        [
-            "M",
-            "ms a step",
-            "ms a step and motion",
-            f"motions an hour ({steps} steps)",
-            f"vs M = {full[0][0].motions}",
-            "model, ms",
-        ],
-        rows,
-    )
+    columns = ["M", "ms a step", "ms a step and motion", f"motions an hour ({steps} steps)", first, "model, ms"]
+    throughput = timing.table(columns, rows)
     size = full[0][0]
     whole = predict(model, size)
     costs = [
