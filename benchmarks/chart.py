@@ -51,10 +51,15 @@ def bars(path: Path, panels: Sequence[Panel], words: str = "") -> None:
                 low, high = LABELS + scale * bar.low, LABELS + scale * bar.high
                 pen.line((low, middle, high, middle), INK, 2)
                 end = max(end, high)
-            pen.text((end + 8, middle), f"{bar.value:.3g}", SOFT, text, anchor="lm")
+            pen.text((end + 8, middle), _number(bar.value), SOFT, text, anchor="lm")
             y += ROW
         y += ROW
     for line in print_lines:
         pen.text((MARGIN, y), line, SOFT, small)
         y += 17
     image.save(path, optimize=True)
+
+
+def _number(value: float) -> str:
+    """Three digits, never 1e+03."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

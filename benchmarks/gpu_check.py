@@ -8,9 +8,11 @@ GPU it says so in one line and exits with 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,15 +68,7 @@ def run(part: Part, quick: bool) -> dict[str, Any]:
             words.append("--quick")
         environment = {**os.environ, "MD_JAX_TEST_GPU": "1"}
         start = time.perf_counter()
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", *words], cwd=ROOT, env=environment, timeout=60 * part.minutes, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
-            code, output = done.returncode, done.stdout
-        except subprocess.TimeoutExpired as error:
-            text = error.stdout or b""
-            code, output = None, text.decode(errors="replace") if isinstance(text, bytes) else text
+        code, output = run_group([sys.executable, "-m", *words], environment, 60 * part.minutes)
         figures = json.loads(path.read_text()) if path.exists() else None
     shown = " ".join(["python", "-m", *(word for word in words if word not in ("--json", str(path)))])
     seconds = time.perf_counter() - start
@@ -86,6 +80,24 @@ def run(part: Part, quick: bool) -> dict[str, Any]:
         "output": output,
         "figures": figures,
     }
+
+
+def run_group(command: Sequence[str], environment: dict[str, str], seconds: float) -> tuple[int | None, str]:
+    """Exit code (None: given up) and output of a command; its children end with it, so none stays on the card."""
+    with tempfile.TemporaryFile() as said:  # no pipe, which a child that stays behind would hold open
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
 
 
 def report(results: Sequence[dict[str, Any]], environment: dict[str, str], date: str) -> str:
@@ -128,18 +140,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown parts {sorted(unknown)}; there are: {', '.join(part.title for part in PARTS)}")
     environment = timing.environment("jax", "jaxlib", "torch", "warp-lang", "diffusers", "nvdiffrast")
     environment["gpu"] = _gpu()
-    results = []
+    results: list[dict[str, Any]] = []
+    date = datetime.date.today().isoformat()
+    folder = Path(arguments.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    markdown = folder / f"{date}-gpu-check.md"
     for part in PARTS:
         if not chosen or part.title in chosen:
             print(f"{part.title} ...", flush=True)
             results.append(run(part, arguments.quick))
             print(f"  {_outcome(results[-1])}, {results[-1]['seconds'] / 60:.1f} min", flush=True)
-    date = datetime.date.today().isoformat()
-    folder = Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    markdown = folder / f"{date}-gpu-check.md"
-    markdown.write_text(report(results, environment, date), encoding="utf-8")
-    timing.write_json(str(markdown.with_suffix(".json")), {"environment": environment, "parts": results})
+            # Anew after each part: hours of work should not hang on the last one.
+            markdown.write_text(report(results, environment, date), encoding="utf-8")
+            timing.write_json(str(markdown.with_suffix(".json")), {"environment": environment, "parts": results})
     print(f"report: {markdown}")
     return 0 if all(result["code"] == 0 for result in results) else 1
 

@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
 from benchmarks.optimizers_report import print_report, summary
 from md_jax.config import Config, define_flags, from_flags, to_flagfile
 from md_jax.evaluate import MAIN_ACTIONS
+
+PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
 
 
 class Files(NamedTuple):
@@ -175,7 +178,9 @@ def judge_rung(
 # --- the whole ----------------------------------------------------------------------------------------------------
 
 
-def plan_of(args: argparse.Namespace, config: Config, everyone: Sequence[Candidate], files: Files) -> list[Rung]:
+def plan_of(
+    args: argparse.Namespace, config: Config, everyone: Sequence[Candidate], files: Files, begun: float
+) -> list[Rung]:
     """The plan recorded in the folder, or a new one, recorded."""
     count = len(everyone)
     made_for = [sorted(c.name for c in everyone), args.actions, to_flagfile(config), args.minutes, args.quick]
@@ -191,7 +196,8 @@ def plan_of(args: argparse.Namespace, config: Config, everyone: Sequence[Candida
         print(f"a step of {len(args.actions)} motions takes {cost.fixed + cost.each * len(args.actions):.2f} s,"
               f" a candidate {cost.start:.0f} s to start", flush=True)  # fmt: skip
         try:
-            rungs = make_plan(cost, count, len(args.actions), config.steps, 60 * args.minutes)
+            left = 60 * args.minutes - (time.monotonic() - begun)
+            rungs = make_plan(cost, count, len(args.actions), config.steps, PLANNED * left)
         except ValueError as error:
             sys.exit(str(error))
     files.plan.write_text(json.dumps({"made_for": made_for, "rungs": [dataclasses.asdict(r) for r in rungs]}))
@@ -206,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--minutes", type=float, default=110.0, help="for everything")
     parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/optimizers.py, or 'all'")
     parser.add_argument("--rates", nargs="+", type=float, default=[], help="learning rates; default: each one's own")
+    parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
     parser.add_argument("--schedules", nargs="+", default=[], help="constant, cosine, linear")
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
     parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
@@ -227,17 +234,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     files = Files(Path(args.out))
     config = base_config(args, rest, files)
     baseline = Candidate(config.optimizer, config.learning_rate, config.schedule)
-    everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules), baseline]))
+    everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules, args.rates_each), baseline]))
     for candidate in everyone:  # a wrong name should not wait for its turn
         make_optimizer(candidate.optimizer, candidate.learning_rate, steps=1, schedule=candidate.schedule)
     _share_programs()
     environment = timing.environment("jax", "torch", "optax", "diffusers")
-    rungs = plan_of(args, config, everyone, files)
+    reference = make_reference(None, args.actions)
+    rungs = plan_of(args, config, everyone, files, begun)
     for number, rung in enumerate(rungs):
         minutes = rung.candidates * rung.seconds / 60
         print(f"rung {number}: {rung.candidates} candidates, {rung.steps} steps, {rung.copies} motions of each of"
               f" {len(args.actions)} actions, about {minutes:.0f} minutes", flush=True)  # fmt: skip
-    reference = make_reference(None, args.actions)
     by_name, running = {c.name: c for c in everyone}, everyone
     found: list[dict[str, dict[str, Any]]] = []
     for number, rung in enumerate(rungs):
@@ -279,7 +286,9 @@ def _share_programs() -> None:
 
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # as in the main job
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main; torch reads it when it is first imported
     main()

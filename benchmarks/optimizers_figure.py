@@ -44,7 +44,9 @@ def _standings(axis: Axes, rows: list[dict[str, Any]], result: dict[str, Any]) -
 def _rates(axis: Axes, rows: list[dict[str, Any]], names: list[str], result: dict[str, Any]) -> None:
     """Per optimiser its rates from pale to dark, low to high."""
     for y, name in enumerate(names):
-        own = [r for r in rows if r["optimizer"] == name and r["schedule"] == "constant" and "failed" not in r]
+        own = [row for row in rows if row["optimizer"] == name and "failed" not in row]
+        schedules = [row["schedule"] for row in own]
+        own = [row for row in own if row["schedule"] == ("constant" if "constant" in schedules else schedules[0])]
         own.sort(key=lambda row: row["learning_rate"])
         axis.plot([row["mean"] for row in own], [y] * len(own), color="#d5dae1", linewidth=1, zorder=1)
         for place, row in enumerate(own):

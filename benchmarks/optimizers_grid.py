@@ -39,17 +39,21 @@ class Candidate(NamedTuple):
         return f"{self.optimizer}-{self.learning_rate:g}-{self.schedule}"
 
 
-def candidates_of(optimizers: Sequence[str], rates: Sequence[float], schedules: Sequence[str]) -> list[Candidate]:
+def candidates_of(
+    optimizers: Sequence[str], rates: Sequence[float], schedules: Sequence[str], most: int = 3
+) -> list[Candidate]:
     """The grid, the middle rates of all optimisers first, should the time not do for everything.
 
     Args:
         optimizers: names.
         rates: empty: each optimiser's own.
         schedules: empty: constant, and cosine too for DECAYED.
+        most: of each optimiser's own rates, the middle one first, then the lower.
     """
     found = []
     for name in optimizers:
         grid = rates or GRIDS.get(name, _ADAM)
+        tried = sorted(enumerate(grid), key=lambda pair: abs(pair[0] - len(grid) // 2))[: None if rates else most]
         for schedule in schedules or ("constant", *(("cosine",) if name in DECAYED else ())):
-            found += [(abs(i - len(grid) // 2), Candidate(name, rate, schedule)) for i, rate in enumerate(grid)]
+            found += [(abs(i - len(grid) // 2), Candidate(name, rate, schedule)) for i, rate in tried]
     return [candidate for _, candidate in sorted(found, key=lambda pair: pair[0])]

@@ -39,8 +39,8 @@ def run(task: Task) -> dict[str, Any]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     # Compile time is part of what is measured.
     environment |= {"JAX_ENABLE_COMPILATION_CACHE": "false", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-    if task.threads:
-        environment |= {name: str(task.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    # torch would listen to the caller's setting, XLA would not.
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(task.threads or cores()))
     command = [sys.executable, "-m", "benchmarks.step_worker", json.dumps(dataclasses.asdict(task))]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     for line in done.stdout.splitlines():
@@ -48,6 +48,11 @@ def run(task: Task) -> dict[str, Any]:
             return json.loads(line.removeprefix(MARK))
     last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or [f"exit status {done.returncode}"]
     return {"failed": last[0].strip()}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure(task: Task) -> dict[str, Any]:
@@ -110,7 +115,12 @@ def peak_memory(device: str, resident: int) -> dict[str, int]:
 
 
 def forget_peak() -> int:
-    """Let the peak of this process's memory start anew where the system can (Linux); returns what it is now."""
+    """Let the peaks of this process's memory start anew where that can be (Linux, torch); returns the process's now."""
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_resident()

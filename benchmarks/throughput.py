@@ -88,24 +88,35 @@ def main() -> None:
     motions = MOTIONS[:2] if args.quick else MOTIONS
     environment = timing.environment("jax", "torch", "warp-lang", "diffusers", "numpy")
 
-    def measured(case: str, **options: Any) -> tuple[Size, dict[str, Any]]:
+    failed: list[str] = []
+
+    def measured(case: str, **options: Any) -> list[tuple[Size, float]]:
+        """The point, or none where it fails (M = 16 may not fit a GPU)."""
         given = (("device", args.device), *options.items())
         result = run(Task("jax staged", case, FLAGFILE, given, warmup, steps, 0, args.threads))
+        told = ", ".join(f"{name} {Path(str(value)).name}" for name, value in options.items()) or "as in the main job"
+        what = f"{'full step' if case == 'full' else 'step without the prior'}, {told}"
         if "failed" in result:
-            raise SystemExit(f"{case} with {options}: {result['failed']}")
-        size = size_of(result, options.get("height", spec.height), config.supersample, prior=case == "full")
-        print(f"{case:<5} {options}: {timing.milliseconds(statistics.median(result['times']))} ms", flush=True)
-        return size, result
+            failed.append(f"{what} failed: {result['failed']}")
+            print(failed[-1], flush=True)
+            return []
+        seconds = statistics.median(result["times"])
+        print(f"{what}: {timing.milliseconds(seconds)} ms", flush=True)
+        return [
+            (size_of(result, options.get("height", spec.height), config.supersample, prior=case == "full"), seconds)
+        ]
 
-    full = [measured("full", num_motions=m) for m in motions]
-    scanned = [measured("null")]
+    full = [point for m in motions for point in measured("full", num_motions=m)]
+    scanned = measured("null")
     with tempfile.TemporaryDirectory() as folder:
         for name, values in SCANS.items():
             for value in values[:1] if args.quick else values:
-                scanned.append(measured("null", **options_of(name, value, Path(folder))))
-    points = [(size, statistics.median(result["times"])) for size, result in [*full, *scanned]]
+                scanned += measured("null", **options_of(name, value, Path(folder)))
+    if not full:
+        raise SystemExit(failed[0])
+    points = [*full, *scanned]
     model, errors = fit(points)
-    print("\n" + report(points[: len(full)], config.steps, model, errors))
+    print("\n" + report(full, config.steps, model, errors))
     print("\n" + "; ".join(f"{name} {value}" for name, value in environment.items()))
     if args.json:
         rows = [
@@ -115,7 +126,9 @@ def main() -> None:
         results = {"environment": environment, "steps_a_motion": config.steps, "points": rows, "model": model}
         timing.write_json(args.json, results)
     if args.chart:
-        draw(Path(args.chart), points[: len(full)], config.steps)
+        draw(Path(args.chart), full, config.steps)
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 def options_of(name: str, value: Any, folder: Path) -> dict[str, Any]:
@@ -157,15 +170,14 @@ def motions_an_hour(size: Size, seconds: float, steps: int) -> float:
 
 def report(full: Sequence[tuple[Size, float]], steps: int, model: dict[str, float], errors: Sequence[float]) -> str:
     """The two tables."""
-    base = motions_an_hour(*full[0], steps)
+    base, first = motions_an_hour(*full[0], steps), f"vs M = {full[0][0].motions}"
     rows = []
     for size, t in full:
         rate = motions_an_hour(size, t, steps)
         cells = [timing.milliseconds(t), timing.milliseconds(t / size.motions), f"{rate:.0f}", f"{rate / base:.2f}×"]
         rows.append([f"{size.motions}", *cells, timing.milliseconds(predict(model, size))])
-    throughput = timing.table(
-        ["M", "ms a step", "ms a step and motion", f"motions an hour ({steps} steps)", "vs M = 1", "model, ms"], rows
-    )
+    columns = ["M", "ms a step", "ms a step and motion", f"motions an hour ({steps} steps)", first, "model, ms"]
+    throughput = timing.table(columns, rows)
     size = full[0][0]
     whole = predict(model, size)
     costs = [

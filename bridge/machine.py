@@ -87,25 +87,21 @@ def try_out(device: str) -> str:
 
 
 def prior_state(name: str, path: str) -> str:
-    """Where a prior's weights are, found without loading or fetching them.
+    """Where a prior's weights are. The small embedded one is loaded; of others the files are looked at.
 
     Args:
         name: one of `bridge.priors.LOADERS`.
         path: --prior_path, or empty for the shipped prior.
 
     Raises:
-        BridgeError: they are not on this machine; the message says what to do.
+        BridgeError: they are not on this machine, or damaged; the message says what to do.
     """
-    from bridge.priors import LOADERS
-    from bridge.priors.embedded import SHIPPED
+    from bridge.prior_files import check_files
+    from bridge.priors import LOADERS, load_prior
 
     if name not in LOADERS:
         raise BridgeError(f"unknown prior {name!r}: the priors are {', '.join(LOADERS)}.")
     if not path and name != "embedded":
         raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
-    where = Path(path).expanduser() if path else SHIPPED
-    if not where.exists():
-        raise BridgeError(f"there is no {where}: give --prior_path the prior's folder on this machine, or its hub id.")
-    if where.is_dir() and not (where / "model_index.json").exists() and not list(where.glob("*.ckpt")):
-        raise BridgeError(f"{where} holds neither model_index.json nor a checkpoint: it is no prior's folder.")
-    return str(where)
+    found = str(check_files(path)) if path else ""
+    return load_prior(name, path).spec.origin if name == "embedded" else found

@@ -38,11 +38,10 @@ def load() -> Any:
     """
     try:
         return importlib.import_module("nvdiffrast.torch")
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("nvdiffrast"):
-            raise BridgeError(f"nvdiffrast is installed and cannot be imported: {error}.") from error
-        raise BridgeError(ADVICE) from error
-    except (ImportError, OSError, RuntimeError) as error:  # built for another torch or CUDA
+    except (ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("nvdiffrast"):
+            raise BridgeError(ADVICE) from error
+        # Its extension is not there (the module _nvdiffrast_c), or was built for another torch or CUDA.
         raise BridgeError(
             f"nvdiffrast is installed and cannot be imported ({error}): build it again with this torch"
             f" ({torch.__version__}), as its installation instructions say, or use --renderer=warp."

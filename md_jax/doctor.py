@@ -106,9 +106,10 @@ def device(options: argparse.Namespace) -> str:
     """One device for both frameworks, started as a run would start it."""
     import jax
 
-    from bridge.configure import configure, jax_cuda_major
+    from bridge.configure import configure, cuda_problem, jax_cuda_major
     from bridge.errors import BridgeError
 
+    options.cuda_problem = cuda_problem()  # before JAX is kept on the CPU, which would be one more
     try:
         options.found_device = configure(options.device)
     except BridgeError as error:
@@ -120,19 +121,20 @@ def device(options: argparse.Namespace) -> str:
 
 def gpu(options: argparse.Namespace) -> str:
     """Whether a GPU can be shared, and why not."""
-    from bridge.configure import cuda_problem
-
-    problem = cuda_problem()
-    if problem:
+    if options.device == "cpu":
+        return "not wanted (--device=cpu)"
+    if problem := getattr(options, "cuda_problem", "torch could not be asked."):
         raise Trouble("not used", problem)
     return "CUDA of torch and JAX go together"
 
 
 def nvdiffrast(options: argparse.Namespace) -> str:
-    """The optional rasteriser."""
+    """The optional rasteriser; it draws on GPUs alone."""
     from bridge.errors import BridgeError
     from bridge.machine import nvdiffrast_version
 
+    if getattr(options, "found_device", "") == "cpu":
+        return "not wanted (it draws on GPUs alone)"
     try:
         return nvdiffrast_version()
     except BridgeError as error:

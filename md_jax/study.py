@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
+import os
 import sys
 import time
 import traceback
@@ -189,6 +191,9 @@ def main(argv: list[str]) -> None:
     console = console if console.is_terminal else Console(highlight=False, width=110)
     if len(argv) > 1:
         raise app.UsageError(f"flags start with --; not understood: {' '.join(argv[1:])}")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
+    for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
+        logging.getLogger(name).setLevel(logging.WARNING)
     values = flags.FLAGS
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     try:
@@ -254,7 +259,7 @@ def _computed() -> set[str]:
 
 def _define_flags() -> None:
     flags.DEFINE_multi_string("prompts", [], "Prompts, separated by semicolons or given one a flag; or --prompts_file.")
-    flags.DEFINE_list("priors", ["embedded"], "Priors: name, or name=PATH of its folder.")
+    flags.DEFINE_list("priors", ["embedded"], "Priors: name, or name=PATH of its folder; default: the flag file's.")
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_boolean("evaluate", True, "Compare the motions with real ones.")
     flags.DEFINE_enum("launcher", "local", ["local", "ray"], "Where cells run: here, or each as a Ray task.")

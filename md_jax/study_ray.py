@@ -48,7 +48,7 @@ def launch(
         run: what a worker does.
 
     Raises:
-        UserError: Ray is not installed, or the cluster cannot be reached.
+        UserError: Ray is not installed, the cluster cannot be reached, or this machine has less than a cell is to get.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a task without GPUs keeps what it sees
@@ -67,9 +67,14 @@ def launch(
             raise UserError(
                 f"the Ray cluster at {resources.address or 'this machine'} does not start: {error}"
             ) from error
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.retries)(_run_and_pack)
-    pending = {task.remote(run, cell): cell for cell in cells}
+    # Ray would give torch as many threads as a task has cores, and a motion should not depend on their number.
+    threads = {"env_vars": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}}
+    asked = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.retries}
+    task = ray.remote(**asked, runtime_env=threads)(_run_and_pack)
     try:
+        if not resources.address:
+            _check_fits(resources, ray.cluster_resources())
+        pending = {task.remote(run, cell): cell for cell in cells}
         while pending:
             (ready, *_), _ = ray.wait(list(pending), num_returns=1)
             cell = pending.pop(ready)
@@ -82,6 +87,14 @@ def launch(
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_fits(resources: Resources, there: dict[str, float]) -> None:
+    """Refuse what Ray would wait for without end; a cluster elsewhere may still grow."""
+    for name, asked in (("cpus", resources.cpus), ("gpus", resources.gpus)):
+        has = there.get(name[:-1].upper(), 0.0)
+        if asked > has:
+            raise UserError(f"--{name}_per_cell={asked:g} is more than the {has:g} that this machine has.")
 
 
 def pack(cell: Cell) -> dict[str, bytes]:

@@ -62,6 +62,10 @@ def test_every_optimiser_has_rates_and_the_default_ones_exist():
     grid = optimizers_grid.candidates_of(optimizers_grid.OPTIMIZERS, [], [])
     assert len({c.name for c in grid}) == len(grid) == 3 * (18 + 3)
     assert optimizers_grid.candidates_of(["lion"], [0.1], ["linear"]) == [("lion", 0.1, "linear")]
+    assert {c.optimizer for c in optimizers_grid.candidates_of(list(OPTIMIZERS), [], ["cosine"], 1)} == {*OPTIMIZERS}
+    for most, expected in ((1, [0.003]), (2, [0.001, 0.003]), (3, [0.001, 0.003, 0.01])):
+        own = optimizers_grid.candidates_of(["lion"], [], ["cosine"], most)
+        assert sorted(c.learning_rate for c in own) == expected and own[0].learning_rate == 0.003
 
 
 @pytest.fixture

@@ -64,10 +64,68 @@ def test_what_is_missing_gets_advice(name, changes, words):
     assert not check.ok and check.needed and words in check.advice
 
 
-def test_a_folder_without_a_model(tmp_path):
-    assert "model_index.json" in only("prior", prior="modelscope", prior_path=str(tmp_path)).advice
-    (tmp_path / "model_index.json").write_text("{}")
-    assert only("prior", prior="modelscope", prior_path=str(tmp_path)).found == f"modelscope: {tmp_path}"
+@pytest.fixture
+def folder(tmp_path):
+    from tests import tiny_priors
+
+    return tiny_priors.packed_folder(tmp_path)
+
+
+def test_a_whole_folder_is_fine_by_its_files_and_by_loading(folder):
+    for name in ("embedded", "modelscope"):
+        assert only("prior", prior=name, prior_path=str(folder)).found == f"{name}: {folder}"
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "model_index.json").unlink(), "model_index.json"),
+        (lambda folder: (folder / "model_index.json").write_text("{}"), "unet"),
+        (lambda folder: cut(next((folder / "unet").glob("*.safetensors"))), "unet"),
+        (lambda folder: next((folder / "text_encoder").glob("*.safetensors")).unlink(), "holds no weights"),
+        (lambda folder: (folder / "unet" / "config.json").write_text("{"), "config.json cannot be read as JSON"),
+        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["embedded", "modelscope"])
+def test_a_damaged_prior_is_a_problem(folder, damage, words, name):
+    damage(folder)
+    check = only("prior", prior=name, prior_path=str(folder))
+    assert not check.ok and words in check.advice
+
+
+def test_pieces_and_checkpoints_are_looked_at(folder, tmp_path):
+    (whole,) = (folder / "unet").glob("*.safetensors")
+    piece = whole.with_name("diffusion_pytorch_model-00001-of-00002.safetensors")
+    whole.rename(piece)
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": piece.name, "b": piece.name.replace("00001-of", "00002-of")}}))
+    assert "00002-of-00002.safetensors is missing" in only("prior", prior="wan21", prior_path=str(folder)).advice
+    import torch
+
+    file = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, file)
+    assert only("prior", prior="videocrafter2", prior_path=str(file)).ok
+    cut(file)
+    assert "cut short" in only("prior", prior="videocrafter2", prior_path=str(file)).advice
+
+
+def test_a_hub_id_that_was_never_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert "not fetched yet" in only("prior", prior="modelscope", prior_path="nobody/no-such-prior").advice
+
+
+def test_what_keeps_a_gpu_from_use_is_told_as_it_was_before_jax_started(capsys):
+    from bridge.configure import cuda_problem
+
+    before = cuda_problem()
+    code = doctor.main(["--json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert code == 0 and checks["gpu"]["advice"] == (before or "")
 
 
 def test_versions(monkeypatch):

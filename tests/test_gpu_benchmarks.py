@@ -1,7 +1,9 @@
 """The benchmarks for GPUs, as far as a CPU goes: their arithmetic, their reports, and that they say what they lack."""
 
 import json
+import os
 import sys
+import time
 
 import pytest
 import torch
@@ -158,6 +160,20 @@ def test_one_report_of_all_parts(monkeypatch, tmp_path, capsys):
     assert "| Fine" in text and "FAILED, exit code 1" in text and "given up" in text and "Zen of Python" in text
     results = json.loads(markdown.with_suffix(".json").read_text())
     assert [part["code"] for part in results["parts"]] == [0, 1, None]
+
+
+def test_what_a_part_started_ends_with_it(tmp_path):
+    """A grandchild that would hold the GPU (and its parent's output) is gone once the part is given up."""
+    note = tmp_path / "pid"
+    child = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    code = f"import subprocess, sys; print('began', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    begun = time.monotonic()
+    assert gpu_check.run_group([sys.executable, "-c", code], dict(os.environ), 5) == (None, "began\n")
+    assert time.monotonic() - begun < 60
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):  # it may still have to be reaped
+            os.kill(int(note.read_text()), 0)
+            time.sleep(0.1)
 
 
 def test_outcome_of_tests_is_told():

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from md_jax.config import Config
 from md_jax.errors import UserError
 
 QUIET = Console(quiet=True)
+ROOT = Path(__file__).parents[1]
 TINY = Config(steps=2, views=1, controls=False, preview_every=0, log_every=1, checkpoint_every=1, device="cpu")
 
 
@@ -184,6 +188,12 @@ def test_without_ray_the_advice_is_clear(tmp_path, monkeypatch):
         study_ray.launch([], lambda cell, record: None, study_ray.Resources(), study.run_cell)
 
 
+def test_more_than_this_machine_has_is_refused_rather_than_waited_for():
+    study_ray._check_fits(study_ray.Resources(cpus=1, gpus=0), {"CPU": 2.0})
+    with pytest.raises(UserError, match=r"--gpus_per_cell=0.5 is more than the 0"):
+        study_ray._check_fits(study_ray.Resources(gpus=0.5), {"CPU": 2.0})
+
+
 def test_two_ray_workers_run_cells_at_once_and_a_dead_one_is_replaced(tmp_path):
     ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'md_jax[ray]')")
     cells = cells_in(tmp_path, seeds=(0, 1, 2, 3))
@@ -219,3 +229,40 @@ def test_two_ray_workers_run_cells_at_once_and_a_dead_one_is_replaced(tmp_path):
     pids = [(cell.folder / "summary.json").read_text() for cell in cells[:2]]
     assert pids[0] != pids[1] and (cells[2].folder / "died").exists()
     assert all(study.is_done(cell) for cell in cells[:3])
+
+
+def test_a_cell_whose_worker_dies_goes_on_from_its_checkpoint_to_the_same_motion(tmp_path):
+    ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'md_jax[ray]')")
+    config = dataclasses.replace(TINY, steps=4)
+    (cell,), (plain,) = cells_in(tmp_path / "ray", config=config), cells_in(tmp_path / "here", config=config)
+    died = tmp_path / "died"
+
+    def run(cell):
+        import threading
+        import time
+
+        from md_jax import study
+
+        def die_with_a_checkpoint():
+            while not (cell.folder / "checkpoints" / "2").exists():
+                time.sleep(0.005)
+            died.touch()
+            os._exit(1)
+
+        if not died.exists():
+            threading.Thread(target=die_with_a_checkpoint, daemon=True).start()
+        return study.run_cell(cell)
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        study.run_study([cell], lambda *a: study_ray.launch(*a, study_ray.Resources(), run), QUIET)
+    finally:
+        ray.shutdown()
+    assert died.exists() and study.is_done(cell), cell.log.read_text()
+    steps = [json.loads(line)["step"] for line in (cell.folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "md_jax.main", f"--flagfile={cell.folder / 'run.flags'}"]
+    subprocess.run([*command, f"--workdir={plain.folder}"], cwd=ROOT, env=environment, check=True, capture_output=True)
+    poses = [np.load(one.folder / "motion.npz")["pose_body"] for one in (cell, plain)]
+    np.testing.assert_array_equal(*poses)
