@@ -133,7 +133,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     if not files:
         sys.exit(f"{args.out} holds no runs: python -m benchmarks.motion run --out={args.out} makes them.")
     actions = tuple(str(a) for a in np.load(next(iter(files.values()))[0])["actions"])
-    reference = make_reference(None, actions)
+    reference = make_reference(None, actions, swapped=args.swapped)
     cells = {}
     for group in files.values():
         entries, metas = [], []
@@ -160,6 +160,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         "actions": list(actions),
         "flagfile": args.flagfile,
         "split": reference.split,
+        "swapped": args.swapped,
         "cells": cells,
         "controls": scores.baselines(reference),
     }
@@ -171,7 +172,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
 
 def print_report(result: dict[str, Any]) -> None:
     """One line a cell, then one line an action of the first cell."""
-    console = Console(width=130, highlight=False)
+    console = Console(width=150, highlight=False)
     table = Table(box=None, padding=(0, 1))
     for name in ("", "runs", "classifier", "motion\nonly", "own p", "nearest\npose", "nearest\nmotion", "velocity",
                  "static", "speed", "by action", "jerk"):  # fmt: skip
@@ -210,6 +211,8 @@ def main() -> None:
     parser.add_argument("--flagfile", default="configs/run.flags")
     parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(10)))
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS))
+    parser.add_argument("--swapped", action="store_true", help="report: the classifiers learn from the held-out clips"
+                        " alone, which the prior has never seen, and are judged on the others")  # fmt: skip
     parser.add_argument("--json", default="", help="report: also written here")
     args = parser.parse_args()
     {"run": run, "report": report}[args.what](args)

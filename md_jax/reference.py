@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from md_jax import measures
 from md_jax.classifier import STATIC, Classifier, probabilities, train_classifier
-from md_jax.clips import split_source
+from md_jax.clips import Split, split_source
 from md_jax.errors import UserError
 from md_jax.motion import Motion, resample
 from md_jax.windows import every_window, sample_windows
@@ -71,7 +71,13 @@ class Reference:
 
 
 def make_reference(
-    source: str | None, actions: Sequence[str], *, frames: int = 10, fps: float = 10.0, seed: int = 0
+    source: str | None,
+    actions: Sequence[str],
+    *,
+    frames: int = 10,
+    fps: float = 10.0,
+    seed: int = 0,
+    swapped: bool = False,
 ) -> Reference:
     """Cut the clips, train the classifiers (some ten seconds on one core).
 
@@ -80,11 +86,15 @@ def make_reference(
         actions: the classes; empty: every action of the source that can be split.
         frames, fps: of a window.
         seed: of the classifiers and their training windows.
+        swapped: exchange the sides of the split: the classifiers then learn from the held-out clips alone, which no
+            prior of ours has seen, and are judged on the others; distances go to clips that the prior may know.
 
     Raises:
         UserError: there is nothing to load, or an action has too little to be split.
     """
     split = split_source(source, list(actions) or None, HELD_OUT)
+    if swapped:
+        split = Split(split.held_out, split.train, split.how)
     able = tuple(dict.fromkeys(clip.action for clip in split.held_out))
     chosen = tuple(actions) or able
     if missing := [action for action in chosen if action not in able]:

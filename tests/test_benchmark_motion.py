@@ -28,6 +28,7 @@ def runs(tmp_path_factory):
         out=str(folder / "out"),
         actions=list(ACTIONS),
         json=str(folder / "report.json"),
+        swapped=False,
     )
     motion.run(args)
     return args

@@ -42,6 +42,19 @@ def test_a_shrunken_motion_is_static_and_a_mirrored_one_keeps_its_action(yardsti
         assert row["motion_only"]["label"] == STATIC
 
 
+def test_swapped_sides_share_no_window_with_what_they_learned_from(yardstick):
+    swapped = reference.make_reference(None, ACTIONS, swapped=True)
+    assert len(swapped.held_out) > len(yardstick.held_out)  # most of the motion capture is the training side
+
+    def rows(windows):
+        return {window.tobytes() for window in windows.round(4)}
+
+    assert not rows(swapped.held_out) & rows(yardstick.held_out)
+    assert (
+        scores.summarise(scores.score(swapped, scores.real(swapped, held_out=True, most=10)))["with_pose"]["rate"] > 0.7
+    )
+
+
 def test_motion_only_does_not_see_the_mean_pose(yardstick):
     walking = yardstick.held_out[yardstick.held_out_label == 0][::60]
     moved = walking + np.random.default_rng(0).normal(size=(len(walking), 1, 21, 3))
