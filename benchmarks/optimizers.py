@@ -262,7 +262,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "flagfile": args.flagfile,
         "flags": rest,
         "actions": list(args.actions),
-        "minutes": round((time.monotonic() - begun) / 60, 1),
+        # of all candidates, those of earlier calls included
+        "minutes": round(sum(cell.get("seconds", 0.0) for cells in found for cell in cells.values()) / 60, 1),
         "baseline": baseline.name,
         **summary(rungs, found),
         "controls": {name: row.get("motion_only_own_probability") for name, row in baselines(reference).items()},

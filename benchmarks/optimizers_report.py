@@ -53,7 +53,7 @@ def print_report(result: dict[str, Any]) -> None:
     for name, why in failed.items():
         print(f"failed: {name}: {why}")
     controls = (f"{name} {value:.2f}" for name, value in result["controls"].items() if value is not None)
-    print(f"\nControls' own p: {', '.join(controls)}. {result['minutes']} minutes.")
+    print(f"\nControls' own p: {', '.join(controls)}. Candidates took {result['minutes']} minutes.")
     print("; ".join(f"{name} {value}" for name, value in result["machine"].items()))
 
 
