@@ -4,7 +4,8 @@
     python -m benchmarks.rare --data DATA --out RUNS --json=benchmarks/results/DATE-cpu-rare.json --figure=docs/rare.png
 
 The paper blames rare training data for its failed motions, which nobody can check on ModelScope. Here it can be:
-small priors are trained from scratch for the same number of steps, on the same clips, drawn with different frequencies.
+small priors are trained for the same number of steps on the same clips, drawn with different frequencies, from the same
+start (--init: e.g. a prior that has seen all actions equally often, at any phase, from which little can be distilled).
 Action i of prior r has the frequency SHARES[(i + r) mod 4]: in priors 0 and 2 every action is met at two frequencies,
 one 16 times the other, so what an action is like cancels out; with --priors 0 1 2 3 it is met at all four. Then all
 actions are distilled from each prior, from pooled statistics, and judged. Whatever is done already is not done again.
@@ -43,6 +44,7 @@ def train(args: argparse.Namespace, prior: int) -> Path:
         share = [f"{action}={share_of(i, prior)}" for i, action in enumerate(MAIN_ACTIONS)]
         words = ["--data", args.data, "--out", str(out), "--actions", *MAIN_ACTIONS, "--share", *share]
         words += ["--widths", *map(str, args.widths), "--steps", str(args.train_steps), "--ema", "0.995"]
+        words += ["--init", args.init] if args.init else []
         words += ["--seed", "0", "--threads", "1", "--compile", "--save_minutes", "1000"]
         subprocess.run([sys.executable, "-m", "tools.train_prior", *words], check=True)
         (out / "done").touch()
@@ -54,7 +56,7 @@ def distill(args: argparse.Namespace, folders: list[Path]) -> None:
     runs = Path(args.out) / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     named = zip(args.priors, folders, strict=True)
-    lines = [f"{CELL.format(prior)} | --action=generic --prior_path={folder}" for prior, folder in named]
+    lines = [f"{CELL.format(prior)} | --action=generic --prior_path={folder} {args.flags}" for prior, folder in named]
     cells = runs / "cells.txt"
     cells.write_text("\n".join(lines) + "\n", encoding="utf-8")
     how = {"cells": str(cells), "out": str(runs), "seeds": args.seeds, "actions": list(MAIN_ACTIONS)}
@@ -163,16 +165,22 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder of the priors and the runs")
     parser.add_argument("--priors", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
+    parser.add_argument("--init", default="", help="prior/ folder that all start from, of these widths; from scratch"
+                        " takes thousands of steps")  # fmt: skip
     parser.add_argument("--train_steps", type=int, default=1000, help="of each prior")
     parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1])
     parser.add_argument("--flagfile", default="configs/run.flags")
+    parser.add_argument("--flags", default="--reg_weight=0.1", help="on top of it; priors trained so briefly pull too"
+                        " weakly for the main job's smoothness, and everything would stand still")  # fmt: skip
     parser.add_argument("--json", default="")
     parser.add_argument("--figure", default="")
     args = parser.parse_args()
     distill(args, [train(args, prior) for prior in args.priors])
     rows = judged(args)
     table = summary(rows)
-    settings = {name: getattr(args, name) for name in ("priors", "widths", "train_steps", "seeds", "flagfile")}
+    settings = {
+        name: getattr(args, name) for name in ("priors", "widths", "init", "train_steps", "seeds", "flagfile", "flags")
+    }
     told = {"table": table, "gain": gain(rows), "rows": rows}
     result: dict[str, Any] = {"machine": environment("jax", "torch", "diffusers", "optax"), **settings, **told}
     for row in table:
