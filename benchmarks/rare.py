@@ -41,8 +41,10 @@ def train(args: argparse.Namespace, prior: int) -> Path:
     """The folder of a prior, trained unless that is done."""
     out = Path(args.out) / CELL.format(prior)
     if not (out / "done").exists():
-        share = [f"{action}={share_of(i, prior)}" for i, action in enumerate(MAIN_ACTIONS)]
-        words = ["--data", args.data, "--out", str(out), "--actions", *MAIN_ACTIONS, "--share", *share]
+        known = json.loads((Path(args.data) / "meta.json").read_text(encoding="utf-8"))["actions"]
+        often = {action: share_of(i, prior) for i, action in enumerate(MAIN_ACTIONS)}
+        share = [f"{action}={often.get(action, 0)}" for action in known]  # the others keep their words alone
+        words = ["--data", args.data, "--out", str(out), "--share", *share]
         words += ["--widths", *map(str, args.widths), "--steps", str(args.train_steps), "--ema", "0.995"]
         words += ["--init", args.init] if args.init else []
         words += ["--seed", "0", "--threads", "1", "--compile", "--save_minutes", "1000"]
