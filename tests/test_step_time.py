@@ -1,6 +1,7 @@
 """The step benchmarks: every arm runs and is taken apart, rounds are pooled, the cost model finds known costs."""
 
 import dataclasses
+import json
 import sys
 
 import numpy as np
@@ -207,6 +208,33 @@ def test_the_cost_model_finds_known_costs():
     full = points[: len(throughput.MOTIONS)]
     assert throughput.motions_an_hour(full[1][0], 0.9, 400) == pytest.approx(20.0)  # 2 motions in 360 s
     assert "motions an hour (400 steps)" in throughput.report(full, 400, model, errors)
+
+
+def test_a_point_that_fails_is_left_out_and_told_at_the_end(tmp_path, monkeypatch, capsys):
+    def run_task(task):
+        options = dict(task.options)
+        if options.get("num_motions") == 16:
+            return {"failed": "out of memory"}
+        size = {"motions": 1, "views": 3, "frames": 10} | {
+            name: options[option]
+            for name, option in (("motions", "num_motions"), ("views", "views"), ("frames", "frames"))
+            if option in options
+        }
+        clips = size["motions"] * size["views"]
+        seconds = 0.01 + 0.02 * clips * (task.case == "full") + 1e-8 * clips * size["frames"] * 13492
+        return {"times": [seconds] * 3, "vertices": 13492, **size}
+
+    monkeypatch.setattr(throughput, "run", run_task)
+    monkeypatch.setattr(throughput.synthetic, "coarser_free_body", lambda cell: None)
+    monkeypatch.setattr(throughput.synthetic, "write", lambda path, body: path)
+    figures, picture = tmp_path / "t.json", tmp_path / "t.png"
+    monkeypatch.setattr(sys, "argv", ["throughput", f"--json={figures}", f"--chart={picture}"])
+    with pytest.raises(SystemExit, match="full step, num_motions 16 failed: out of memory"):
+        throughput.main()
+    points = json.loads(figures.read_text())["points"]
+    assert [p["motions"] for p in points if p["prior"]] == [1, 2, 4, 8]
+    assert max(abs(point["model_error"]) for point in points) < 1e-3 and picture.stat().st_size > 1000
+    assert "motions an hour" in capsys.readouterr().out
 
 
 def test_a_coarser_body_is_a_body_of_the_same_extent(tmp_path):
