@@ -69,6 +69,6 @@ def _scale(axis: Axes, result: dict[str, Any], rows: int) -> None:
             axis.axvline(value, color=CONTROL, linewidth=0.8, linestyle=":")
             axis.text(value - 0.01, -0.8, name, color=CONTROL, fontsize=6, ha="right", va="center")
     axis.set_ylim(rows - 0.4, -1.2)
-    axis.set_xlim(0, 1)
+    axis.set_xlim(0, 1.04)
     axis.set_xlabel("probability of the own action, motion only", fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
