@@ -16,6 +16,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,9 +122,17 @@ def run(args: argparse.Namespace) -> None:
             print(f"{cell.name}, seed {seed}: {cost}", flush=True)
 
 
+def entries_of(file: Path, actions: Sequence[str]) -> list[Any]:
+    """The motions of a run's file, to be judged (`md_jax.scores.Entry`)."""
+    from md_jax import measures, scores
+
+    joints = measures.joints(np.load(file)["body_pose"])
+    return [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
+
+
 def report(args: argparse.Namespace) -> dict[str, Any]:
     """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
-    from md_jax import measures, scores
+    from md_jax import scores
     from md_jax.reference import make_reference
 
     files: dict[str, list[Path]] = {}
@@ -138,10 +147,8 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     for group in files.values():
         entries, metas = [], []
         for file in group:
-            data = np.load(file)
-            metas.append(json.loads(str(data["meta"])))
-            joints = measures.joints(data["body_pose"])
-            entries += [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
+            metas.append(json.loads(str(np.load(file)["meta"])))
+            entries += entries_of(file, actions)
         rows = scores.score(reference, entries)
         cells[metas[0]["cell"]] = {
             **scores.summarise(rows),

@@ -67,16 +67,14 @@ def distill(args: argparse.Namespace, folders: list[Path]) -> None:
 
 def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a motion: its action, its frequency in training, and what the classifiers of real motion say."""
-    from md_jax import measures, scores
+    from md_jax import scores
     from md_jax.reference import make_reference
 
     reference = make_reference(None, MAIN_ACTIONS)
     rows = []
     for prior in args.priors:
         for file in sorted((Path(args.out) / "runs" / CELL.format(prior)).glob("seed-???.npz")):
-            joints = measures.joints(np.load(file)["body_pose"])
-            entries = [scores.Entry(file.stem, joints[i : i + 1], a) for i, a in enumerate(MAIN_ACTIONS)]
-            for i, row in enumerate(scores.score(reference, entries)):
+            for i, row in enumerate(scores.score(reference, motion.entries_of(file, MAIN_ACTIONS))):
                 rows.append(
                     {
                         "action": row["expected"],
