@@ -125,8 +125,9 @@ def make_step(
 ) -> Callable[[TrainState], tuple[TrainState, Report]]:
     """The training step, by the transport that the config names.
 
-    `staged` runs jitted forward → torch → jitted backward and update; the pullback crosses between the two jits as a
-    pytree, so nothing is computed twice. `jit` is one compiled function. Both give the same numbers.
+    `staged` runs jitted forward → torch → jitted backward and update. The second computes poses and bones again: that
+    is little, and cheaper than to hand it the pullback, whose residuals hold a copy of the body's large matrices. `jit`
+    is one compiled function. Both give the same numbers.
     """
     optimizer = optimizer_of(config)
     arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
@@ -174,15 +175,18 @@ def make_step(
 
     @jax.jit
     def forward(state: TrainState, arrays: Any, key: Array) -> Any:
-        (verts, reg), pullback = show(state.params, arrays)
-        return verts, reg, pullback, draws(state, key)
+        verts, _ = problem.show(state.params, *arrays)
+        return verts, draws(state, key)
 
-    backward = jax.jit(update)
+    @jax.jit
+    def backward(state: TrainState, arrays: Any, grad_verts: Array, loss: Array, metrics: dict[str, Array]) -> Any:
+        (_, reg), pullback = show(state.params, arrays)
+        return update(state, pullback, grad_verts, loss, reg, metrics)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
-        verts, reg, pullback, drawn = forward(state, arrays, key)
+        verts, drawn = forward(state, arrays, key)
         loss, grad_verts, metrics = op.loss_and_grad(verts, drawn)
-        state, terms = backward(state, pullback, grad_verts, loss, reg, metrics)
+        state, terms = backward(state, arrays, grad_verts, loss, metrics)
         return state, Report(terms, verts)
 
     return staged
