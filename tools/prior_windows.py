@@ -16,13 +16,13 @@ from jaxtyping import Float, Int
 
 from md_jax import measures
 from md_jax.clips import Clip, Split
-from md_jax.reference import STILL_SPEED
 from md_jax.windows import Windows, cut_windows, every_window, sample_windows
 
 STRIDE = 1 / 15  # seconds between the starts of candidates
 APART = 0.3  # seconds: nearer starts in a clip are the same moment
 NEIGHBOURS = 30  # at most; a template has that many other moments near it
-LIVELY = (0.9, 1.4)  # speed of a template, in the action's median
+BUSY = 0.5  # recordings also show waiting: the action is what is so fast, beside its fastest tenth
+LIVELY = (0.9, 1.4)  # speed of a template, in the median of what is busy
 MEAN_SPEED = 0.85  # the mean over a cohort moves at least at this share of its members' speed
 JITTER = 0.04  # seconds by which a start is moved either way
 SPEED = (0.93, 1.07)
@@ -40,7 +40,7 @@ class Cohort(NamedTuple):
 def find_cohort(clips: Sequence[Clip], *, frames: int, fps: float) -> Cohort:
     """The template of an action and its repetitions.
 
-    The template is the window, of about the action's median speed, that has the nearest others. The cohort is it and
+    The template is the window, of about the busy median speed, that has the nearest others. The cohort is it and
     the nearest others, as many as leave a mean that still moves: the mean is what distillation will be drawn to.
 
     Args:
@@ -50,7 +50,7 @@ def find_cohort(clips: Sequence[Clip], *, frames: int, fps: float) -> Cohort:
     windows = every_window(clips, frames=frames, fps=fps, stride=STRIDE)
     joints = measures.joints(windows.body_pose)
     speed = measures.speed(joints, fps)
-    median = np.median(speed[speed >= STILL_SPEED])
+    median = np.median(speed[speed >= BUSY * np.quantile(speed, 0.9)])
     lively = (speed >= LIVELY[0] * median) & (speed <= LIVELY[1] * median)
     distance = np.array([_distance(joints, joints[i]) if lively[i] else np.full(len(joints), np.inf)
                          for i in range(len(joints))])  # fmt: skip
