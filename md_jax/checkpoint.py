@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,8 +43,10 @@ class Checkpoints:
         except OSError as error:
             raise UserError(f"checkpoint {step} could not be written to {self._folder}: {error}") from error
 
-    def restore(self, state: State) -> State:
+    def restore(self, state: State, tell: Callable[[str], None] = lambda text: None) -> State:
         """The newest readable checkpoint in the form of `state`, or `state` itself where there is none.
+
+        `tell` is called with which it is, and with those that cannot be read.
 
         Raises:
             UserError: there are checkpoints, but none can be read.
@@ -53,9 +56,14 @@ class Checkpoints:
         for step in steps:
             try:
                 stored = self._manager.restore(step, args=self._ocp.args.StandardRestore())
-                return _from_named(stored, state)
+                restored = _from_named(stored, state)
             except Exception as error:
                 failures.append(f"step {step}: {str(error).splitlines()[0][:160]}")
+                continue
+            for failure in failures:
+                tell(f"a checkpoint cannot be read, {failure}")
+            tell(f"going on from step {step}")
+            return restored
         if failures:
             raise UserError(
                 f"no checkpoint in {self._folder} can be read ({'; '.join(failures)}). They are damaged or belong to a"

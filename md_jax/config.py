@@ -18,6 +18,8 @@ from absl import flags
 from md_jax.errors import UserError
 from md_jax.presets import preset_values
 
+LARGEST_INTEGER = 2**31 - 1  # of flags without another upper bound: what an int32 holds
+
 
 def _field(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field with its flag's help and inclusive bounds."""
@@ -50,8 +52,7 @@ class Config:
         " paper's method without them.")  # fmt: skip
 
     # Prior and distillation
-    prior: str = _field("embedded", "The video diffusion model to distil (python -m md_jax.main --prior=help lists"
-                        " them).")  # fmt: skip
+    prior: str = _field("embedded", "The video diffusion model to distil (an unknown name lists them).")  # fmt: skip
     prior_path: str = _field("", "Its diffusers folder or hub id; empty: the shipped one (embedded).")
     scale_arr: bool = _field(True, "VideoCrafter's own scaling of noised latents; the paper's code lacks it.")
     distillation: Literal["sds", "csd", "nfsd", "bridge"] = _field("sds", "Which residual is distilled.")
@@ -219,6 +220,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
         raise UserError(f"--{field.name} must be one of {', '.join(typing.get_args(kind))}; got {value!r}.")
     low, high = field.metadata["low"], field.metadata["high"]
+    if kind is int and high is None:
+        high = LARGEST_INTEGER
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not abs(number) < float("inf"):
             raise UserError(f"--{field.name} must be a finite number, got {number}.")

@@ -44,6 +44,12 @@ def find_motions(paths: Sequence[str]) -> list[Path]:
     return found
 
 
+def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path, Path]:
+    """Where result and figure go unless said: into the run's folder if one folder is named, else here."""
+    home = Path(paths[0]) if len(paths) == 1 and Path(paths[0]).is_dir() else Path()
+    return Path(out or home / "evaluation.json"), Path(figure or home / "evaluation.png")
+
+
 def expected_action(motion: Motion, path: Path, asked: str) -> str:
     """What a motion should show: as asked for, else what its prompt says, else the name of its folder if that is an
     action; "" where nothing tells."""
@@ -228,8 +234,9 @@ def main(argv: list[str]) -> None:
         from md_jax.evaluation_figure import draw
         from md_jax.workdir import write_json
 
-        write_json(Path(options.out), result)
-        draw(result, Path(options.figure))
+        out, figure = output_files(argv[1:], options.out, options.figure)
+        write_json(out, result)
+        draw(result, figure)
     except (UserError, BridgeError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
@@ -237,7 +244,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(result))
     else:
         print_tables(console, result)
-        console.print(f"wrote {options.out} and {options.figure}", soft_wrap=True)
+        console.print(f"wrote {out} and {figure}", soft_wrap=True)
 
 
 def _define_flags() -> None:
@@ -246,8 +253,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("action", "", "What every motion should show; empty: read off its prompt or folder.")
     flags.DEFINE_string("prior", "embedded", "The prior that is asked as well; 'none': none.")
     flags.DEFINE_string("prior_path", "", "Its folder; empty: the shipped one.")
-    flags.DEFINE_string("out", "evaluation.json", "Where the result goes.")
-    flags.DEFINE_string("figure", "evaluation.png", "Where the figure goes.")
+    flags.DEFINE_string("out", "", "Where the result goes; empty: evaluation.json in the one folder named, else here.")
+    flags.DEFINE_string("figure", "", "Where the figure goes; empty: evaluation.png, likewise.")
     flags.DEFINE_boolean("json", False, "Print the result as JSON instead of tables.")
 
 

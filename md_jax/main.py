@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
     from md_jax.train import TrainState
 
 CONTROL = "control"  # folder of the control run inside the run's folder
+_interrupted = threading.Event()  # Ctrl-C was pressed; see `_notice_interrupts`
 
 
 def main(argv: list[str]) -> None:
     """Parse, run, and turn what the user can put right into one line."""
     console = Console(highlight=False)
-    if len(argv) > 1:
-        raise app.UsageError(f"flags start with --; not understood: {' '.join(argv[1:])}")
+    _notice_interrupts()
     # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
     # of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,12 +42,15 @@ def main(argv: list[str]) -> None:
 
     folder: Path | None = None
     try:
+        if len(argv) > 1:
+            raise UserError(f"flags start with --; not understood: {' '.join(argv[1:])}")
         config, folder = _open(options.from_flags())
         run_job(config, folder, console)
     except (UserError, BridgeError, DivergedError) as error:
         _stop(console, f"error: {error}", 2)
     except KeyboardInterrupt:
-        _stop(console, f"stopped; go on with: python -m md_jax.main --workdir={folder} --resume", 130)
+        go_on = f"go on with: {_python()} -m md_jax.main --workdir={folder} --resume"
+        _stop(console, f"stopped; {go_on}" if folder else "stopped before anything was made.", 130)
 
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
@@ -93,14 +98,16 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     else:
         folders = outputs.write_outputs(job, folder, state, control, render_frames)
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
-    console.print(f"done in {took}. What came out, in [bold]{folder}[/]:", soft_wrap=True)
+    where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
+    console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
     for line in left:
-        console.print("  " + line, markup=False)
+        without = "" if config.controls else line.replace(", and guidance 0", "")
+        console.print("  " + (without or line), markup=False, soft_wrap=True)
     return folders
 
 
 OUTPUTS = (
-    "sheet.png     the motion beside its controls: the mean pose held still, and guidance 0",
+    "sheet.png     the motion, beside the mean pose held still, and guidance 0",
     "motion.mp4    the motion from four sides",
     "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
     "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
@@ -129,6 +136,8 @@ def _fit(
 
         def on_log(step: int, line: dict[str, Any]) -> None:
             nonlocal metrics
+            if _interrupted.is_set():
+                raise KeyboardInterrupt
             metrics = metrics or Metrics(folder, step - 1)
             traffic = op.traffic.snapshot()
             op.traffic.reset()
@@ -137,7 +146,10 @@ def _fit(
                                   "bytes_aliased": traffic.aliased, "bytes_copied": traffic.copied})  # fmt: skip
             update(step, line)
 
-        return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview)
+        def tell(text: str) -> None:
+            console.print(f"{title}  {text}", markup=False, soft_wrap=True)
+
+        return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
 
 
 def _open(config: Config) -> tuple[Config, Path]:
@@ -150,6 +162,28 @@ def _typed(argv: list[str]) -> set[str]:
     """Names of the flags typed on the command line itself (those inside a flag file are not)."""
     names = {m.group(1) for arg in argv if (m := re.match(r"--?(\w+)", arg))}
     return names | {name.removeprefix("no") for name in names}
+
+
+def _notice_interrupts() -> None:
+    """Remember Ctrl-C: one that comes inside a callback of the garbage collector is lost (Python ignores what that
+    raises), and the run would go on."""
+    _interrupted.clear()
+
+    def on_interrupt(*_: Any) -> None:
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    # elsewhere the caller's handling stays, as of a job in the background, which ignores Ctrl-C
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is (
+        signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, on_interrupt)
+
+
+def _python() -> str:
+    """The interpreter as one would type it here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _use_compilation_cache() -> None:

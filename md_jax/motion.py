@@ -214,7 +214,9 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 except ValueError:  # an object array
                     continue
     except (OSError, ValueError, AttributeError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as an npz file: {error}.") from error
+        # NumPy takes what is no archive for a pickle, and advises to load it unsafely
+        why = "it is no npz archive, or a damaged one" if isinstance(error, ValueError) else str(error).rstrip(".")
+        raise UserError(f"{path} cannot be read as an npz file: {why}.") from error
     return data
 
 

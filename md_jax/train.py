@@ -204,6 +204,7 @@ def fit(
     *,
     on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None,
     on_preview: Callable[[int, Float[Array, "M F V 3"]], None] = lambda step, verts: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> TrainState:
     """Optimise until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
 
@@ -217,6 +218,7 @@ def fit(
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
         on_preview: called with the steps done and `Report.verts`, each `preview_every` steps.
+        tell: called with a line about the checkpoint that the run goes on from.
 
     Raises:
         DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row.
@@ -224,16 +226,19 @@ def fit(
     """
     step_fn = make_step(config, problem, op)
     checkpoints = Checkpoints(folder / "checkpoints")
-    state = checkpoints.restore(init_state(config, params))
+    state = checkpoints.restore(init_state(config, params), tell)
     # Gradients come back from torch committed to their device; uncommitted parameters would make step 2 compile anew.
     state = jax.device_put(state, jax.devices()[0])
-    done = int(state.step)
+    done = start = int(state.step)
     try:
         since, since_step = time.perf_counter(), done
         while done < config.steps:
             with op.original_errors():
                 state, report = step_fn(state)
             done += 1
+            if done == start + 1 < config.steps and done % config.log_every:  # the first rate told leaves compiling out
+                jax.block_until_ready(state.step)
+                since, since_step = time.perf_counter(), done
             if done % config.log_every == 0 or done == config.steps:
                 line = _line(state, report, (time.perf_counter() - since) / (done - since_step))
                 since, since_step = time.perf_counter(), done

@@ -97,11 +97,18 @@ def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
         if f.name in typed and f.name not in FREE_ON_RESUME and getattr(config, f.name) != getattr(recorded, f.name)
     ]
     if differing:
-        was = ", ".join(f"--{name}={getattr(recorded, name)}" for name in differing)
+        was = ", ".join(_as_typed(name, getattr(recorded, name)) for name in differing)
         raise UserError(f"the run in {folder} was started with {was}: a resumed run keeps its options. Leave"
                         " the flag out, or start a new run.")  # fmt: skip
-    kept = {name: getattr(config, name) for name in FREE_ON_RESUME}
-    return dataclasses.replace(recorded, **kept)
+    free = [name for name in FREE_ON_RESUME if name in typed or name in ("workdir", "resume")]
+    return dataclasses.replace(recorded, **{name: getattr(config, name) for name in free})
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """A flag as it is written on a command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def _claimed(folder: Path) -> Path:

@@ -34,10 +34,10 @@ def save(folder, *steps):
     checkpoints.close()
 
 
-def restore(folder):
+def restore(folder, *tell):
     checkpoints = Checkpoints(folder)
     try:
-        return checkpoints.restore(state_at(0))
+        return checkpoints.restore(state_at(0), *tell)
     finally:
         checkpoints.close()
 
@@ -67,7 +67,9 @@ def test_saving_a_step_twice_is_harmless(tmp_path):
 def test_a_damaged_newest_gives_way_to_the_one_before(tmp_path):
     save(tmp_path / "c", 10, 20)
     damage(tmp_path / "c", 20)
-    equal(restore(tmp_path / "c"), state_at(10))
+    told: list[str] = []
+    equal(restore(tmp_path / "c", told.append), state_at(10))
+    assert len(told) == 2 and "cannot be read, step 20" in told[0] and told[1] == "going on from step 10"
 
 
 def test_only_damaged_ones_is_an_error_that_says_what_to_do(tmp_path):

@@ -53,6 +53,8 @@ def test_a_flag_reaches_its_field(argv, name, value):
         ["--background=1,1"],
         ["--background=1,1,2"],
         ["--seed=-1"],
+        ["--seed=99999999999999999999"],
+        ["--steps=3000000000"],
     ],
 )
 def test_bad_values_name_the_flag(argv):

@@ -1,6 +1,7 @@
 """The entry point: run folders and foreign files, what each should show, errors in one line, and the prior's word."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,12 @@ def test_tables_tell_every_motion_and_control(result, capsys):
     said = capsys.readouterr().out
     for words in ("should be: walking", "real motion", "pooled mean, still", "chance", "embedded prior"):
         assert words in said
+
+
+def test_results_go_into_the_one_folder_named_or_here(tmp_path):
+    out, figure = evaluate.output_files([str(tmp_path)], "", "mine.png")
+    assert (out, figure) == (tmp_path / "evaluation.json", Path("mine.png"))
+    assert evaluate.output_files([str(tmp_path), str(tmp_path)], "", "")[0] == Path("evaluation.json")
 
 
 def test_a_path_without_a_motion_is_named(tmp_path):

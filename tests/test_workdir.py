@@ -51,6 +51,20 @@ def test_a_typed_flag_that_contradicts_the_run_is_an_error():
     assert config.log_every == 3
 
 
+def test_resuming_keeps_what_the_run_was_started_with_unless_typed():
+    workdir.open_run(Config(workdir="here", checkpoint_every=7, low_vram=True), set())
+    config, _ = workdir.open_run(Config(workdir="here", resume=True), {"workdir", "resume"})
+    assert (config.checkpoint_every, config.low_vram) == (7, True)
+    config, _ = workdir.open_run(Config(workdir="here", resume=True, low_vram=False), {"low_vram"})
+    assert (config.checkpoint_every, config.low_vram) == (7, False)
+
+
+def test_a_contradiction_is_told_as_it_would_be_typed():
+    workdir.open_run(Config(workdir="here", controls=False, t_min=(0.4, 0.05)), set())
+    with pytest.raises(UserError, match=r"started with --t_min=0\.4,0\.05, --nocontrols:"):
+        workdir.open_run(Config(workdir="here", resume=True, controls=True, t_min=(0.2,)), {"controls", "t_min"})
+
+
 def test_nothing_to_resume():
     with pytest.raises(UserError, match="nothing to resume"):
         workdir.open_run(Config(resume=True), set())
