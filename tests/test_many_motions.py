@@ -80,10 +80,13 @@ def test_the_size_of_the_batches_changes_nothing():
 
 
 def test_a_motion_is_the_same_alone_and_in_company():
-    _, alone, _ = run(CONFIG)
-    _, together, _ = run(dataclasses.replace(CONFIG, num_motions=3))
-    for x, y in zip(jax.tree.leaves(alone.params), jax.tree.leaves(together.params), strict=True):
-        np.testing.assert_allclose(x[0], y[0], rtol=1e-4, atol=1e-6)
+    # plain gradient descent: Adam divides by a gradient's size and so makes the last bits of the smallest ones large
+    config = dataclasses.replace(CONFIG, optimizer="sgd")
+    job, alone, _ = run(config)
+    _, together, _ = run(dataclasses.replace(config, num_motions=3))
+    for start, x, y in zip(*map(jax.tree.leaves, (job.params, alone.params, together.params)), strict=True):
+        np.testing.assert_allclose(x[0], y[0], rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(x[0] - start[0], y[0] - start[0], rtol=1e-3, atol=1e-7)
     kernel = together.params["hidden_0"]["kernel"]
     assert not np.allclose(kernel[0], kernel[1])  # and not the same as its neighbour
 
