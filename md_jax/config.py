@@ -274,10 +274,15 @@ def to_flagfile(config: Config, skip: Iterable[str] = ("workdir", "resume")) -> 
         value = getattr(config, field.name)
         if field.name in skip or value is None:
             continue
-        if isinstance(value, tuple):
-            value = ",".join(repr(x) for x in value)
-        lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}")
+        lines.append(f"--{field.name}={flag_value(value)}")
     return "\n".join(lines) + "\n"
+
+
+def flag_value(value: Any) -> str:
+    """A field's value as flags take it."""
+    if isinstance(value, tuple):
+        return ",".join(repr(x) for x in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def from_flagfile(path: Path) -> Config:

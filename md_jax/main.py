@@ -101,8 +101,8 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
     for line in left:
-        without = "" if config.controls else line.replace(", and guidance 0", "")
-        console.print("  " + (without or line), markup=False, soft_wrap=True)
+        there = line if config.controls else line.replace(", and guidance 0", "")
+        console.print("  " + there, markup=False, soft_wrap=True)
     return folders
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax import __version__
-from md_jax.config import Config, from_flagfile, to_flagfile
+from md_jax.config import Config, flag_value, from_flagfile, to_flagfile
 from md_jax.errors import UserError
 from md_jax.files import write_bytes
 
@@ -108,7 +108,7 @@ def _as_typed(name: str, value: Any) -> str:
     """A flag as it is written on a command line."""
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
-    return f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    return f"--{name}={flag_value(value)}"
 
 
 def _claimed(folder: Path) -> Path:

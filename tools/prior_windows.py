@@ -40,8 +40,8 @@ class Cohort(NamedTuple):
 def find_cohort(clips: Sequence[Clip], *, frames: int, fps: float) -> Cohort:
     """The template of an action and its repetitions.
 
-    The template is the window, of about the busy median speed, that has the nearest others. The cohort is it and
-    the nearest others, as many as leave a mean that still moves: the mean is what distillation will be drawn to.
+    The template is the window, of about the median speed of the busy ones, that has the nearest others. The cohort is
+    it and the nearest others, as many as leave a mean that still moves: the mean is what distillation will be drawn to.
 
     Args:
         clips: of one action, the training side.
