@@ -183,7 +183,8 @@ def plan_of(
 ) -> list[Rung]:
     """The plan recorded in the folder, or a new one, recorded."""
     count = len(everyone)
-    made_for = [sorted(c.name for c in everyone), args.actions, to_flagfile(config), args.minutes, args.quick]
+    names = sorted(c.name for c in everyone)
+    made_for = [names, args.actions, to_flagfile(config), args.minutes, args.quick, args.swapped]
     if files.plan.exists():
         recorded = json.loads(files.plan.read_text())
         if recorded["made_for"] != made_for:
@@ -215,6 +216,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
     parser.add_argument("--schedules", nargs="+", default=[], help="constant, cosine, linear")
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
+    parser.add_argument("--swapped", action="store_true", help="judge by classifiers that learned from the held-out"
+                        " clips alone, which no prior has seen: sterner, should everything please the others")  # fmt: skip
     parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
     parser.add_argument("--out", default="runs/optimizers", help="folder of the finished candidates")
     parser.add_argument("--json", default="", help="also write the result here")
@@ -239,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         make_optimizer(candidate.optimizer, candidate.learning_rate, steps=1, schedule=candidate.schedule)
     _share_programs()
     environment = timing.environment("jax", "torch", "optax", "diffusers")
-    reference = make_reference(None, args.actions)
+    reference = make_reference(None, args.actions, swapped=args.swapped)
     rungs = plan_of(args, config, everyone, files, begun)
     for number, rung in enumerate(rungs):
         minutes = rung.candidates * rung.seconds / 60
@@ -262,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "flagfile": args.flagfile,
         "flags": rest,
         "actions": list(args.actions),
+        "swapped": args.swapped,
         # of all candidates, those of earlier calls included
         "minutes": round(sum(cell.get("seconds", 0.0) for cells in found for cell in cells.values()) / 60, 1),
         "baseline": baseline.name,
