@@ -70,8 +70,7 @@ def test_every_optimiser_has_rates_and_the_default_ones_exist():
 
 @pytest.fixture
 def toy(monkeypatch):
-    """Runs that take no time: a candidate's poses are its rate, and its own probability is 0.2 / (1 + rate), half of that to
-    the sterner judges."""
+    """Runs that take no time: a candidate's poses are its rate r, its own p 0.2 / (1 + r), or half that."""
     ran = []
 
     def run_cell(config, job):
