@@ -36,6 +36,14 @@ def test_half_precision_rounds_less_than_bfloat16():
     assert "bfloat16" in precision.report(precision.measure("tiny", "cpu", draws=1))
 
 
+def test_float16_convolutions_round_as_torchs_own_do(monkeypatch):
+    """Those that add up in float32 against the CPU's own, which are right and slow: errors of one size."""
+    ours = precision.measure("tiny", "cpu", draws=2)[0]["error"]
+    monkeypatch.setattr(precision, "convolve_as_tensor_cores", lambda unet: None)
+    own = precision.measure("tiny", "cpu", draws=2)[0]["error"]
+    assert ours != own and ours == pytest.approx(own, rel=0.2)
+
+
 # --- memory
 
 
