@@ -32,7 +32,7 @@ bench: $(VENV)/.test
 	$(PY) -m benchmarks.render
 	$(PY) -m benchmarks.bridge
 
-gpu-check: $(VENV)/.test
+gpu-check: $(VENV)/.gpu
 	$(PY) -m benchmarks.gpu_check $(ARGS)
 
 # The environment is reused until setup.cfg or constraints.txt changes; PYTHON=python3.12 chooses another Python.
@@ -49,6 +49,16 @@ $(VENV)/.run: $(VENV)/.venv setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.run
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+# JAX's plugin for the CUDA that this torch was built for: the two must share it.
+$(VENV)/.gpu: $(VENV)/.test
+	@cuda=$$($(PY) -c 'import torch; print((torch.version.cuda or "").split(".")[0])') && \
+	if [ -z "$$cuda" ]; then \
+	  echo "gpu-check needs a torch with CUDA, and $(VENV) has one without: pytorch.org/get-started installs another"; \
+	  exit 1; \
+	fi && \
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,cuda$$cuda]"
 	@touch $@
 
 clean:

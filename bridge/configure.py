@@ -57,11 +57,11 @@ def cuda_problem() -> str | None:
         return f"torch ({torch.__version__}) finds no CUDA device; check nvidia-smi and the driver."
     major = int(torch_cuda.split(".")[0])
     if jax_cuda is None:
-        return f"JAX has no CUDA plugin; pip install 'md_jax[cuda{major}]'."
+        return f"JAX has no CUDA plugin; pip install -e '.[cuda{major}]'."
     if jax_cuda != major:
         return (
             f"torch uses CUDA {torch_cuda} and JAX CUDA {jax_cuda}, which cannot share one process;"
-            f" pip install 'md_jax[cuda{major}]' and uninstall jax-cuda{jax_cuda}-plugin."
+            f" pip install -e '.[cuda{major}]' and uninstall jax-cuda{jax_cuda}-plugin."
         )
     return None
 

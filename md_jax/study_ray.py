@@ -56,7 +56,7 @@ def launch(
         import ray
     except ImportError as error:
         raise UserError(
-            "--launcher=ray needs Ray, which is not installed: pip install 'md_jax[ray]', or leave the flag out to run"
+            "--launcher=ray needs Ray, which is not installed: pip install -e '.[ray]', or leave the flag out to run"
             " the cells here, one after the other."
         ) from error
     started = not ray.is_initialized()

@@ -184,7 +184,7 @@ def test_the_files_of_a_cell_travel_without_checkpoints(tmp_path):
 
 def test_without_ray_the_advice_is_clear(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(UserError, match=r"pip install 'md_jax\[ray\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[ray\]'"):
         study_ray.launch([], lambda cell, record: None, study_ray.Resources(), study.run_cell)
 
 
@@ -195,7 +195,7 @@ def test_more_than_this_machine_has_is_refused_rather_than_waited_for():
 
 
 def test_two_ray_workers_run_cells_at_once_and_a_dead_one_is_replaced(tmp_path):
-    ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'md_jax[ray]')")
+    ray = pytest.importorskip("ray", reason="ray is not installed (pip install -e '.[ray]')")
     cells = cells_in(tmp_path, seeds=(0, 1, 2, 3))
 
     def run(cell):  # a closure: workers need no test module
@@ -232,7 +232,7 @@ def test_two_ray_workers_run_cells_at_once_and_a_dead_one_is_replaced(tmp_path):
 
 
 def test_a_cell_whose_worker_dies_goes_on_from_its_checkpoint_to_the_same_motion(tmp_path):
-    ray = pytest.importorskip("ray", reason="ray is not installed (pip install 'md_jax[ray]')")
+    ray = pytest.importorskip("ray", reason="ray is not installed (pip install -e '.[ray]')")
     config = dataclasses.replace(TINY, steps=4)
     (cell,), (plain,) = cells_in(tmp_path / "ray", config=config), cells_in(tmp_path / "here", config=config)
     died = tmp_path / "died"

