@@ -26,7 +26,7 @@ _setup_privateuseone_for_python_backend(NAME)
 torch.__future__.set_overwrite_module_params_on_conversion(True)
 torch.__future__.set_swap_module_params_on_conversion(False)
 
-from bridge import render, teacher  # noqa: E402
+from bridge import latents, render, teacher  # noqa: E402
 from bridge.distill import Guidance  # noqa: E402
 from bridge.mesh import make_mesh  # noqa: E402
 from bridge.priors import load_prior  # noqa: E402
@@ -97,15 +97,16 @@ def folder_of(prior, path):
     return str((tiny_priors.picture_folder if prior == "sd15" else tiny_priors.video_folder)(path))
 
 
-def steps_of(path, prior, dtype="float16", tuning=None, guidance=None, image=False, **settings):
+def steps_of(path, prior, dtype="float16", tuning=None, guidance=None, image=False, latent=False, **settings):
     """What the second step of a teacher moves between host and device, or what torch refuses."""
     files, picture_files = folder_of(prior, path), folder_of("sd15", path / "picture") if image else ""
     with Pretend() as on:
-        teach, verts, draws = _make(files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings)
-        teach(verts, draws)  # what is made once is made here
+        made = _make(files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings)
+        teach, latent_teach, verts, z, draws = made
+        call = (lambda: latent_teach(z, draws)) if latent else (lambda: teach(verts, draws))
+        call()  # what is made once is made here
         on.crossings.clear()
-        found = _said(on, lambda: teach(verts, draws))
-    return found
+        return _said(on, call)
 
 
 def _said(on, call):
@@ -134,7 +135,8 @@ def _make(files, picture_files, prior, dtype, tuning, guidance, settings):
     frames, size = (10, 32) if prior == "embedded" else (5, 32)
     faces = test_teacher.octahedron()[1]
     mesh = make_mesh(faces, torch.rand(6, 3), NAME)
-    prompts = teacher.embed_prompts(taught, test_teacher.PROMPTS)
+    sources = test_teacher.PROMPTS if guidance.objective == "bridge" else None
+    prompts = teacher.embed_prompts(taught, test_teacher.PROMPTS, sources=sources)
     shapes = [(N,), (N,), (N,), (N, *taught.spec.latent_shape_of(frames, size, size))]
     image = None
     if picture_files:
@@ -144,17 +146,20 @@ def _make(files, picture_files, prior, dtype, tuning, guidance, settings):
         shapes += [(N, SHOWN), (N,), (N, *judge.spec.latent_shape_of(SHOWN, PICTURE, PICTURE))]
     with MODE:
         drawn = [torch.zeros(shape, device=NAME) for shape in shapes]
-        verts = torch.zeros(M, frames, 6, 3, device=NAME)
+        verts, z = torch.zeros(M, frames, 6, 3, device=NAME), torch.zeros(M, *shapes[3][1:], device=NAME)
     plain = teacher.TeacherSettings(size, size, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), guidance=guidance)
     chosen = dataclasses.replace(plain, **settings)
-    return teacher.make_teacher(taught, prompts, mesh, chosen, image), verts, test_teacher.Draws(*drawn)
+    teach = teacher.make_teacher(taught, prompts, mesh, chosen, image)
+    latent_teach = latents.make_latent_teacher(taught, prompts, guidance)
+    return teach, latent_teach, verts, z, test_teacher.Draws(*drawn)
 
 
 PRIORS = ("embedded", "modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "cogvideox", "ltx")
 CASES = {
     **{prior: {"prior": prior} for prior in PRIORS},
     "image term": {"prior": "modelscope", "image": True},
-    "nfsd": {"prior": "modelscope", "guidance": Guidance("nfsd")},
+    "latent mode": {"prior": "modelscope", "latent": True},
+    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge", "unguided")},
     "csd, everything else": {"prior": "modelscope", "guidance": Guidance("csd", scale_low=3.0, clip=1.0, motion_amp=2)},
     "low_vram": {"prior": "modelscope", "tuning": Tuning(True, sparing=True), "encode_chunk": 1, "prior_batch": 1},
     "bfloat16, chunks": {"prior": "modelscope", "dtype": "bfloat16", "encode_chunk": 2},
@@ -171,7 +176,7 @@ SPOILS = {  # does it find what it looks for?
 def main():
     """Print what each case found, as JSON."""
     render.Render = FlatRender
-    teacher.Stopwatch = lambda device: Stopwatch("cpu")
+    teacher.Stopwatch = latents.Stopwatch = lambda device: Stopwatch("cpu")
     with tempfile.TemporaryDirectory() as folder:
         found = {name: steps_of(Path(folder) / name, **case) for name, case in CASES.items()}
     print(json.dumps({"steps": found, "spoils": {name: found_in(spoil) for name, spoil in SPOILS.items()}}))

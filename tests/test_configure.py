@@ -83,7 +83,7 @@ def test_the_cuda_major_of_jax_is_its_plugins(monkeypatch, plugins, major):
     [
         (torch.version, "cuda", None, "without CUDA"),
         (torch.cuda, "is_available", lambda: False, "finds no CUDA device"),
-        (module, "jax_cuda_major", lambda: None, r"md_jax\[cuda13\]"),
+        (module, "jax_cuda_major", lambda: None, r"'\.\[cuda13\]'"),
         (module, "jax_cuda_major", lambda: 12, "torch uses CUDA 13.0 and JAX CUDA 12"),
         (module, "_kept_on_cpu", lambda: True, "JAX_PLATFORMS"),
         (module, "_jax_started", lambda: True, "already started"),

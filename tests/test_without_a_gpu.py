@@ -61,7 +61,7 @@ def pretended():
 
 def test_a_step_of_every_prior_waits_for_nothing_and_moves_nothing(pretended):
     """On torch's fake tensors: one device throughout, no value read back, no constant sent after the first step."""
-    assert len(pretended["steps"]) == 13
+    assert len(pretended["steps"]) == 16
     assert {name: found for name, found in pretended["steps"].items() if found} == {}
 
 
