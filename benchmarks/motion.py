@@ -25,7 +25,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import environment
+from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config, define_flags, from_flags
 from md_jax.evaluate import MAIN_ACTIONS
 
@@ -54,10 +54,10 @@ def read_cells(path: Path) -> list[Cell]:
 
 def config_of(cell: Cell, flagfile: str, actions: tuple[str, ...], seed: int, folder: Path) -> Config:
     """The main job's config for a cell, with one prompt an action."""
-    from md_jax.actions import action_table
+    from md_jax.actions import prompt_of_action
 
     prompts = folder / f"prompts-{len(actions)}.txt"
-    prompts.write_text("\n".join(f"a person is {action_table()[a]['phrase']}" for a in actions) + "\n")
+    prompts.write_text("\n".join(map(prompt_of_action, actions)) + "\n")
     values = flags.FlagValues()
     define_flags(values)
     values(["x", f"--flagfile={flagfile}", f"--prompts_file={prompts}", *cell.flags, f"--seed={seed}"])
@@ -222,7 +222,8 @@ def main() -> None:
                         " alone, which the prior has never seen, and are judged on the others")  # fmt: skip
     parser.add_argument("--json", default="", help="report: also written here")
     args = parser.parse_args()
-    {"run": run, "report": report}[args.what](args)
+    with one_line_errors():
+        {"run": run, "report": report}[args.what](args)
 
 
 if __name__ == "__main__":

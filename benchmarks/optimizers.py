@@ -53,11 +53,11 @@ class Files(NamedTuple):
 
 def base_config(args: argparse.Namespace, rest: Sequence[str], files: Files) -> Config:
     """The main job's config, with one prompt an action."""
-    from md_jax.actions import action_table
+    from md_jax.actions import prompt_of_action
 
+    prompts = list(map(prompt_of_action, args.actions))
     files.folder.mkdir(parents=True, exist_ok=True)
-    table = action_table()
-    files.prompts.write_text("\n".join(f"a person is {table[a]['phrase']}" for a in args.actions) + "\n")
+    files.prompts.write_text("\n".join(prompts) + "\n")
     values = flags.FlagValues()
     define_flags(values)
     values(["x", f"--flagfile={args.flagfile}", f"--prompts_file={files.prompts}", *rest])
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/optimizers.py, or 'all'")
     parser.add_argument("--rates", nargs="+", type=float, default=[], help="learning rates; default: each one's own")
     parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
-    parser.add_argument("--schedules", nargs="+", default=[], help="constant, cosine, linear")
+    parser.add_argument("--schedules", nargs="+", default=[], choices=("constant", "cosine", "linear"))
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
     parser.add_argument(
         "--swapped", action="store_true", help="sterner judges, which learned from held-out clips alone"
@@ -297,4 +297,5 @@ def _share_programs() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main; torch reads it when it is first imported
-    main()
+    with timing.one_line_errors():
+        main()

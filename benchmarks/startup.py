@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="starts of each kind")
     parser.add_argument("--json", default="", help="also write the figures here")
     args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error(f"--rounds must be 1 or more, got {args.rounds}")
     rounds = 1 if args.quick else args.rounds
     environment = timing.environment("jax", "torch", "diffusers", "transformers", "warp-lang")
     seconds = measure(rounds)

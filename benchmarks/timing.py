@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.metadata
 import json
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from absl import flags
+
+from bridge.errors import BridgeError
+from md_jax.errors import UserError
 
 
 class Times(NamedTuple):
@@ -111,3 +118,12 @@ def milliseconds(seconds: float) -> str:
 def write_json(path: str, results: Any) -> None:
     """Write the figures for a machine to read."""
     Path(path).write_text(json.dumps(results, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What the caller can put right ends the benchmark in one line, as it does the main job."""
+    try:
+        yield
+    except (UserError, BridgeError, flags.Error, OSError) as error:
+        sys.exit(str(error))

@@ -20,6 +20,17 @@ def action_table() -> dict[str, dict]:
     return json.loads((resources.files("md_jax") / "assets" / "actions.json").read_text(encoding="utf-8"))
 
 
+def prompt_of_action(action: str) -> str:
+    """The plain sentence of an action: "a person is washing a window".
+
+    Raises:
+        UserError: there is no such action.
+    """
+    if action not in action_table():
+        raise UserError(f"unknown action {action!r}: the actions are {', '.join(action_table())}.")
+    return f"a person is {action_table()[action]['phrase']}"
+
+
 def action_of_prompt(prompt: str) -> tuple[str, tuple[str, ...]]:
     """The action that a prompt names, and the words that say so; ("generic", ()) if it names none.
 

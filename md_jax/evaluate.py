@@ -126,15 +126,13 @@ def ask_prior(reference: Reference, motions: Sequence[Motion], name: str, path: 
     """The prior's denoising loss of each motion under the prompt of each action, less the row's mean."""
     import numpy as np
 
-    from md_jax.actions import action_table
+    from md_jax.actions import action_table, prompt_of_action
     from md_jax.motion import resample
     from md_jax.prior_score import prompt_losses
 
-    table = action_table()
-    known = [action for action in reference.actions if action in table]
+    known = [action for action in reference.actions if action in action_table()]
     poses = [resample(motion, reference.fps).body_pose[: reference.frames] for motion in motions]
-    prompts = [f"a person is {table[action]['phrase']}" for action in known]
-    losses = prompt_losses(np.stack(poses), prompts, name=name, path=path)
+    losses = prompt_losses(np.stack(poses), list(map(prompt_of_action, known)), name=name, path=path)
     best = [known[i] for i in losses.argmin(axis=1)]
     return {"name": name, "actions": known, "losses": losses.round(6).tolist(), "label": best}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import halving, optimizers, optimizers_grid
+from benchmarks import halving, optimizers, optimizers_grid, timing
 from benchmarks.halving import Cost, make_plan, promote, stand
 from md_jax.optimizers import OPTIMIZERS
 
@@ -128,3 +128,18 @@ def test_a_wrong_name_ends_it_before_anything_runs(toy, tmp_path):
     with pytest.raises(ValueError, match="line search"):
         optimizers.main(["--quick", f"--out={tmp_path}", "--optimizers", "lbfgs"])
     assert not toy
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--actions", "flying", "walking"], "unknown action 'flying': the actions are walking, running"),
+        (["--optimizers", "sophia"], "needs the Hessian's diagonal"),
+        (["--nosuch=3"], "Unknown command line flag 'nosuch'"),
+        (["--steps=some"], "steps"),
+    ],
+)
+def test_what_the_caller_can_put_right_is_one_line(toy, tmp_path, wrong, said):
+    with pytest.raises(SystemExit, match=said) as stopped, timing.one_line_errors():
+        optimizers.main(["--quick", f"--out={tmp_path}", *wrong])
+    assert "\n" not in str(stopped.value) and not toy
