@@ -7,9 +7,10 @@ streams; registering it changes a process for good, so this is one of its own.
 """
 
 import dataclasses
+import functools
 import json
+import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ PICTURE, SHOWN = 16, 2  # of the image prior: pixels, and frames a clip
 
 
 class Pretend(TorchFunctionMode):
-    """Inside it tensors can be made on the device and moved there; `crossings` says which lines moved any."""
+    """Inside it tensors can be made on the device and moved there; `crossings` names the functions that moved any."""
 
     def __init__(self):
         super().__init__()
@@ -65,8 +66,7 @@ class Pretend(TorchFunctionMode):
     def _move(self, tensor, device, func, args, kwargs):
         if device is None or torch.device(device).type == tensor.device.type:
             return func(tensor, *args, **kwargs)
-        frame = traceback.extract_stack(limit=3)[0]
-        self.crossings.append(f"{Path(frame.filename).name}: {frame.line}")
+        self.crossings.append(sys._getframe(2).f_code.co_name)
         if not isinstance(tensor, FakeTensor):
             tensor = MODE.from_tensor(tensor.detach()).requires_grad_(tensor.requires_grad)
         with MODE:
@@ -83,8 +83,10 @@ class FlatRender:
         return vertices.mean(1)[:, None, None].expand(-1, scene.height, scene.width, 3)
 
 
-def folder_of(prior, path):
+@functools.cache
+def folder_of(prior, parent):
     """A small folder or checkpoint of a prior; the embedded one is the one that ships."""
+    path = parent / prior
     path.mkdir()
     if prior == "embedded":
         return ""
@@ -97,14 +99,13 @@ def folder_of(prior, path):
     return str((tiny_priors.picture_folder if prior == "sd15" else tiny_priors.video_folder)(path))
 
 
-def steps_of(path, prior, dtype="float16", tuning=None, guidance=None, image=False, latent=False, **settings):
-    """What the second step of a teacher moves between host and device, or what torch refuses."""
-    files, picture_files = folder_of(prior, path), folder_of("sd15", path / "picture") if image else ""
+def steps_of(parent, prior, dtype="float16", tuning=None, guidance=None, image=False, latent=False, **settings):
+    """The functions that move something between host and device in a teacher's step, or what torch refuses."""
+    files, picture_files = folder_of(prior, parent), folder_of("sd15", parent) if image else ""
     with Pretend() as on:
         made = _make(files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings)
         teach, latent_teach, verts, z, draws = made
         call = (lambda: latent_teach(z, draws)) if latent else (lambda: teach(verts, draws))
-        call()  # what is made once is made here
         on.crossings.clear()
         return _said(on, call)
 
@@ -154,12 +155,12 @@ def _make(files, picture_files, prior, dtype, tuning, guidance, settings):
     return teach, latent_teach, verts, z, test_teacher.Draws(*drawn)
 
 
-PRIORS = ("embedded", "modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "cogvideox", "ltx")
+PRIORS = ("embedded", "modelscope", "videocrafter2", "wan21", "cogvideox", "ltx")
 CASES = {
-    **{prior: {"prior": prior} for prior in PRIORS},
+    **{prior: {"prior": prior} for prior in PRIORS},  # of each family one
     "image term": {"prior": "modelscope", "image": True},
     "latent mode": {"prior": "modelscope", "latent": True},
-    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge", "unguided")},
+    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge")},
     "csd, everything else": {"prior": "modelscope", "guidance": Guidance("csd", scale_low=3.0, clip=1.0, motion_amp=2)},
     "low_vram": {"prior": "modelscope", "tuning": Tuning(True, sparing=True), "encode_chunk": 1, "prior_batch": 1},
     "bfloat16, chunks": {"prior": "modelscope", "dtype": "bfloat16", "encode_chunk": 2},
@@ -178,7 +179,7 @@ def main():
     render.Render = FlatRender
     teacher.Stopwatch = latents.Stopwatch = lambda device: Stopwatch("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: steps_of(Path(folder) / name, **case) for name, case in CASES.items()}
+        found = {name: steps_of(Path(folder), **case) for name, case in CASES.items()}
     print(json.dumps({"steps": found, "spoils": {name: found_in(spoil) for name, spoil in SPOILS.items()}}))
 
 
