@@ -26,6 +26,7 @@ NAME = "pretend"
 _setup_privateuseone_for_python_backend(NAME)
 torch.__future__.set_overwrite_module_params_on_conversion(True)
 torch.__future__.set_swap_module_params_on_conversion(False)
+torch.autograd.set_multithreading_enabled(False)  # a thread of its own for the device would need the device
 
 from bridge import latents, render, teacher  # noqa: E402
 from bridge.distill import Guidance  # noqa: E402
