@@ -99,7 +99,7 @@ def measure(size: str, device: str, scale: float = 100.0, draws: int = 4) -> lis
         truth = torch.stack([difference(predictions(whole, *x), scale, torch.float32) for x in inputs])
         rows = []
         for dtype, arms in ARMS.items():
-            unet = copy.deepcopy(whole).to(dtype)
+            unet = torch.nn.Module.to(copy.deepcopy(whole), dtype)  # diffusers' own has a warning about nothing
             if device == "cpu" and dtype == torch.float16:
                 convolve_as_tensor_cores(unet)
             pairs = [predictions(unet, *x) for x in inputs]

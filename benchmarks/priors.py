@@ -113,7 +113,7 @@ def random_modelscope(
             AutoencoderKL(**{**MODELSCOPE_VAE, **(vae or {})}),
         )
     for network in networks:
-        network.to(dtype).requires_grad_(False).eval()
+        torch.nn.Module.to(network, dtype).requires_grad_(False).eval()  # diffusers' own has a warning about nothing
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     parts = Parts(
         unet=networks[0], vae=networks[1], tokenizer=None, text_encoder=None,
