@@ -216,9 +216,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
     parser.add_argument("--schedules", nargs="+", default=[], choices=("constant", "cosine", "linear"))
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
-    parser.add_argument(
-        "--swapped", action="store_true", help="sterner judges, which learned from held-out clips alone"
-    )
+    parser.add_argument("--swapped", action="store_true", help="sterner judges: of held-out clips alone")
     parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
     parser.add_argument("--out", default="runs/optimizers", help="folder of the finished candidates")
     parser.add_argument("--json", default="", help="also write the result here")
