@@ -67,7 +67,7 @@ def make_plan(cost: Cost, candidates: int, actions: int, steps: int, seconds: fl
         least = candidates * cost.cell(actions, min(LEAST_STEPS, steps // 2)) / SHARES[0] / 60
         raise ValueError(
             f"{candidates} candidates need at least {least:.0f} minutes at {a_step:.2f} s a step, got"
-            f" {seconds / 60:.0f}: give more time (--minutes) or fewer candidates (--optimizers, --schedules)."
+            f" {max(seconds, 0) / 60:.0f}: give more time (--minutes) or fewer candidates (--optimizers, --schedules)."
         )
     second = min(max(first, steps // 2), steps)
     kept = min(max(math.floor(second_seconds / cost.cell(actions, second)), 2), candidates)

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.main_job import config_of
 from benchmarks.timing import environment, one_line_errors
-from md_jax.config import Config, define_flags, from_flags
+from md_jax.config import Config
 from md_jax.evaluate import MAIN_ACTIONS
 
 MEASURES = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
@@ -50,18 +50,6 @@ def read_cells(path: Path) -> list[Cell]:
             words = dict(part[1:].split("=") for part in parts if part.startswith("@"))
             cells.append(Cell(name.strip(), [part for part in parts if not part.startswith("@")], words))
     return cells
-
-
-def config_of(cell: Cell, flagfile: str, actions: tuple[str, ...], seed: int, folder: Path) -> Config:
-    """The main job's config for a cell, with one prompt an action."""
-    from md_jax.actions import prompt_of_action
-
-    prompts = folder / f"prompts-{len(actions)}.txt"
-    prompts.write_text("\n".join(map(prompt_of_action, actions)) + "\n")
-    values = flags.FlagValues()
-    define_flags(values)
-    values(["x", f"--flagfile={flagfile}", f"--prompts_file={prompts}", *cell.flags, f"--seed={seed}"])
-    return from_flags(values)
 
 
 def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
@@ -113,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
             if target.exists():
                 continue
             target.parent.mkdir(exist_ok=True)
-            config = config_of(cell, args.flagfile, actions, seed, out)
+            prompts = out / f"prompts-{len(actions)}.txt"
+            config = config_of(args.flagfile, actions, prompts, [*cell.flags, f"--seed={seed}"])
             poses, cost = run_cell(cell, config, actions)
             meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
             part = target.with_suffix(".part.npz")

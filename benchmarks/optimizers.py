@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import flags
 from jaxtyping import Float
 
 from benchmarks import timing
 from benchmarks.halving import LATEST, Cost, Rung, make_plan, promote
+from benchmarks.main_job import config_of
 from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
 from benchmarks.optimizers_report import print_report, summary
-from md_jax.config import Config, define_flags, from_flags, to_flagfile
+from md_jax.config import Config, to_flagfile
+from md_jax.errors import UserError
 from md_jax.evaluate import MAIN_ACTIONS
 
 PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
@@ -49,19 +50,6 @@ class Files(NamedTuple):
     @property
     def prompts(self) -> Path:
         return self.folder / "prompts.txt"
-
-
-def base_config(args: argparse.Namespace, rest: Sequence[str], files: Files) -> Config:
-    """The main job's config, with one prompt an action."""
-    from md_jax.actions import prompt_of_action
-
-    prompts = list(map(prompt_of_action, args.actions))
-    files.folder.mkdir(parents=True, exist_ok=True)
-    files.prompts.write_text("\n".join(prompts) + "\n")
-    values = flags.FlagValues()
-    define_flags(values)
-    values(["x", f"--flagfile={args.flagfile}", f"--prompts_file={files.prompts}", *rest])
-    return from_flags(values)
 
 
 # --- running ----------------------------------------------------------------------------------------------------
@@ -222,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", default="", help="also write the result here")
     parser.add_argument("--figure", default="", help="also draw it, as a PNG file")
     args, rest = parser.parse_known_args(argv)
-    begun = time.monotonic()
+    begun, args.actions = time.monotonic(), list(dict.fromkeys(args.actions))
     if args.quick:
         args.optimizers, args.rates = args.optimizers or ["adam", "sgd"], args.rates or [0.01, 0.1]
         args.schedules, args.actions = args.schedules or ["constant"], args.actions[:2]
@@ -234,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     names = list(ALL) if args.optimizers == ["all"] else args.optimizers or OPTIMIZERS
     files = Files(Path(args.out))
-    config = base_config(args, rest, files)
+    if min(args.rates, default=1.0) <= 0:
+        raise UserError(f"--rates must be positive, got {min(args.rates):g}.")
+    config = config_of(args.flagfile, args.actions, files.prompts, rest)
     baseline = Candidate(config.optimizer, config.learning_rate, config.schedule)
     everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules, args.rates_each), baseline]))
     for candidate in everyone:  # a wrong name should not wait for its turn

@@ -56,7 +56,7 @@ def _rates(axis: Axes, rows: list[dict[str, Any]], names: list[str], result: dic
                           fontsize=5, ha="center")  # fmt: skip
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_title(
-        f"all of them after {result['plan'][0]['steps']} steps, by learning rate (darker: higher)", fontsize=9
+        f"after {result['plan'][0]['steps']} steps, by learning rate (darker: higher), one schedule each", fontsize=9
     )
     _scale(axis, result, len(names))
 

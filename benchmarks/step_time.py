@@ -70,7 +70,7 @@ def main() -> None:
 
     environment = timing.environment("jax", "jaxlib", "torch", "optax", "smplx", "warp-lang", "diffusers", "numpy")
     results = measure([(case, arm) for case in cases for arm in arms], task, rounds)
-    print(report(results))
+    print(report(results, judged=not args.quick))
     threads = args.threads or cores()
     words = f"prior {args.prior}; {steps} steps timed in {rounds} fresh process{'es' * (rounds > 1)} an arm, each after"
     words += f" {warmup} of warm-up; {threads} core{'s' * (threads > 1)}"
@@ -139,8 +139,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def report(results: Results) -> str:
-    """Tables of all cases and the headlines that were asked for."""
+def report(results: Results, judged: bool = True) -> str:
+    """Tables of all cases and the headlines that were asked for; `judged`: were they reached?"""
     sections = []
     for case, arms in results.items():
         good = {arm: row for arm, row in arms.items() if "failed" not in row}
@@ -157,10 +157,10 @@ def report(results: Results) -> str:
         if parts:
             sections.append(timing.table(["parts, ms", *PARTS], parts))
         sections += [f"{arm} failed: {row['failed']}" for arm, row in arms.items() if "failed" in row]
-    return "\n\n".join([*sections, *headlines(results)])
+    return "\n\n".join([*sections, *headlines(results, judged)])
 
 
-def headlines(results: Results) -> list[str]:
+def headlines(results: Results, judged: bool = True) -> list[str]:
     """What was asked of the steps, beside what was measured."""
     lines = []
     for case, arms in results.items():
@@ -173,17 +173,18 @@ def headlines(results: Results) -> list[str]:
         for name in dict.fromkeys((BASE, TWIN, best)):
             if name in medians:
                 ratio, asked = medians[name] / medians[jax], asked_of.get((case, name))
-                words = f" (asked: ≥ {asked:g}×; {_verdict(ratio >= asked)})" if asked else ""
+                words = f" (asked: ≥ {asked:g}×{_verdict(ratio >= asked, judged)})" if asked else ""
                 lines.append(f"{HEADLINES[case]}: {jax} is {ratio:.2f}× as fast as {name}{words}")
         parts = arms.get("jax staged", {}).get("parts")
         if case == "full" and parts:
             share = 100 * parts["bridge"] / medians["jax staged"]
-            lines.append(f"bridge: {share:.2f} % of the full step (asked: < 2 %; {_verdict(share < 2)})")
+            lines.append(f"bridge: {share:.2f} % of the full step (asked: < 2 %{_verdict(share < 2, judged)})")
     return ["\n".join(lines)]
 
 
-def _verdict(reached: bool) -> str:
-    return "reached" if reached else "missed"
+def _verdict(reached: bool, judged: bool) -> str:
+    """Nothing from a run too short to tell."""
+    return ("; reached" if reached else "; missed") if judged else ""
 
 
 def _part(seconds: float) -> str:

@@ -122,8 +122,11 @@ def write_json(path: str, results: Any) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What the caller can put right ends the benchmark in one line, as it does the main job."""
+    """What the caller can put right ends a resumable benchmark in one line, as it does the main job; so does Ctrl-C."""
     try:
         yield
     except (UserError, BridgeError, flags.Error, OSError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)

@@ -97,10 +97,9 @@ def prior_state(name: str, path: str) -> str:
         BridgeError: they are not on this machine, or damaged; the message says what to do.
     """
     from bridge.prior_files import check_files
-    from bridge.priors import LOADERS, load_prior
+    from bridge.priors import check_name, load_prior
 
-    if name not in LOADERS:
-        raise BridgeError(f"unknown prior {name!r}: the priors are {', '.join(LOADERS)}.")
+    check_name(name)
     if not path and name != "embedded":
         raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
     found = str(check_files(path)) if path else ""

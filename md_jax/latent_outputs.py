@@ -50,7 +50,7 @@ def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState
         target.mkdir(exist_ok=True)
         subtitle = (
             f"latent mode, {config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + (f", motion {m} of {count}" if count > 1 else "")
+            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else "")
         )
         clips = {"this run": videos[m], **{label: clip[m] for label, clip in controls.items()}}
         rows = [

@@ -102,6 +102,7 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
     for line in left:
         there = line if config.controls else line.replace(", and guidance 0", "")
+        there = there if len(folders) == 1 else there.replace("metrics.jsonl", "../metrics.jsonl")
         console.print("  " + there, markup=False, soft_wrap=True)
     return folders
 

@@ -53,7 +53,7 @@ def write_outputs(
             motion,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + (f", motion {m} of {count}" if count > 1 else ""),
+            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
             controls={label: clips[m] for label, clips in controls.items()},
             render_frames=render_frames,
         )

@@ -23,13 +23,16 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from rich.console import Console
 
+from bridge.errors import BridgeError
 from md_jax import config as options
 from md_jax import main as main_job  # defines the main job's flags
 from md_jax import workdir
 from md_jax.config import Config, from_flagfile, prompts
 from md_jax.errors import UserError
+from md_jax.workdir import FLAGS_FILE
 
 CELLS = "cells"  # folder of the runs inside the study's
+OF_A_CELL = ("prompt", "prompts_file", "prior", "prior_path", "seed")  # options in which cells differ
 DEFAULT_FOLDER = "study"
 Record = dict[str, Any]
 
@@ -92,21 +95,20 @@ def is_done(cell: Cell) -> bool:
 
 
 def check_unchanged(cells: Iterable[Cell]) -> None:
-    """Refuse options other than those that runs in the folder were made with.
+    """Refuse options other than those that runs in the folder were made with, of the same prior and mode.
 
     Raises:
         UserError: they differ; a study compares nothing if its cells do.
     """
-    for cell in cells:
-        file = cell.folder / workdir.FLAGS_FILE
-        if not file.is_file():
-            continue
-        recorded = from_flagfile(file)
-        for name in _computed():
-            was, now = getattr(recorded, name), getattr(cell.config, name)
-            if was != now:
+    now = {(cell.config.mode, cell.config.prior): cell.config for cell in cells}
+    for file in sorted(file for folder in {c.folder.parent for c in cells} for file in folder.glob(f"*/{FLAGS_FILE}")):
+        was = from_flagfile(file)
+        config = now.get((was.mode, was.prior), was)
+        for name in sorted(_computed() - set(OF_A_CELL)):
+            old, new = getattr(was, name), getattr(config, name)
+            if old != new:
                 raise UserError(
-                    f"{cell.folder} was made with --{name}={was}, and the command says --{name}={now}: give the same"
+                    f"{file.parent} was made with --{name}={old}, and the command says --{name}={new}: give the same"
                     " flags, or another --workdir."
                 )
 
@@ -127,7 +129,7 @@ def run_cell(cell: Cell, console: Console | None = None) -> Record:
     cell.folder.parent.mkdir(parents=True, exist_ok=True)
     with cell.log.open("a", encoding="utf-8") as log:
         try:
-            started = (cell.folder / workdir.FLAGS_FILE).is_file()
+            started = (cell.folder / FLAGS_FILE).is_file()
             config, folder = workdir.open_run(dataclasses.replace(config, resume=started), _computed())
             main_job.run_job(config, folder, console or Console(file=log, width=110, highlight=False))
         except Exception as error:
@@ -201,20 +203,24 @@ def main(argv: list[str]) -> None:
         run_study(cells, _launcher(values, console), console)
         from md_jax.study_report import report
 
-        failed = report(folder, console, judge=values.evaluate)
-    except UserError as error:
+        report(folder, console, judge=values.evaluate)
+    except (UserError, BridgeError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on", style="yellow")
         sys.exit(130)
-    if failed:
+    if failed := sum(not is_done(cell) for cell in cells):  # earlier commands' failures are theirs
         console.print(f"{failed} cells failed; the same command tries them again", style="yellow")
         sys.exit(1)
 
 
 def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
+    from bridge.priors import check_name
+
     priors = _priors_of(values)
+    for prior, _ in priors:  # a wrong name should leave nothing in the folder
+        check_name(prior)
 
     def config_of(name: str) -> Config:
         values["prior"].value = name

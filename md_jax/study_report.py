@@ -68,8 +68,8 @@ def group(folder: Path, records: list[dict[str, Any]], motions: dict[str, dict[s
     return rows
 
 
-def report(folder: Path, console: Console, *, judge: bool = True) -> int:
-    """Write study.json and study.png of the whole folder, print the table; returns how many cells failed.
+def report(folder: Path, console: Console, *, judge: bool = True) -> None:
+    """Write study.json and study.png of the whole folder, print the table.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -94,7 +94,6 @@ def report(folder: Path, console: Console, *, judge: bool = True) -> int:
         wrote.append(folder / "study.png")
         draw(folder, done, wrote[-1])
     console.print(f"wrote {' and '.join(str(path) for path in wrote)}", soft_wrap=True)
-    return len(records) - len(done)
 
 
 def print_table(console: Console, groups: list[dict[str, Any]], baselines: dict[str, dict[str, Any]]) -> None:

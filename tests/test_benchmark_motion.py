@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
-from benchmarks import motion
+from benchmarks import main_job, motion
 from benchmarks.oracle import held_out_poses
 
 ACTIONS = ("walking", "punching")
@@ -39,8 +39,10 @@ def test_cells_are_read(tmp_path):
     cells = motion.read_cells(tmp_path / "cells.txt")
     assert [cell.name for cell in cells] == ["one step", "the truth", "no words", "elsewhere"]
     assert cells[1].words == {"teacher": "oracle"}
-    config = motion.config_of(cells[0], "configs/run.flags", ACTIONS, 3, tmp_path)
+    prompts = tmp_path / "prompts.txt"
+    config = main_job.config_of("configs/run.flags", ACTIONS, prompts, [*cells[0].flags, "--seed=3"])
     assert (config.action, config.steps, config.seed) == ("generic", 1, 3)
+    assert len(prompts.read_text().splitlines()) == len(ACTIONS)
 
 
 def test_every_cell_leaves_its_poses_and_the_wrong_start_is_another_actions(runs):

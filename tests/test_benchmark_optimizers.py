@@ -130,6 +130,16 @@ def test_a_wrong_name_ends_it_before_anything_runs(toy, tmp_path):
     assert not toy
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(toy, tmp_path, monkeypatch, capsys):
+    def interrupted(config, job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optimizers, "run_cell", interrupted)
+    with pytest.raises(SystemExit) as stopped, timing.one_line_errors():
+        optimizers.main(["--quick", f"--out={tmp_path}"])
+    assert stopped.value.code == 130 and capsys.readouterr().err == "stopped; the same command goes on\n"
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -137,6 +147,8 @@ def test_a_wrong_name_ends_it_before_anything_runs(toy, tmp_path):
         (["--optimizers", "sophia"], "needs the Hessian's diagonal"),
         (["--nosuch=3"], "Unknown command line flag 'nosuch'"),
         (["--steps=some"], "steps"),
+        (["stray"], "not understood: stray"),
+        (["--rates", "0.1", "-1"], "--rates must be positive, got -1"),
     ],
 )
 def test_what_the_caller_can_put_right_is_one_line(toy, tmp_path, wrong, said):

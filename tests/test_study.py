@@ -12,6 +12,7 @@ import pytest
 from absl import flags
 from rich.console import Console
 
+from bridge.errors import BridgeError
 from md_jax import evaluate, reference, study, study_figure, study_ray, study_report
 from md_jax import main as main_job
 from md_jax.config import Config
@@ -93,6 +94,25 @@ def test_other_flags_in_the_same_folder_are_refused(tmp_path, toy_run):
     study.run_study(cells_in(tmp_path, config=dataclasses.replace(TINY, log_every=2)), here, QUIET)
 
 
+def test_new_prompts_may_join_with_the_same_flags_alone(tmp_path, toy_run):
+    asked, _ = toy_run
+    study.run_study(cells_in(tmp_path), here, QUIET)
+    others = {"sentences": ("a person is punching",), "seeds": (1,)}
+    with pytest.raises(UserError, match=r"--guidance_scale=.*--guidance_scale=5"):
+        study.run_study(cells_in(tmp_path, **others, config=dataclasses.replace(TINY, guidance_scale=5.0)), here, QUIET)
+    assert len(asked) == 1
+    study.run_study(cells_in(tmp_path, **others), here, QUIET)
+    latent = cells_in(tmp_path, config=dataclasses.replace(TINY, mode="latent", steps=9))
+    study.run_study(latent, here, QUIET)  # another mode has flags of its own
+    assert len(asked) == 3
+
+
+def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
+    with pytest.raises(BridgeError, match="unknown prior 'nosuch': the priors are embedded"):
+        study._cells_of_flags(study_flags("--priors=embedded,nosuch"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def study_flags(*argv):
     values = flags.FlagValues()
     study.options.define_flags(values)
@@ -134,7 +154,7 @@ def test_a_tiny_study_for_real(tmp_path, monkeypatch):
     cells = cells_in(tmp_path, ("a person is walking, side view", "a person is running"))
     study.run_study(cells, here, QUIET)
     console = Console(record=True, width=120, quiet=True)
-    assert study_report.report(tmp_path, console) == 0
+    study_report.report(tmp_path, console)
     result = json.loads((tmp_path / "study.json").read_text())
     assert [row["prompt"] for row in result["groups"]] == ["a person is running", "a person is walking, side view"]
     for row in result["groups"]:

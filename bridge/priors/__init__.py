@@ -24,6 +24,12 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raise PriorError where `name` is none of LOADERS."""
+    if name not in LOADERS:
+        raise PriorError(f"unknown prior {name!r}: the priors are {', '.join(LOADERS)}.")
+
+
 def load_prior(
     name: str, path: str = "", device: str | torch.device = "cpu", dtype: str | torch.dtype = "float32"
 ) -> Prior:
@@ -38,8 +44,7 @@ def load_prior(
     Raises:
         PriorError: the name is unknown, or the folder cannot be read.
     """
-    if name not in LOADERS:
-        raise PriorError(f"unknown prior {name!r}: the priors are {', '.join(LOADERS)}.")
+    check_name(name)
     precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if precision not in (torch.float32, torch.float16, torch.bfloat16):
         raise PriorError(f"unknown precision {dtype!r}: expected float32, float16 or bfloat16.")
@@ -52,4 +57,4 @@ def load_prior(
         ) from error
 
 
-__all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Text", "load_prior"]
+__all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Text", "check_name", "load_prior"]

@@ -1,0 +1,36 @@
+"""The main job's options, for benchmarks that make motions of several actions with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from md_jax.actions import prompt_of_action
+from md_jax.config import Config, define_flags, from_flags
+from md_jax.errors import UserError
+
+
+def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[str]) -> Config:
+    """The options of a flag file with one prompt an action.
+
+    Args:
+        flagfile: of the main job.
+        actions: what the motions show, in this order.
+        file: where the prompts are written.
+        more: further flags of the main job.
+
+    Raises:
+        UserError: an action or a value that does not exist, or a word that is no flag.
+        flags.Error: an unknown flag, or a flag file that cannot be read.
+    """
+    prompts = list(map(prompt_of_action, actions))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(prompts) + "\n", encoding="utf-8")
+    values = flags.FlagValues()
+    define_flags(values)
+    left = values(["x", f"--flagfile={flagfile}", f"--prompts_file={file}", *more])[1:]
+    if left:
+        raise UserError(f"flags start with --; not understood: {' '.join(left)}")
+    return from_flags(values)
