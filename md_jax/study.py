@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from rich.console import Console
 
-from bridge.errors import BridgeError
 from md_jax import config as options
 from md_jax import main as main_job  # defines the main job's flags
 from md_jax import workdir
@@ -196,6 +195,8 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
+    from bridge.errors import BridgeError
+
     values = flags.FLAGS
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     try:
