@@ -161,7 +161,7 @@ CASES = {
     **{prior: {"prior": prior} for prior in PRIORS},  # of each family one
     "image term": {"prior": "modelscope", "image": True},
     "latent mode": {"prior": "modelscope", "latent": True},
-    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge")},
+    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge", "unguided")},
     "csd, everything else": {"prior": "modelscope", "guidance": Guidance("csd", scale_low=3.0, clip=1.0, motion_amp=2)},
     "low_vram": {"prior": "modelscope", "tuning": Tuning(True, sparing=True), "encode_chunk": 1, "prior_batch": 1},
     "bfloat16, chunks": {"prior": "modelscope", "dtype": "bfloat16", "encode_chunk": 2},

@@ -64,7 +64,7 @@ def pretended():
 
 def test_a_step_of_every_prior_waits_for_nothing_and_moves_nothing(pretended):
     """On torch's fake tensors: one device throughout, no value read back, and what is sent is sent once."""
-    assert len(pretended["steps"]) == 13
+    assert len(pretended["steps"]) == 14
     once = "_on_device"  # the camera's target and the background's colour, kept from then on
     assert {name: set(found) - {once} for name, found in pretended["steps"].items() if set(found) - {once}} == {}
 
