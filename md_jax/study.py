@@ -99,11 +99,12 @@ def check_unchanged(cells: Iterable[Cell]) -> None:
     Raises:
         UserError: they differ; a study compares nothing if its cells do.
     """
-    now = {(cell.config.mode, cell.config.prior): cell.config for cell in cells}
-    for file in sorted(file for folder in {c.folder.parent for c in cells} for file in folder.glob(f"*/{FLAGS_FILE}")):
+    own = {cell.folder: cell.config for cell in cells}
+    alike = {(config.mode, config.prior): config for config in own.values()}
+    for file in sorted(file for folder in {path.parent for path in own} for file in folder.glob(f"*/{FLAGS_FILE}")):
         was = from_flagfile(file)
-        config = now.get((was.mode, was.prior), was)
-        for name in sorted(_computed() - set(OF_A_CELL)):
+        config = own.get(file.parent) or alike.get((was.mode, was.prior), was)
+        for name in sorted(_computed() - set(() if file.parent in own else OF_A_CELL)):
             old, new = getattr(was, name), getattr(config, name)
             if old != new:
                 raise UserError(

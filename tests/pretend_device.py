@@ -104,11 +104,11 @@ def steps_of(parent, prior, dtype="float16", tuning=None, guidance=None, image=F
     """The functions that move something between host and device in a teacher's step, or what torch refuses."""
     files, picture_files = folder_of(prior, parent), folder_of("sd15", parent) if image else ""
     with Pretend() as on:
-        made = _make(files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings)
-        teach, latent_teach, verts, z, draws = made
-        call = (lambda: latent_teach(z, draws)) if latent else (lambda: teach(verts, draws))
+        teach, latent_teach, verts, z, draws = _make(
+            files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings
+        )
         on.crossings.clear()
-        return _said(on, call)
+        return _said(on, lambda: latent_teach(z, draws) if latent else teach(verts, draws))
 
 
 def _said(on, call):

@@ -107,6 +107,15 @@ def test_new_prompts_may_join_with_the_same_flags_alone(tmp_path, toy_run):
     assert len(asked) == 3
 
 
+def test_a_folder_of_another_prompt_is_not_taken_for_its_own(tmp_path, toy_run):
+    """Names of cells hold six digits of a hash: two prompts may meet there."""
+    [cell] = cells_in(tmp_path)
+    study.run_study([cell], here, QUIET)
+    other = cell._replace(config=dataclasses.replace(cell.config, prompt="a person is punching"))
+    with pytest.raises(UserError, match=r"--prompt=a person is walking.*--prompt=a person is punching"):
+        study.run_study([other], here, QUIET)
+
+
 def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
     with pytest.raises(BridgeError, match="unknown prior 'nosuch': the priors are embedded"):
         study._cells_of_flags(study_flags("--priors=embedded,nosuch"), tmp_path)
