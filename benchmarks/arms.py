@@ -1,6 +1,6 @@
 """The arms of the step benchmarks: one training step by JAX or by PyTorch, whole and taken apart.
 
-Every arm gets the same body, PoseFields, renderer and prior from `md_jax.job.make_job`, and makes its own random
+Every arm gets the same body, PoseFields, renderer and prior from `md_jax.run.build.make_job`, and makes its own random
 numbers inside the step. Three cases:
 
 - `kernel`: PoseFields, skinning, losses and optimiser; dL/dvertices is given, so neither renderer nor prior runs.
@@ -25,12 +25,12 @@ from jax import Array
 
 from benchmarks import priors, torch_baseline, torch_draws
 from bridge.op import torch_loss
-from bridge.stopwatch import Stopwatch
-from md_jax import train
-from md_jax.body import FREE_BODY
+from bridge.profile import Stopwatch
+from md_jax.body.model import FREE_BODY
 from md_jax.config import Config
-from md_jax.draws import Draws
-from md_jax.job import Job, make_job
+from md_jax.fit import train
+from md_jax.fit.draws import Draws
+from md_jax.run.build import Job, make_job
 
 CASES = ("kernel", "null", "full")
 PARTS = ("pose + LBS", "render", "encode", "UNet", "optimiser", "bridge", "rest")
@@ -48,7 +48,7 @@ def make_setup(case: str, config: Config) -> Job:
     """The job of a case; `config.prior` is the full prior.
 
     Raises:
-        UserError, BridgeError: as `md_jax.job.make_job`.
+        UserError, BridgeError: as `md_jax.run.build.make_job`.
     """
     priors.register(size_of=config.prior)
     if case != "full":  # the same clip, and a residual that is not zero
@@ -97,7 +97,7 @@ def _given_in_torch(grad: torch.Tensor) -> Any:
 
 
 def jax_arm(job: Job, transport: str) -> Arm:
-    """The step of `md_jax.train`."""
+    """The step of `md_jax.fit.train`."""
     chosen: Any = transport
     config = dataclasses.replace(job.config, transport=chosen)
     given = isinstance(job.op, GivenGradient)

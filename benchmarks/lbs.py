@@ -42,7 +42,7 @@ def main() -> None:
     pinned = timing.pin_to_one_core(args.core)
 
     from benchmarks import synthetic
-    from md_jax import body
+    from md_jax.body import model as body
 
     environment = timing.environment("jax", "torch", "numpy", "smplx", "body-models")
     print(
@@ -138,8 +138,8 @@ def _body_models(path: Path, betas: np.ndarray, pose: np.ndarray, grad: np.ndarr
 
 
 def _ours(path: Path, betas: np.ndarray, pose: np.ndarray, grad: np.ndarray) -> dict[str, Case]:
-    from md_jax import lbs
-    from md_jax.body import load_body
+    from md_jax.body import lbs
+    from md_jax.body.model import load_body
 
     body = load_body(path)
     hands = {f"{side}_hand_pose": lbs.expand_hand_pca(body, np.zeros(0), side) for side in ("left", "right")}

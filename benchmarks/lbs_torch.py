@@ -1,4 +1,4 @@
-"""The baked algorithm of `md_jax.lbs.pose` written in torch: the same products on the same arrays, for comparison."""
+"""`md_jax.body.lbs.pose` written in torch: the same products on the same arrays, for comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from md_jax.body import PARENTS
+from md_jax.body.model import PARENTS
 
 _PARENTS = PARENTS[:22]
 
@@ -26,7 +26,7 @@ class Arrays(NamedTuple):
 
 
 def from_baked(baked: Any, device: str = "cpu") -> Arrays:
-    """Copy the arrays of a `md_jax.lbs.BakedBody`."""
+    """Copy the arrays of a `md_jax.body.lbs.BakedBody`."""
 
     def tensor(array: Any) -> Tensor:
         return torch.tensor(np.array(array), device=device)
@@ -66,7 +66,7 @@ def axis_angle_to_matrix(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor,
 
 
 def _kinematics(rotations: Float[Tensor, "F J 3 3"], joints: Float[Tensor, "J 3"]) -> Float[Tensor, "F J 3 4"]:
-    """Pointer jumping, as in `md_jax.skinning.kinematics`."""
+    """Pointer jumping, as in `md_jax.body.skinning.kinematics`."""
     transforms = torch.cat([rotations, joints[..., None] - rotations @ joints[..., None]], dim=-1)
     for ends, jumps in _rounds(joints.device):
         carrier = transforms[:, ends]

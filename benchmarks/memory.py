@@ -24,7 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from benchmarks import timing
 from benchmarks.gpu_step import CASES, Case
 from benchmarks.priors import MODELSCOPE_UNET, MODELSCOPE_VAE, TOKENS
-from bridge.priors.folder_prior import pull_back
+from bridge.priors.base import pull_back
 
 GIB = 1 << 30
 TEXT_ENCODER = 340_400_000 * 2  # bytes; freed before the first step

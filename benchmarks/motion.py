@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.main_job import config_of
 from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config
-from md_jax.evaluate import MAIN_ACTIONS
+from md_jax.evaluate.command import MAIN_ACTIONS
 
 MEASURES = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
 
@@ -56,11 +56,11 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     """Body poses (A, F, 21, 3) of one seed, and what the run cost."""
     import jax
 
-    from md_jax import posefield
-    from md_jax.job import make_job
-    from md_jax.outputs import motion_of
-    from md_jax.statistics import load_statistics
-    from md_jax.train import init_state, make_fields, make_step
+    from md_jax.fit import posefield
+    from md_jax.fit.train import init_state, make_fields, make_step
+    from md_jax.mocap.statistics import load_statistics
+    from md_jax.run.build import make_job
+    from md_jax.run.outputs import motion_of
 
     job = make_job(config)
     problem: Any = job.problem
@@ -112,8 +112,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def entries_of(file: Path, actions: Sequence[str]) -> list[Any]:
-    """The motions of a run's file, to be judged (`md_jax.scores.Entry`)."""
-    from md_jax import measures, scores
+    """The motions of a run's file, to be judged (`md_jax.evaluate.scores.Entry`)."""
+    from md_jax.evaluate import measures, scores
 
     joints = measures.joints(np.load(file)["body_pose"])
     return [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
@@ -121,8 +121,8 @@ def entries_of(file: Path, actions: Sequence[str]) -> list[Any]:
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
     """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
-    from md_jax import scores
-    from md_jax.reference import make_reference
+    from md_jax.evaluate import scores
+    from md_jax.evaluate.reference import make_reference
 
     files: dict[str, list[Path]] = {}
     for file in sorted(Path(args.out).glob("*/seed-*.npz")):

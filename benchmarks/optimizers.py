@@ -30,7 +30,7 @@ from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
 from benchmarks.optimizers_report import print_report, summary
 from md_jax.config import Config, to_flagfile
 from md_jax.errors import UserError
-from md_jax.evaluate import MAIN_ACTIONS
+from md_jax.evaluate.command import MAIN_ACTIONS
 
 PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
 
@@ -59,10 +59,10 @@ def run_cell(config: Config, job: Any) -> tuple[Float[np.ndarray, "M F 21 3"], d
     """Body poses of every motion of one candidate, and what it cost."""
     import jax
 
-    from md_jax import posefield
-    from md_jax.optimizers import final_params
-    from md_jax.outputs import motion_of
-    from md_jax.train import init_state, make_step
+    from md_jax.fit import posefield
+    from md_jax.fit.optimizers import final_params
+    from md_jax.fit.train import init_state, make_step
+    from md_jax.run.outputs import motion_of
 
     begun = time.perf_counter()
     step = make_step(config, job.problem, job.op)
@@ -86,7 +86,7 @@ def run_cell(config: Config, job: Any) -> tuple[Float[np.ndarray, "M F 21 3"], d
 
 def measure(config: Config, actions: int) -> Cost:
     """What a step costs here, from a few steps of A and of 2 A motions."""
-    from md_jax.job import make_job
+    from md_jax.run.build import make_job
 
     costs = []
     for copies in (1, 2):
@@ -103,7 +103,7 @@ def run_rung(
     config: Config, rung: Rung, number: int, candidates: Sequence[Candidate], files: Files, deadline: float
 ) -> None:
     """Every candidate of the rung that is not there yet, as long as there is time."""
-    from md_jax.job import make_job
+    from md_jax.run.build import make_job
 
     config = dataclasses.replace(config, steps=rung.steps, num_motions=rung.copies, seed=config.seed + number)
     missing = [candidate for candidate in candidates if not files.cell(number, candidate).exists()]
@@ -138,7 +138,7 @@ def judge_rung(
     reference: Any, number: int, candidates: Sequence[Candidate], files: Files, actions: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """What was found of each candidate of a rung that ran: own probability of each motion, summary and cost."""
-    from md_jax import measures, scores
+    from md_jax.evaluate import measures, scores
 
     found = {}
     for candidate in candidates:
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                                      allow_abbrev=False)  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="does it run? 2 optimisers, 2 actions, a few steps")
     parser.add_argument("--minutes", type=float, default=110.0, help="for everything")
-    parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/optimizers.py, or 'all'")
+    parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/fit/optimizers.py, or 'all'")
     parser.add_argument("--rates", nargs="+", type=float, default=[], help="learning rates; default: each one's own")
     parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
     parser.add_argument("--schedules", nargs="+", default=[], choices=("constant", "cosine", "linear"))
@@ -215,10 +215,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         args.optimizers, args.rates = args.optimizers or ["adam", "sgd"], args.rates or [0.01, 0.1]
         args.schedules, args.actions = args.schedules or ["constant"], args.actions[:2]
         rest = [*rest, "--views=1"]
-    from md_jax.optimizers import OPTIMIZERS as ALL
-    from md_jax.optimizers import make_optimizer
-    from md_jax.reference import make_reference
-    from md_jax.scores import baselines
+    from md_jax.evaluate.reference import make_reference
+    from md_jax.evaluate.scores import baselines
+    from md_jax.fit.optimizers import OPTIMIZERS as ALL
+    from md_jax.fit.optimizers import make_optimizer
 
     names = list(ALL) if args.optimizers == ["all"] else args.optimizers or OPTIMIZERS
     files = Files(Path(args.out))

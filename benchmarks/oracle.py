@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bridge.camera import Camera
-from bridge.mesh import make_mesh
 from bridge.op import torch_loss
+from bridge.profile import Stopwatch
 from bridge.render import render
-from bridge.stopwatch import Stopwatch
-from md_jax import lbs
-from md_jax.clips import split_source
-from md_jax.job import Job, body_centre
-from md_jax.reference import HELD_OUT
-from md_jax.train import TorchLoss
-from md_jax.windows import every_window
+from bridge.render.camera import Camera
+from bridge.render.mesh import make_mesh
+from md_jax.body import lbs
+from md_jax.evaluate.reference import HELD_OUT
+from md_jax.fit.train import TorchLoss
+from md_jax.mocap.clips import split_source
+from md_jax.mocap.windows import every_window
+from md_jax.run.build import Job, body_centre
 
 METRICS = ("vertex_grad_norm",)
 

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors import LOADERS, Conditioning, PriorError, PriorSpec, Text, load_prior
-from bridge.priors.diffusers_folder import Parts
-from bridge.priors.folder_prior import FolderPrior
-from bridge.priors.text_to_video import NATIVE
+from bridge.priors.base import FolderPrior
+from bridge.priors.folder import Parts
+from bridge.priors.unet.text_to_video import NATIVE
 
 NULL, RANDOM_MODELSCOPE = "null", "random-modelscope"
 # ali-vilab/text-to-video-ms-1.7b; what its config.json says besides is UNet3DConditionModel's default.

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from benchmarks import motion
 from benchmarks.halving import interval
 from benchmarks.timing import environment
-from md_jax.evaluate import MAIN_ACTIONS
+from md_jax.evaluate.command import MAIN_ACTIONS
 
 SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
 CELL = "prior-{}"
@@ -67,8 +67,8 @@ def distill(args: argparse.Namespace, folders: list[Path]) -> None:
 
 def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a motion: its action, its frequency in training, and what the classifiers of real motion say."""
-    from md_jax import scores
-    from md_jax.reference import make_reference
+    from md_jax.evaluate import scores
+    from md_jax.evaluate.reference import make_reference
 
     reference = make_reference(None, MAIN_ACTIONS)
     rows = []

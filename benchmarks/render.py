@@ -33,8 +33,8 @@ from benchmarks.render_quality import (  # noqa: E402
     silhouette_ratio,
     view_of,
 )
-from bridge.camera import Camera  # noqa: E402
 from bridge.render import render  # noqa: E402
+from bridge.render.camera import Camera  # noqa: E402
 
 FRAMES = 10
 ARMS = (("none", 1), ("none", 2), ("visible", 1), ("visible", 2), ("edge", 1), ("edge", 2), ("edge", 4))

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bridge.camera import Camera, framing_distance
-from bridge.mesh import Mesh, make_mesh
 from bridge.render import render
-from md_jax.body import load_body
-from md_jax.clips import load_clips
-from md_jax.lbs import BakedBody, bake, pose
+from bridge.render.camera import Camera, framing_distance
+from bridge.render.mesh import Mesh, make_mesh
+from md_jax.body.lbs import BakedBody, bake, pose
+from md_jax.body.model import load_body
+from md_jax.mocap.clips import load_clips
 
 FOV = math.radians(50)
 REFERENCE = 8  # supersampling of the reference

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from md_jax.body import FREE_BODY, PARENTS
+from md_jax.body.model import FREE_BODY, PARENTS
 
 
 def smplx_arrays(

@@ -1,8 +1,8 @@
-"""The whole training step in PyTorch alone: the twin that `md_jax.train.make_step` is compared with.
+"""The whole training step in PyTorch alone: the twin that `md_jax.fit.train.make_step` is compared with.
 
-PoseFields, body, smoothness, clipping and Adam are torch's; the frozen half (`bridge.teacher`) is the very function
-object that the JAX step calls. Given the same weights and draws both follow the same losses. Two bodies tell the
-algorithm from the framework: the `smplx` package, and `md_jax.lbs.pose` written in torch (`benchmarks.lbs_torch`).
+PoseFields, body, smoothness, clipping and Adam are torch's; the frozen half (`bridge.distill.critic`) is the very
+function object that the JAX step calls. Given the same weights and draws both follow the same losses. Two bodies tell
+the algorithm from the framework: the `smplx` package, and `md_jax.body.lbs.pose` written in torch (`benchmarks.lbs_torch`).
 
 The twin covers what a default run uses: our PoseField in axis-angle, a fixed root, Adam.
 """
@@ -24,12 +24,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmarks import lbs_torch
-from bridge.stopwatch import Stopwatch
-from md_jax import lbs
+from bridge.profile import Stopwatch
+from md_jax.body import lbs
 from md_jax.config import Config
-from md_jax.draws import Draws
 from md_jax.errors import UserError
-from md_jax.posefield import Fields
+from md_jax.fit.draws import Draws
+from md_jax.fit.posefield import Fields
 
 BodyFn = Callable[[Float[Tensor, "M F 21 3"]], Float[Tensor, "M F V 3"]]
 Adam = Literal["foreach", "fused"]
@@ -82,7 +82,7 @@ def fields_from_jax(fields: Fields, params: Any, device: str = "cpu") -> tuple[P
 
 
 def pose_values(fields: PoseFields, weights: Sequence[Float[Tensor, "M ..."]]) -> Float[Tensor, "M F K 3"]:
-    """Pose parameters of every motion (`md_jax.posefield.apply_fields`); weights are kernel, bias, kernel, bias, ..."""
+    """Pose parameters of every motion (`md_jax.fit.posefield.apply_fields`); weights: kernel, bias, kernel, ..."""
     x = fields.features.expand(len(fields.mean), -1, -1)
     layers = list(zip(weights[::2], weights[1::2], strict=True))
     for kernel, bias in layers[:-1]:
@@ -95,7 +95,7 @@ def pose_values(fields: PoseFields, weights: Sequence[Float[Tensor, "M ..."]]) -
 
 
 def smoothness(values: Float[Tensor, "M F K 3"]) -> Float[Tensor, "M"]:
-    """Sum of squared differences between consecutive frames (`md_jax.losses.smoothness`)."""
+    """Sum of squared differences between consecutive frames (`md_jax.fit.losses.smoothness`)."""
     return values.diff(dim=1).square().sum(dim=(1, 2, 3))
 
 
@@ -139,14 +139,14 @@ def make_step(
     compiled: bool = False,
     parts: Stopwatch | None = None,
 ) -> Callable[[Draws], dict[str, Tensor]]:
-    """The training step of `md_jax.train.make_step`, in torch; it trains `weights` in place.
+    """The training step of `md_jax.fit.train.make_step`, in torch; it trains `weights` in place.
 
     Args:
         config: the options; Adam is expected.
         fields, weights: from `fields_from_jax`. Every motion has leaves of its own, so that one whose gradient is not
             finite can sit out a step alone, moments and step count included.
         body: pose parameters to vertices.
-        teacher: from `bridge.teacher.make_teacher`.
+        teacher: from `bridge.distill.critic.make_teacher`.
         adam: which of torch's implementations.
         compiled: torch.compile PoseFields, body and smoothness with their backward pass, on CUDA as CUDA graphs.
         parts: adds up the seconds of "pose + LBS", "teacher" and "optimiser".
@@ -198,7 +198,7 @@ def make_step(
 
 
 def learning_rate(config: Config, step: int) -> float:
-    """The rate of a step by the schedules of `md_jax.optimizers`."""
+    """The rate of a step by the schedules of `md_jax.fit.optimizers`."""
     done = min(step / config.steps, 1.0)
     fallen = {"constant": 0.0, "linear": done, "cosine": (1 - math.cos(math.pi * done)) / 2}[config.schedule]
     return config.learning_rate * (1 - 0.99 * fallen)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
-from bridge.sparing import ADVICE, OutOfMemory
+from bridge.retry import ADVICE, OutOfMemory
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__

@@ -118,7 +118,7 @@ class Config:
 
     # Optimisation
     steps: int = _field(300, "Optimisation steps.", low=1)
-    optimizer: str = _field("adam", "Any optax optimiser named in md_jax/optimizers.py.")
+    optimizer: str = _field("adam", "Any optax optimiser named in md_jax/fit/optimizers.py.")
     learning_rate: float = _field(5e-3, "Learning rate.", low=0)
     schedule: Literal["constant", "cosine", "linear"] = _field("constant", "Learning-rate schedule.")
     grad_clip: float = _field(1.0, "Clips each motion's gradient norm; 0 = off.", low=0)

@@ -94,7 +94,7 @@ def _requirements() -> list[tuple[str, Callable[[str], bool], str]]:
 
 def torch(options: argparse.Namespace) -> str:
     """PyTorch and the GPUs that it sees."""
-    from bridge.machine import torch_facts
+    from bridge.diagnose import torch_facts
 
     facts = torch_facts()
     gpus = [f"{g['name']}, {g['free'] / GIB:.1f} of {g['total'] / GIB:.1f} GiB free" for g in facts["gpus"]]
@@ -130,8 +130,8 @@ def gpu(options: argparse.Namespace) -> str:
 
 def nvdiffrast(options: argparse.Namespace) -> str:
     """The optional rasteriser; it draws on GPUs alone."""
+    from bridge.diagnose import nvdiffrast_version
     from bridge.errors import BridgeError
-    from bridge.machine import nvdiffrast_version
 
     if getattr(options, "found_device", "") == "cpu":
         return "not wanted (it draws on GPUs alone)"
@@ -143,7 +143,7 @@ def nvdiffrast(options: argparse.Namespace) -> str:
 
 def seam(options: argparse.Namespace) -> str:
     """JAX → torch → renderer → back, for real."""
-    from bridge.machine import try_out
+    from bridge.diagnose import try_out
 
     if not hasattr(options, "found_device"):
         raise Trouble("not tried", "put the device right first.")
@@ -152,15 +152,15 @@ def seam(options: argparse.Namespace) -> str:
 
 def body(options: argparse.Namespace) -> str:
     """The body file that --body names."""
-    from md_jax.body import load_body
+    from md_jax.body.model import load_body
 
     return f"{options.body}: {len(load_body(options.body).v_template):,} vertices"
 
 
 def prior(options: argparse.Namespace) -> str:
     """The weights that --prior and --prior_path name."""
+    from bridge.diagnose import prior_state
     from bridge.errors import BridgeError
-    from bridge.machine import prior_state
 
     try:
         return f"{options.prior}: {prior_state(options.prior, options.prior_path)}"
@@ -172,7 +172,7 @@ def video(options: argparse.Namespace) -> str:
     """PyAV, which brings its own ffmpeg."""
     import av
 
-    from md_jax.video import _codec
+    from md_jax.output.video import _codec
 
     return f"PyAV {av.__version__} writes {_codec()}"
 
@@ -207,7 +207,7 @@ def disk(options: argparse.Namespace) -> str:
 
 def caches(options: argparse.Namespace) -> str:
     """Where compiled programs are kept between runs."""
-    from bridge.machine import kernel_cache
+    from bridge.diagnose import kernel_cache
     from md_jax.main import cache_folder
 
     found = []

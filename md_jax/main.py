@@ -24,8 +24,8 @@ from md_jax.config import Config
 from md_jax.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
-    from md_jax.job import Job
-    from md_jax.train import TrainState
+    from md_jax.fit.train import TrainState
+    from md_jax.run.build import Job
 
 CONTROL = "control"  # folder of the control run inside the run's folder
 _interrupted = threading.Event()  # Ctrl-C was pressed; see `_notice_interrupts`
@@ -57,9 +57,9 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     """Make the motions of a config in `folder`; returns the folder of each motion."""
     import numpy as np
 
-    from md_jax import latent_outputs, outputs, workdir
-    from md_jax.export import make_renderer, write_preview
-    from md_jax.job import make_job
+    from md_jax.output.export import make_renderer, write_preview
+    from md_jax.run import latent_outputs, outputs, workdir
+    from md_jax.run.build import make_job
 
     start = time.perf_counter()
     _use_compilation_cache()
@@ -128,8 +128,8 @@ def _fit(
     on_preview: Callable[[int, Any], None] = lambda step, verts: None,
 ) -> TrainState:
     """Optimise with a progress line and metrics."""
-    from md_jax.logs import Metrics, progress_line
-    from md_jax.train import fit
+    from md_jax.fit.train import fit
+    from md_jax.run.logs import Metrics, progress_line
 
     op = job.control if config.guidance_scale == 0 else job.op
     metrics: Metrics | None = None
@@ -154,7 +154,7 @@ def _fit(
 
 
 def _open(config: Config) -> tuple[Config, Path]:
-    from md_jax import workdir
+    from md_jax.run import workdir
 
     return workdir.open_run(config, _typed(sys.argv[1:]))
 

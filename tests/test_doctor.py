@@ -66,7 +66,7 @@ def test_what_is_missing_gets_advice(name, changes, words):
 
 @pytest.fixture
 def folder(tmp_path):
-    from tests import tiny_priors
+    from tests.bridge.priors import tiny_priors
 
     return tiny_priors.packed_folder(tmp_path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from md_jax.appearance import paint
+from md_jax.body.appearance import paint
 from tools import body_landmarks as landmarks
 from tools import body_shape as shape
 from tools.body_rig import JOINT_NAMES, PARENTS, load_rig

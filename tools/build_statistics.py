@@ -12,8 +12,8 @@ import argparse
 
 import numpy as np
 
-from md_jax.clips import load_clips
-from md_jax.statistics import GENERIC, compute_statistics, save_statistics
+from md_jax.mocap.clips import load_clips
+from md_jax.mocap.statistics import GENERIC, compute_statistics, save_statistics
 
 
 def main() -> None:

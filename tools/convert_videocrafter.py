@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from bridge.errors import BridgeError
-from bridge.priors.clip_text import OpenClipTokenizer
 from bridge.priors.spec import PriorError
-from bridge.priors.videocrafter import FPS, scale_end
-from bridge.priors.videocrafter_checkpoint import BETA_END, BETA_START, STEPS, load_checkpoint
-from bridge.priors.videocrafter_unet import fold_fps, save_unet
+from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, load_checkpoint
+from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
+from bridge.priors.videocrafter.prior import FPS, scale_end
+from bridge.priors.videocrafter.unet import fold_fps, save_unet
 
 
 def convert(checkpoint_path: Path, folder: Path, dtype: torch.dtype = torch.float16) -> str:

@@ -2,7 +2,7 @@
 
     python -m tools.pack_mocap MOCAP_FOLDER [--out=md_jax/assets/mocap.npz]
 
-The folder holds <action>/<clip>.npz as `md_jax.clips.load_clips` reads it. Only clips whose names begin with
+The folder holds <action>/<clip>.npz as `md_jax.mocap.clips.load_clips` reads it. Only clips whose names begin with
 cmu_ or amp_ are packed: they come from the CMU Graphics Lab motion capture database, which may be
 redistributed. Recordings that are there twice are packed once, and frames are dropped where the root is
 plainly wrong.
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from md_jax.clips import Clip, load_clips, pack_clips, unpack_clips
+from md_jax.mocap.clips import Clip, load_clips, pack_clips, unpack_clips
 
 # The same recording under two names (knee and elbow angles correlate at .985 or more, frame by frame).
 DUPLICATES = {

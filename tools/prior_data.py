@@ -24,13 +24,13 @@ import jax
 import numpy as np
 import torch
 
-from bridge.camera import Camera
-from bridge.mesh import make_mesh
 from bridge.render import render
-from md_jax import lbs
-from md_jax.body import load_body
-from md_jax.clips import Split, split_source
-from md_jax.windows import Windows
+from bridge.render.camera import Camera
+from bridge.render.mesh import make_mesh
+from md_jax.body import lbs
+from md_jax.body.model import load_body
+from md_jax.mocap.clips import Split, split_source
+from md_jax.mocap.windows import Windows
 from tools.prior_text import load_actions
 from tools.prior_windows import aligned_windows, lively_windows
 

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bridge import distill
-from bridge.camera import view_phrase
+from bridge.distill import objectives as distill
 from bridge.priors import Prior, load_prior
-from md_jax.scores import wilson
+from bridge.render.camera import view_phrase
+from md_jax.evaluate.scores import wilson
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 from tools.prior_sheet import sample

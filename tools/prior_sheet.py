@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from bridge import distill
+from bridge.distill import objectives as distill
 from bridge.priors import Prior, Text, load_prior
 
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from md_jax import measures
-from md_jax.clips import Clip, Split
-from md_jax.windows import Windows, cut_windows, every_window, sample_windows
+from md_jax.evaluate import measures
+from md_jax.mocap.clips import Clip, Split
+from md_jax.mocap.windows import Windows, cut_windows, every_window, sample_windows
 
 STRIDE = 1 / 15  # seconds between the starts of candidates
 APART = 0.3  # seconds: nearer starts in a clip are the same moment
@@ -87,7 +87,7 @@ def aligned_windows(
         split: clips of the actions; cohorts are found on the training side alone.
         counts: how many windows of each action.
         held_out: take the held-out side, at its own moments and speed.
-        frames, fps, root: as in `md_jax.windows.cut_windows`.
+        frames, fps, root: as in `md_jax.mocap.windows.cut_windows`.
         mirror: mirror half of them.
     """
     parts, names = [], []

@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bridge.distill import add_noise, alpha_sigma_from_table, timesteps
-from bridge.priors.folder_prior import pack_frames, unpack_frames
+from bridge.distill.objectives import add_noise
+from bridge.priors.base import pack_frames, unpack_frames
+from bridge.priors.schedule import alpha_sigma_from_table, timesteps
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 

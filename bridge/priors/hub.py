@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bridge.priors.diffusers_folder import is_index, is_piece, is_weights
+from bridge.priors.folder import is_index, is_piece, is_weights
 from bridge.priors.spec import PriorError
 
 PARTS = ("unet", "transformer", "vae", "text_encoder")

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bridge.distill import Prediction
 from bridge.errors import BridgeError
+
+Prediction = Literal["eps", "v", "flow", "sample"]  # what a model outputs
 
 
 class PriorError(BridgeError):

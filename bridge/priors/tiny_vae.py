@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.priors.diffusers_folder import read_network
-from bridge.priors.folder_prior import pull_back
+from bridge.priors.base import pull_back
+from bridge.priors.folder import read_network
 from bridge.priors.spec import PriorError
 
 

@@ -1,0 +1,106 @@
+"""Facts about the torch half of this machine, as plain numbers and words: what `python -m md_jax.doctor` asks for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import BridgeError
+
+
+def torch_facts() -> dict[str, Any]:
+    """Version, CUDA version (None: built without), and each GPU's name with total and free bytes."""
+    import torch
+
+    gpus = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            gpus.append({"name": torch.cuda.get_device_name(index), "total": total, "free": free})
+    return {"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus}
+
+
+def nvdiffrast_version() -> str:
+    """Its version.
+
+    Raises:
+        BridgeError: it is not installed or cannot be imported.
+    """
+    from bridge.render.nvdiffrast import load
+
+    load()
+    try:
+        return importlib.metadata.version("nvdiffrast")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown version"
+
+
+def kernel_cache() -> Path:
+    """Where Warp keeps compiled kernels."""
+    import warp as wp
+
+    from bridge.render.kernels import runtime as warp_runtime
+
+    warp_runtime.start()
+    return Path(str(wp.config.kernel_cache_dir))  # set by its start
+
+
+def try_out(device: str) -> str:
+    """Take a gradient through JAX, the exchange, the renderer and back: the seam of a training step, on a triangle.
+
+    Args:
+        device: "cpu" or "cuda", as `bridge.configure.configure` returned it.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        BridgeError: something was copied, or no gradient came back.
+    """
+    import jax
+    import jax.numpy as jnp
+    import torch
+
+    from bridge.exchange import ACCOUNT
+    from bridge.op import torch_loss
+    from bridge.render import render
+    from bridge.render.camera import Camera
+    from bridge.render.mesh import make_mesh
+
+    mesh = make_mesh(torch.tensor([[0, 1, 2]]), torch.ones(3, 3), device)
+    zero = torch.zeros(1, device=device)
+    camera = Camera(zero, zero, 2.0, 1.0, torch.zeros(3, device=device))
+
+    def fn(verts: Any, draws: Any, grad_out: Any = None) -> Any:
+        leaf = verts[0].detach().requires_grad_()
+        loss = render(leaf, camera, mesh, 16, 16, background=(0.0, 0.0, 0.0)).sum()
+        return loss.detach()[None], torch.autograd.grad(loss, leaf)[0][None], {}
+
+    verts = jnp.asarray([[[[0.0, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.5, -0.5, 0.0]]]], jnp.float32)
+    before = ACCOUNT.snapshot()
+    loss, grad, _ = torch_loss(fn, "staged").loss_and_grad(jax.device_put(verts, jax.devices()[0]), ())
+    copied = ACCOUNT.snapshot().copied - before.copied
+    if copied or not float(jnp.abs(grad).sum()) > 0 or not float(loss[0]) > 0:
+        raise BridgeError(f"a triangle drawn on {device} gave loss {float(loss[0])}, {copied} bytes copied.")
+    return f"a triangle was drawn on {device} and its gradient came back, 0 bytes copied"
+
+
+def prior_state(name: str, path: str) -> str:
+    """Where a prior's weights are. The small embedded one is loaded; of others the files are looked at.
+
+    Args:
+        name: one of `bridge.priors.LOADERS`.
+        path: --prior_path, or empty for the shipped prior.
+
+    Raises:
+        BridgeError: they are not on this machine, or damaged; the message says what to do.
+    """
+    from bridge.priors import check_name, load_prior
+    from bridge.priors.files import check_files
+
+    check_name(name)
+    if not path and name != "embedded":
+        raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
+    found = str(check_files(path)) if path else ""
+    return load_prior(name, path).spec.origin if name == "embedded" else found

@@ -1,0 +1,242 @@
+"""The frozen half of a training step: vertices and draws in, loss and dL/dvertices out.
+
+camera → render → encode → z_t → predict → residual g → encodeᵀ → renderᵀ. The loss of a motion is ½‖z - stop(z - g)‖²,
+summed over the latents and averaged over its views, so g is its gradient in the latents (DreamFusion's trick). An image
+prior judges a few frames of each clip in the same way, and its loss is added.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bridge.distill import objectives as distill
+from bridge.distill.prompts import Prompts, embed_prompts
+from bridge.priors.spec import Prior, Text
+from bridge.profile import Stopwatch
+from bridge.render import render
+from bridge.render.camera import Camera
+from bridge.render.mesh import Mesh
+
+__all__ = [
+    "METRICS",
+    "ClipDraws",
+    "Prompts",
+    "TeacherSettings",
+    "Term",
+    "distill_latents",
+    "embed_prompts",
+    "film",
+    "make_teacher",
+    "per_motion",
+]
+
+
+class ClipDraws(Protocol):
+    """The draws that a teacher reads, N = M·views clips each; clip n belongs to motion n // views."""
+
+    azimuth: Any  # (N,) radians
+    elevation: Any  # (N,) radians
+    t: Any  # (N,) diffusion times in (0, 1)
+    noise: Any  # (N, C, f, h, w) standard normal
+    # read where there is an image term:
+    frames: Any  # (N, n) frames that the image prior sees
+    image_t: Any  # (N,) diffusion times in (0, 1)
+    image_noise: Any  # (N, C, n, h, w) standard normal
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSettings:
+    """How clips are filmed and judged. Angles in radians, lengths in metres."""
+
+    height: int
+    width: int
+    distance: float
+    fov: float
+    target: tuple[float, float, float]  # the point that every camera looks at
+    background: tuple[float, float, float]
+    supersample: int = 2
+    guidance: distill.Guidance = dataclasses.field(default_factory=distill.Guidance)
+    prior_batch: int = 16  # clips rendered and judged at once
+    encode_chunk: int = 0  # frames encoded at once in the backward pass; 0 = all
+    antialias: str = "edge"  # see bridge.render.render
+    renderer: str = "warp"  # its backend
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A prior that judges clips, or an image prior that judges a few frames of each, filmed in its own size."""
+
+    prior: Prior
+    prompts: Prompts
+    height: int
+    width: int
+    guidance: distill.Guidance
+    weight: float = 1.0  # of an image prior's loss beside the video prior's
+
+
+def distill_latents(
+    prior: Prior,
+    z: Float[Tensor, "N C f h w"],
+    t: Float[Tensor, "N"],
+    noise: Float[Tensor, "N C f h w"],
+    texts: tuple[Text, ...],
+    guidance: distill.Guidance,
+) -> tuple[Float[Tensor, "N C f h w"], dict[str, Float[Tensor, "N"]]]:
+    """The residual g of latents z and its per-clip metrics (see METRICS); `texts` as in `distill.TEXTS`."""
+    alpha, sigma = prior.alpha_sigma(t)
+    z_t = distill.add_noise(z, noise, alpha, sigma)
+    raws = prior.predict(z_t, t, texts)
+    conditional, unconditional = raws[0], raws[min(1, len(raws) - 1)]
+    negative = raws[2] if len(raws) > 2 else None
+    guess = distill.Guess(conditional, unconditional, z, z_t, noise, alpha, sigma, prior.spec.prediction, t, negative)
+    g = distill.residual(guess, guidance)
+    return g, {
+        "t": t,
+        "latent_grad_norm": g.flatten(1).norm(dim=1),
+        "guidance_rms": (conditional - unconditional).flatten(1).square().mean(dim=1).sqrt(),
+    }
+
+
+METRICS = ("t", "latent_grad_norm", "guidance_rms", "vertex_grad_norm")
+# With an image term the loss is the sum of two, and both are told.
+IMAGE_METRICS = ("loss_sds", "loss_image", "image_t", "image_latent_grad_norm", "image_guidance_rms")
+
+TeacherFn = Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]
+
+
+def make_teacher(
+    prior: Prior, prompts: Prompts, mesh: Mesh, settings: TeacherSettings, image: Term | None = None
+) -> TeacherFn:
+    """The torch function behind `bridge.op.torch_loss`.
+
+    Args:
+        prior: a frozen prior.
+        prompts: the embedded sentences of the M motions (`embed_prompts`).
+        mesh: the body's triangles and colours, on the prior's device.
+        settings: camera, picture and guidance.
+        image: an image prior beside it; the draws then hold its frames, times and noise.
+
+    Returns:
+        fn(verts (M, F, V, 3), draws, grad_out=None) -> (loss (M,), gradient (M, F, V, 3), metrics {name: (M,)}), with
+        the attributes `metric_names` and `parts` (a `Stopwatch`); the gradient is written into `grad_out` where that
+        is given.
+    """
+    device = mesh.device
+    parts = Stopwatch(device)
+    video = Term(prior, prompts, settings.height, settings.width, settings.guidance)
+
+    def judge(
+        term: Term, clips: Float[Tensor, "n f V 3"], motion: Int[Tensor, "n"], azimuth: Tensor, elevation: Tensor,
+        t: Tensor, noise: Tensor,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:  # fmt: skip
+        """Loss (n,), gradient (n, f, V, 3) and metrics of n clips."""
+        with parts("render"), torch.enable_grad():
+            leaf = clips.requires_grad_()
+            pictures = film(leaf, azimuth, elevation, mesh, settings, term.height, term.width)
+        frames = pictures.detach().movedim(-1, 1)
+        with parts("encode"):
+            z, pull_back = _encode(term.prior, frames, settings.encode_chunk)
+        with parts("predict"):
+            texts = term.prompts.of_clips(motion, azimuth, distill.TEXTS[term.guidance.objective])
+            g, metrics = distill_latents(term.prior, z, t, noise, texts, term.guidance)
+        with parts("encode"):
+            g_frames = pull_back(g)
+        with parts("render_backward"):
+            (grad,) = torch.autograd.grad(pictures, leaf, g_frames.movedim(1, -1))
+        return 0.5 * g.flatten(1).square().sum(dim=1), grad, metrics
+
+    def teacher(
+        verts: Float[Tensor, "M F V 3"], draws: ClipDraws, grad_out: Float[Tensor, "M F V 3"] | None = None
+    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M F V 3"], dict[str, Float[Tensor, "M"]]]:
+        views = len(draws.azimuth) // len(verts)
+        motions = torch.arange(len(draws.azimuth), device=device) // views
+        verts = verts.detach()
+        grad = torch.zeros_like(verts) if grad_out is None else grad_out.zero_()
+        per_clip: list[dict[str, Tensor]] = []
+        for part in torch.arange(len(motions), device=device).split(settings.prior_batch):
+            motion, camera = motions[part], (draws.azimuth[part], draws.elevation[part])
+            loss, clip_grad, metrics = judge(video, verts[motion], motion, *camera, draws.t[part], draws.noise[part])
+            grad.index_add_(0, motion, clip_grad, alpha=1 / views)
+            if image is not None:
+                shown = (motion[:, None], draws.frames[part].long())
+                image_loss, image_grad, more = judge(
+                    image, verts[shown], motion, *camera, draws.image_t[part], draws.image_noise[part]
+                )
+                grad.index_put_(shown, image_grad * (image.weight / views), accumulate=True)
+                metrics |= {"loss_sds": loss, "loss_image": image_loss}
+                metrics |= {f"image_{name}": value for name, value in more.items()}
+                loss = loss + image.weight * image_loss
+            per_clip.append({"loss": loss, **metrics})
+        means = per_motion(per_clip, len(verts))
+        means["vertex_grad_norm"] = grad.flatten(1).norm(dim=1)
+        return means.pop("loss"), grad, {name: means[name] for name in names}
+
+    names = METRICS if image is None else METRICS + IMAGE_METRICS
+    teacher.metric_names = names  # type: ignore[attr-defined]
+    teacher.parts = parts  # type: ignore[attr-defined]
+    return teacher
+
+
+def film(
+    clips: Float[Tensor, "n f V 3"],
+    azimuth: Float[Tensor, "n"],
+    elevation: Float[Tensor, "n"],
+    mesh: Mesh,
+    settings: TeacherSettings,
+    height: int,
+    width: int,
+) -> Float[Tensor, "n f H W 3"]:
+    """Pictures in [0, 1] of n clips, one camera a clip; differentiable in the vertices."""
+    frames = clips.shape[1]
+    camera = Camera(
+        azimuth=azimuth.repeat_interleave(frames),
+        elevation=elevation.repeat_interleave(frames),
+        distance=settings.distance,
+        fov_y=settings.fov,
+        target=_on_device(settings.target, mesh.device),
+    )
+    pictures = render(
+        clips.flatten(0, 1),
+        camera,
+        mesh,
+        height,
+        width,
+        settings.supersample,
+        _on_device(settings.background, mesh.device),
+        antialias=settings.antialias,
+        backend=settings.renderer,
+    )
+    return pictures.unflatten(0, (-1, frames))
+
+
+@functools.lru_cache
+def _on_device(point: tuple[float, float, float], device: torch.device) -> Float[Tensor, "3"]:
+    """A point or colour as a tensor; made once, since a copy to a GPU waits for it."""
+    return torch.tensor(point, device=device)
+
+
+def _encode(
+    prior: Prior, video: Float[Tensor, "n 3 f H W"], chunk: int
+) -> tuple[Tensor, Callable[[Tensor], Float[Tensor, "n 3 f H W"]]]:
+    """Latents of clips, and what pulls a gradient back from them.
+
+    Where all frames are encoded at once, that is done once and the activations are kept; in chunks it is done anew.
+    """
+    if chunk == 0 and hasattr(prior, "encode_and_vjp"):
+        return prior.encode_and_vjp(video)
+    return prior.encode(video), lambda g: prior.encode_vjp(video, g, chunk)
+
+
+def per_motion(per_clip: Sequence[Mapping[str, Tensor]], motions: int) -> dict[str, Float[Tensor, "M"]]:
+    """Means over each motion's views of what batches of clips gave."""
+    return {
+        name: torch.cat([batch[name] for batch in per_clip]).float().unflatten(0, (motions, -1)).mean(dim=1)
+        for name in per_clip[0]
+    }

@@ -1,0 +1,172 @@
+"""A Prior made of a diffusers folder with a video transformer, a causal 3D VAE and a T5 text encoder.
+
+`bridge.priors.transformer.wan`, `.cogvideox` and `.ltx` say what differs between the families.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.folder import class_name_of, read_index, read_json, read_network
+from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
+from bridge.priors.transformer.causal_vae import (
+    encode_clips,
+    encode_clips_and_vjp,
+    encode_clips_vjp,
+    pad_frames,
+    recomputed,
+)
+from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
+
+
+@dataclasses.dataclass
+class TransformerParts:
+    """The components of a folder, on their device, frozen and in evaluation mode."""
+
+    transformer: Any
+    vae: Any
+    tokenizer: Any
+    text_encoder: Any
+    schedule: dict[str, Any]  # scheduler_config.json
+
+
+def load_transformer_parts(
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    transformer: str,
+    vae: str,
+    text_encoder: str,
+    vae_dtype: torch.dtype | None = None,
+) -> TransformerParts:
+    """Load every component of `folder`; nothing is downloaded and nothing is unpickled.
+
+    Args:
+        folder: a diffusers folder.
+        device, dtype: where the networks go, and the precision of their weights.
+        transformer, vae, text_encoder: the classes that the family consists of.
+        vae_dtype: the VAE's own precision, where that is another.
+
+    Raises:
+        PriorError: the folder or a component is missing, damaged, or of another class; the parts do not fit together.
+    """
+    index = read_index(folder)
+    names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
+    for part, name in names.items():
+        class_name_of(folder, index, part, (name,))
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    tokenizer = read_tokenizer(folder / "tokenizer")
+    networks = {}
+    for part, name in names.items():
+        precision = vae_dtype if part == "vae" and vae_dtype is not None else dtype
+        networks[part] = read_network(folder, part, name, precision).to(device).requires_grad_(False).eval()
+    width = networks["text_encoder"].config.d_model
+    config = networks["transformer"].config
+    expected = next(config[key] for key in ("text_dim", "text_embed_dim", "caption_channels") if key in config)
+    if width != expected:
+        raise PriorError(
+            f"{folder}: the transformer reads text of width {expected}, the text encoder writes {width}; they do not"
+            " belong together."
+        )
+    return TransformerParts(**networks, tokenizer=tokenizer, schedule=schedule)
+
+
+class VideoTransformerPrior(abc.ABC):
+    """The Prior protocol but for `alpha_sigma`; see `bridge.priors.spec.Prior`. The families fill in the rest."""
+
+    text_length: int  # tokens a prompt
+    text_masked = False  # whether the text encoder leaves the filling out of its attention
+
+    def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device) -> None:
+        self.spec = spec
+        self._transformer = parts.transformer
+        self._vae = parts.vae
+        self._tokenizer = parts.tokenizer
+        self._text_encoder = parts.text_encoder
+        self._device = device
+        self.sparing = False  # one text at a time (bridge.priors.tuning)
+        if self._vae._supports_gradient_checkpointing:
+            self._vae.enable_gradient_checkpointing(recomputed)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
+        """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
+        if self._text_encoder is None:
+            raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
+        texts = [self.clean(text) for text in (*prompts, negative)]
+        hidden, mask = embed_texts(
+            self._tokenizer, self._text_encoder, texts, self.text_length, masked=self.text_masked
+        )
+        self._text_encoder = None
+        text = self.text_of(hidden, mask)
+        rows = torch.arange(len(texts), device=hidden.device)
+        return Conditioning(text.rows(rows[:-1]), text.rows(rows[-1:]))
+
+    def clean(self, text: str) -> str:
+        """What the family's own pipeline does to a prompt before it is cut into tokens."""
+        return text
+
+    def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
+        """What the family's transformer is given of the text encoder's output."""
+        return Text(hidden)
+
+    def encode(self, video: Float[Tensor, "N 3 F H W"]) -> Float[Tensor, "N C f h w"]:
+        """Latents of a video in [0, 1] (see `Prior.encode`)."""
+        return encode_clips(self._encode, video)
+
+    def encode_and_vjp(
+        self, video: Float[Tensor, "N 3 F H W"]
+    ) -> tuple[Float[Tensor, "N C f h w"], Callable[[Float[Tensor, "N C f h w"]], Float[Tensor, "N 3 F H W"]]]:
+        """(`encode`(video), g -> `encode_vjp`(video, g)), with one pass less than the two."""
+        return encode_clips_and_vjp(self._encode, video)
+
+    def encode_vjp(
+        self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
+    ) -> Float[Tensor, "N 3 F H W"]:
+        """g·∂encode/∂video, a whole clip at a time: `chunk` is not used, as frames depend on those before them."""
+        return encode_clips_vjp(self._encode, video, g)
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
+        """The video in [0, 1] of latents z (see `Prior.decode`); frames that `encode` has added come back as well."""
+        video = torch.cat([self.pixels(clip) for clip in z.split(1)])
+        return (video.float() / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
+        if self.sparing and len(texts) > 1:
+            return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
+        dtype = self._transformer.dtype
+        hidden = torch.cat([text.hidden for text in texts]).to(dtype)
+        masks = [text.mask for text in texts if text.mask is not None]
+        batch = Text(hidden, torch.cat(masks) if masks else None)
+        raw = self.output(torch.cat([z_t] * len(texts)).to(dtype), t.repeat(len(texts)), batch)
+        return raw.float().split(len(z_t))
+
+    def _encode(self, clip: Tensor) -> Tensor:
+        frames = self.spec.padded_frames(clip.shape[2])
+        return self.latents((2 * pad_frames(clip, frames) - 1).to(self._vae.dtype))
+
+    @abc.abstractmethod
+    def latents(self, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 C f h w"]:
+        """The posterior's mean of a clip in [-1, 1], normalised, float32."""
+
+    @abc.abstractmethod
+    def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
+        """The clip in [-1, 1] of normalised latents."""
+
+    @abc.abstractmethod
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """What the transformer says of noised latents, both in its own precision."""

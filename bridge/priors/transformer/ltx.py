@@ -1,0 +1,117 @@
+"""LTX-Video (text to video, 2 billion parameters): flow prediction, a causal VAE of 8×32×32 pixels a latent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.hub import local_path
+from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.transformer import flow
+from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
+
+HUB_ID = "Lightricks/LTX-Video"
+LICENCE = "its own (LTX-Video Open Weights; see the hub page)"
+FRAMES, FPS, HEIGHT, WIDTH = 161, 25.0, 512, 704
+
+
+class LTXPrior(VideoTransformerPrior):
+    """LTX-Video behind the Prior protocol; it is told the frame rate and the size of the clip."""
+
+    text_length = 128
+
+    def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device, folder: Any) -> None:
+        super().__init__(spec, parts, device)
+        self._schedule, self._folder = parts.schedule, folder
+        shape = (1, -1, 1, 1, 1)
+        self._mean = self._vae.latents_mean.float().reshape(shape)
+        self._std = self._vae.latents_std.float().reshape(shape) / self._vae.config.scaling_factor
+        self.set_fps(spec.fps)
+        self.set_clip(spec.frames, spec.height, spec.width)
+
+    def set_fps(self, fps: float) -> bool:
+        """Tell the model the frame rate of the clips (> 0); returns whether it is told one at all: it is."""
+        if not 0 < fps < float("inf"):
+            raise PriorError(f"the frame rate must be a number above 0, got {fps}.")
+        self._fps = fps
+        return True
+
+    def set_clip(self, frames: int, height: int, width: int) -> None:
+        """Shift the times t as is right for clips of this size (until then: for the native one)."""
+        _, f, h, w = self.spec.latent_shape_of(frames, height, width)
+        self._shift = flow.shift_of(self._schedule, f * h * w, self._folder)
+
+    def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
+        """The transformer leaves out the filling; the text encoder does not."""
+        return Text(hidden, mask)
+
+    def latents(self, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 C f h w"]:
+        """(mean - latents_mean) / latents_std, times the VAE's scaling factor."""
+        return (self._vae.encode(clip).latent_dist.mean.float() - self._mean) / self._std
+
+    def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
+        """The inverse of `latents`, but for what the VAE loses; newer decoders are told that no noise is left."""
+        time = torch.zeros(1, device=z.device) if self._vae.config.timestep_conditioning else None
+        time = None if time is None else time.to(self._vae.dtype)
+        return self._vae.decode((z * self._std + self._mean).to(self._vae.dtype), time).sample
+
+    def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+        """(1 - σ, σ) at times t, shifted by the number of latents."""
+        return flow.alpha_sigma(t, self._shift)
+
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """The flow ε - z; the transformer takes and gives one row a latent."""
+        frames, height, width = z_t.shape[2:]
+        seconds, pixels = self.spec.frame_stride / self._fps, self.spec.pixel_stride
+        rows = self._transformer(
+            z_t.flatten(2).transpose(1, 2),
+            encoder_hidden_states=text.hidden,
+            timestep=flow.timesteps(t, self._shift, self._schedule),
+            encoder_attention_mask=text.mask,
+            num_frames=frames,
+            height=height,
+            width=width,
+            rope_interpolation_scale=(seconds, pixels, pixels),  # between neighbouring latents
+        ).sample
+        return rows.transpose(1, 2).unflatten(2, z_t.shape[2:])
+
+
+def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
+    """LTX-Video 2B (HaCohen et al. 2024) in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    folder = local_path(path, "ltx", dtype, HUB_ID)
+    parts = load_transformer_parts(
+        folder, device, dtype, transformer="LTXVideoTransformer3DModel", vae="AutoencoderKLLTXVideo",
+        text_encoder="T5EncoderModel",
+    )  # fmt: skip
+    vae, model = parts.vae.config, parts.transformer.config
+    if model.in_channels != vae.latent_channels or (model.patch_size, model.patch_size_t) != (1, 1):
+        raise PriorError(
+            f"{folder}: the transformer takes {model.in_channels} latent channels in patches of"
+            f" {model.patch_size_t}x{model.patch_size}x{model.patch_size}, the VAE makes {vae.latent_channels}:"
+            " expected the same number, and no patches."
+        )
+    spec = PriorSpec(
+        name="ltx",
+        kind="video",
+        prediction="flow",
+        frames=FRAMES,
+        fps=FPS,
+        height=HEIGHT,
+        width=WIDTH,
+        latent_channels=vae.latent_channels,
+        pixel_stride=parts.vae.spatial_compression_ratio,
+        frame_stride=parts.vae.temporal_compression_ratio,
+        frame_offset=1,
+        pads_frames=True,
+        dtype=str(dtype).removeprefix("torch."),
+        licence=LICENCE,
+        origin=str(folder),
+    )
+    return LTXPrior(spec, parts, device, folder)

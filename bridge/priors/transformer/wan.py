@@ -1,0 +1,122 @@
+"""Wan 2.1 (text to video, 1.3 billion parameters): flow prediction, a causal VAE that takes four frames at a time."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.hub import local_path
+from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.transformer import flow
+from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
+from bridge.priors.transformer.causal_vae import recomputed
+
+HUB_ID = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+LICENCE = "Apache-2.0"
+FRAMES, FPS, HEIGHT, WIDTH = 81, 16.0, 480, 832
+STRIDE = 4  # frames that the VAE takes at a time, behind the first
+
+
+class WanPrior(VideoTransformerPrior):
+    """Wan 2.1 behind the Prior protocol; its VAE is in float32, as its authors advise."""
+
+    text_length = 512
+    text_masked = True
+
+    def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device, shift: float) -> None:
+        super().__init__(spec, parts, device)
+        self._schedule, self._shift = parts.schedule, shift
+        shape = (1, -1, 1, 1, 1)
+        self._mean = torch.tensor(self._vae.config.latents_mean, device=device).reshape(shape)
+        self._std = torch.tensor(self._vae.config.latents_std, device=device).reshape(shape)
+
+    def clean(self, text: str) -> str:
+        """The text without HTML entities and runs of spaces."""
+        return " ".join(html.unescape(html.unescape(text)).split())
+
+    def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
+        """Zeros take the place of the filling; the transformer attends to them."""
+        return Text(hidden * mask[..., None])
+
+    def latents(self, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 C f h w"]:
+        """(mean - latents_mean) / latents_std."""
+        mean = encode_in_chunks(self._vae, clip).chunk(2, dim=1)[0]
+        return (mean.float() - self._mean) / self._std
+
+    def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
+        """The inverse of `latents`, but for what the VAE loses."""
+        return self._vae.decode((z * self._std + self._mean).to(self._vae.dtype)).sample
+
+    def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+        """(1 - σ, σ) at times t, shifted as the folder's scheduler says."""
+        return flow.alpha_sigma(t, self._shift)
+
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """The flow ε - z."""
+        step = flow.timesteps(t, self._shift, self._schedule)
+        return self._transformer(z_t, timestep=step, encoder_hidden_states=text.hidden).sample
+
+
+def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
+    """Wan 2.1 text-to-video (Wan Team 2025) in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    folder = local_path(path, "wan21", dtype, HUB_ID)
+    parts = load_transformer_parts(
+        folder, device, dtype, transformer="WanTransformer3DModel", vae="AutoencoderKLWan",
+        text_encoder="UMT5EncoderModel", vae_dtype=torch.float32,
+    )  # fmt: skip
+    vae, model = parts.vae.config, parts.transformer.config
+    if model.in_channels != vae.z_dim or vae.get("patch_size") or model.image_dim:
+        raise PriorError(
+            f"{folder}: the transformer takes {model.in_channels} latent channels, the VAE makes {vae.z_dim}"
+            f"{' in patches' * bool(vae.get('patch_size'))}: it is no Wan 2.1 for text to video."
+        )
+    spec = PriorSpec(
+        name="wan21",
+        kind="video",
+        prediction="flow",
+        frames=FRAMES,
+        fps=FPS,
+        height=HEIGHT,
+        width=WIDTH,
+        latent_channels=vae.z_dim,
+        pixel_stride=2 ** (len(vae.dim_mult) - 1),
+        patch_size=model.patch_size[-1],
+        frame_stride=STRIDE,
+        frame_offset=1,
+        pads_frames=True,
+        dtype=str(dtype).removeprefix("torch."),
+        licence=LICENCE,
+        origin=str(folder),
+    )
+    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, 0, folder))
+
+
+def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 c f h w"]:
+    """The encoder's output for a clip of 4k + 1 frames: the mean above the logarithm of the variance.
+
+    The first frame, then four at a time, as AutoencoderKLWan does it; each chunk sees what the convolutions kept of the
+    one before. For a gradient only these remains are stored, and a chunk is computed again when its turn comes.
+    """
+    # as many places as there are modules: more than there are convolutions
+    kept: list[Tensor | None] = [None] * sum(1 for _ in vae.encoder.modules())
+
+    def encode(frames: Tensor, *kept: Tensor | None) -> tuple[Tensor | None, ...]:
+        cache = list(kept)
+        return vae.encoder(frames, feat_cache=cache, feat_idx=[0]), *cache
+
+    encoded = []
+    for frames in (clip[:, :, :1], *clip[:, :, 1:].split(STRIDE, dim=2)):
+        if torch.is_grad_enabled():
+            out, *kept = recomputed(encode, frames, *kept)
+        else:
+            out, *kept = encode(frames, *kept)
+        encoded.append(out)
+    return vae.quant_conv(torch.cat(encoded, dim=2))

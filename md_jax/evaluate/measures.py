@@ -1,0 +1,171 @@
+"""What can be said of a motion without a reference: how much, how fast and how smoothly it moves, and what is odd.
+
+Positions are in metres, rates in frames a second. Functions take any leading batch axes where that costs nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from md_jax.body import lbs, rotations
+from md_jax.body.model import Body, load_body
+from md_jax.mocap.statistics import PoseStatistics
+
+# The capsules of the self-penetration measure: (joint, joint) of the SMPL-X skeleton, and which of them may touch.
+_CAPSULES = {
+    "torso": (0, 12), "head": (12, 15), "left thigh": (1, 4), "right thigh": (2, 5), "left shank": (4, 7),
+    "right shank": (5, 8), "left forearm": (18, 20), "right forearm": (19, 21),
+}  # fmt: skip
+_PAIRS = (
+    ("left forearm", "torso"), ("right forearm", "torso"), ("left forearm", "head"), ("right forearm", "head"),
+    ("left forearm", "right forearm"), ("left forearm", "left thigh"), ("right forearm", "right thigh"),
+    ("left forearm", "right thigh"), ("right forearm", "left thigh"), ("left shank", "right shank"),
+    ("left shank", "right thigh"), ("right shank", "left thigh"), ("left shank", "torso"), ("right shank", "torso"),
+)  # fmt: skip
+_POINTS = 9  # a capsule's axis is sampled at so many points
+FEET = (10, 11)  # joints at the balls of the feet
+CONTACT_HEIGHT = 0.05  # metres above the ground within which a foot stands
+
+
+@functools.lru_cache(maxsize=1)
+def free_body() -> tuple[Body, lbs.BakedBody]:
+    """The shipped body: motions are compared on one body, whatever they were made with."""
+    body = load_body("free")
+    return body, lbs.bake(body)
+
+
+@functools.cache
+def _joints_function() -> jax.stages.Wrapped:
+    _, baked = free_body()
+    return jax.jit(jax.vmap(lambda pose: lbs.joints_of(baked, pose)[:, 1:22]))
+
+
+def joints(body_pose: Float[np.ndarray, "N F 21 3"], rows: int = 64) -> Float[np.ndarray, "N F 21 3"]:
+    """Positions of the body joints about the pelvis, of poses whose root is not turned (metres)."""
+    # a fixed number of clips a call: one compiled program for all
+    parts = [body_pose[i : i + rows] for i in range(0, len(body_pose), rows)]
+    padded = [np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))) for part in parts]
+    done = [np.asarray(_joints_function()(jnp.asarray(part, jnp.float32))) for part in padded]
+    return np.concatenate([d[: len(p)] for d, p in zip(done, parts, strict=True)])
+
+
+def speed(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray, "*N"]:
+    """Mean speed of the points, m/s."""
+    return np.linalg.norm(np.diff(points, axis=-3), axis=-1).mean(axis=(-1, -2)) * fps
+
+
+def jerk(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray, "*N"]:
+    """Mean norm of the third time derivative, m/s³ (NaN for fewer than four frames)."""
+    if points.shape[-3] < 4:
+        return np.full(points.shape[:-3], np.nan)
+    return np.linalg.norm(np.diff(points, n=3, axis=-3), axis=-1).mean(axis=(-1, -2)) * fps**3
+
+
+def range_of_motion(body_pose: Float[np.ndarray, "F 21 3"]) -> float:
+    """Mean over the joints of the largest angle between any two of its orientations, degrees."""
+    some = body_pose[np.unique(np.linspace(0, len(body_pose) - 1, 200).round().astype(int))]
+    quaternion = np.asarray(rotations.axis_angle_to_quaternion(jnp.asarray(some)))
+    cosine = np.abs(np.einsum("akq,bkq->kab", quaternion, quaternion)).clip(max=1)
+    return float(np.degrees(2 * np.arccos(cosine.min(axis=(1, 2)))).mean())
+
+
+def tilt(root_orient: Float[np.ndarray, "F 3"]) -> float:
+    """Largest angle between the pelvis's own up and the vertical, degrees: 180 is upside down."""
+    up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root_orient, jnp.float32)))[:, :, 1]
+    return float(np.degrees(np.arccos(up[:, 1].clip(-1, 1))).max())
+
+
+def periodicity(points: Float[np.ndarray, "F P 3"], fps: float, shortest: float = 0.3) -> tuple[float, float]:
+    """How well a motion repeats itself, and after how many seconds.
+
+    The best correlation, in [-1, 1], between the motion (its mean removed) and itself shifted by at least `shortest`
+    seconds and at most two thirds of its length.
+
+    Returns:
+        (correlation, period in seconds); (0, NaN) for a motion that is too short or still.
+    """
+    moving = points - points.mean(axis=0)
+    best = (0.0, float("nan"))
+    for lag in range(max(round(shortest * fps), 1), int(len(points) * 2 / 3) + 1):
+        a, b = moving[:-lag], moving[lag:]
+        scale = np.sqrt((a**2).sum() * (b**2).sum())
+        correlation = float((a * b).sum() / scale) if scale > 1e-8 else 0.0
+        if correlation > best[0]:
+            best = (correlation, lag / fps)
+    return best
+
+
+def pose_deviation(body_pose: Float[np.ndarray, "F 21 3"], statistics: PoseStatistics) -> float:
+    """Root mean square of the pose in standard deviations from the mean of real poses.
+
+    Real poses give about 1. It is the pose's negative log-likelihood under independent Gaussians, up to constants.
+    """
+    near = np.asarray(rotations.nearest_axis_angle(jnp.asarray(body_pose), jnp.asarray(statistics.body_mean)))
+    return float(np.sqrt((((near - statistics.body_mean) / statistics.body_std) ** 2).mean()))
+
+
+# --- self penetration -------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _radii() -> dict[str, float]:
+    """Capsule radii (m): the median distance of a limb's own vertices from its axis, in the rest pose."""
+    body, _ = free_body()
+    rest = np.asarray(body.J_regressor @ body.v_template)
+    owner = np.asarray(body.weights).argmax(axis=1)
+    vertices = np.asarray(body.v_template)
+    radii = {}
+    for name, (start, end) in _CAPSULES.items():
+        own = vertices[np.isin(owner, (0, 3, 6, 9) if name == "torso" else (end,) if name == "head" else (start,))]
+        axis = rest[end] - rest[start]
+        along = ((own - rest[start]) @ axis / (axis @ axis)).clip(0, 1)
+        radii[name] = float(np.median(np.linalg.norm(own - rest[start] - along[:, None] * axis, axis=1)))
+    return radii
+
+
+def self_penetration(points: Float[np.ndarray, "*F 21 3"]) -> Float[np.ndarray, "*F"]:
+    """How deep limbs are inside each other or the trunk: the sum over pairs of capsules, metres.
+
+    Capsules stand for the trunk, the head and the limbs of the shipped body; neighbours that always touch are left out.
+
+    Args:
+        points: positions of the 21 body joints about the pelvis, as `joints` gives them.
+    """
+    pelvis = np.asarray(free_body()[0].J_regressor[0] @ free_body()[0].v_template)
+    skeleton = np.concatenate([np.broadcast_to(pelvis, (*points.shape[:-2], 1, 3)), points], axis=-2)
+    share = np.linspace(0, 1, _POINTS)[:, None]
+    axes = {n: skeleton[..., a, None, :] * (1 - share) + skeleton[..., b, None, :] * share
+            for n, (a, b) in _CAPSULES.items()}  # fmt: skip
+    radii, depth = _radii(), np.zeros(points.shape[:-2])
+    for first, second in _PAIRS:
+        gaps = np.linalg.norm(axes[first][..., :, None, :] - axes[second][..., None, :, :], axis=-1)
+        depth += (radii[first] + radii[second] - gaps.min(axis=(-1, -2))).clip(min=0)
+    return depth
+
+
+# --- contact with the ground ------------------------------------------------------------------------------------
+
+
+def ground_contact(
+    vertices: Float[np.ndarray, "F V 3"], feet: Float[np.ndarray, "F 2 3"], fps: float
+) -> tuple[float, float]:
+    """Foot skate and ground penetration of a motion that has a translation.
+
+    The ground is taken at the median height of the body's lowest vertex.
+
+    Returns:
+        (mean horizontal speed in m/s of a foot that stands, NaN if none does; mean depth in metres of the lowest vertex
+        below the ground).
+    """
+    lowest = vertices[..., 1].min(axis=1)
+    ground = np.median(lowest)
+    clearance = feet[..., 1] - feet[..., 1].min()
+    stands = (clearance[1:] < CONTACT_HEIGHT) & (clearance[:-1] < CONTACT_HEIGHT)
+    horizontal = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
+    skate = float(horizontal[stands].mean()) if stands.any() else float("nan")
+    return skate, float((ground - lowest).clip(min=0).mean())

@@ -1,0 +1,233 @@
+"""The PoseField: a small network from the frame's time to pose parameters that never leave their bound.
+
+    P_α : τ ↦ mean + kσ·tanh(f_α(τ))   or   mean + clip(f_α(τ), ±kσ)
+
+The head of f starts at zero, so that step 0 is exactly the mean pose. Nothing is rescaled afterwards, in time or in
+amplitude. M motions are M independent fields with stacked parameters.
+
+Source: Janson et al. 2024, sec. 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from md_jax.body import rotations
+from md_jax.errors import UserError
+from md_jax.mocap.statistics import PoseStatistics
+
+Root = Literal["fixed", "orient", "full"]
+Rotation = Literal["axis_angle", "6d"]
+Bound = Literal["tanh", "clamp"]
+Time = Literal["normalized", "raw"]
+
+
+def octaves(count: int) -> tuple[float, ...]:
+    """Frequencies of normalised time (radians), from half a cycle in the clip upwards."""
+    return tuple(math.pi * 2.0**k for k in range(count))
+
+
+# Half a cycle to four cycles in the clip: ten frames cannot show more than four and a half.
+NORMALIZED_FREQUENCIES = octaves(4)
+# The paper's code: four frequencies on the raw frame index.
+RAW_FREQUENCIES = tuple(float(f) for f in 2 ** np.linspace(0, 5, 4))
+
+
+class Fixed(nnx.Variable):
+    """Mean and standard deviation: part of the field, never trained."""
+
+
+class PoseField(nnx.Module):
+    """One motion: frame indices to pose parameters of K rotations with R numbers each.
+
+    Args:
+        mean, std: centre and standard deviation of the parameters; axis-angle in radians (R = 3) or 6D (R = 6).
+        frames: F, the frames of the clip; with time="normalized" frame F − 1 is at time 1.
+        hidden: width of each hidden layer.
+        time: "normalized" or "raw" frame index.
+        frequencies: of the sine and cosine features, radians per unit of time; default: four for the kind of time.
+        layer_norm: normalise each hidden layer before its activation, as the paper's code does.
+        bound: "tanh" approaches mean ± k·std and has a gradient everywhere, "clamp" is the paper's hard limit.
+        bound_sigma: k.
+        rngs: where the hidden layers' initial weights come from.
+    """
+
+    def __init__(
+        self,
+        mean: Float[Array, "K R"],
+        std: Float[Array, "K R"],
+        *,
+        frames: int,
+        hidden: Sequence[int] = (64, 64),
+        time: Time = "normalized",
+        frequencies: Sequence[float] | None = None,
+        layer_norm: bool = False,
+        bound: Bound = "tanh",
+        bound_sigma: float = 3.0,
+        rngs: nnx.Rngs,
+    ) -> None:
+        default = NORMALIZED_FREQUENCIES if time == "normalized" else RAW_FREQUENCIES
+        self.frequencies = default if frequencies is None else tuple(frequencies)
+        self.time_scale = 1.0 / max(frames - 1, 1) if time == "normalized" else 1.0
+        self.bound, self.bound_sigma = bound, bound_sigma
+        self.mean, self.std = Fixed(jnp.asarray(mean)), Fixed(jnp.asarray(std))
+        widths = [2 * len(self.frequencies), *hidden]
+        self.depth, self.layer_norm = len(hidden), layer_norm
+        for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            setattr(self, f"hidden_{i}", nnx.Linear(inputs, outputs, rngs=rngs))
+            if layer_norm:
+                setattr(self, f"norm_{i}", nnx.LayerNorm(outputs, rngs=rngs))
+        zeros = nnx.initializers.zeros_init()
+        self.head = nnx.Linear(widths[-1], mean.size, kernel_init=zeros, bias_init=zeros, rngs=rngs)
+
+    def __call__(self, tau: Float[Array, "F"]) -> Float[Array, "F K R"]:
+        """Pose parameters at frame indices `tau`, whole or in between."""
+        angles = (tau * self.time_scale)[:, None] * jnp.asarray(self.frequencies, tau.dtype)
+        x = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        for i in range(self.depth):
+            x = getattr(self, f"hidden_{i}")(x)
+            x = jax.nn.silu(getattr(self, f"norm_{i}")(x) if self.layer_norm else x)
+        mean, limit = self.mean[...], self.bound_sigma * self.std[...]
+        raw = self.head(x).reshape(-1, *mean.shape)
+        return mean + (limit * jnp.tanh(raw) if self.bound == "tanh" else jnp.clip(raw, -limit, limit))
+
+
+# --- M motions --------------------------------------------------------------------------------------------------
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["fixed"], meta_fields=["graphdef", "frames", "root", "rotation"]
+)
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """M PoseFields without their trainable parameters."""
+
+    graphdef: Any
+    fixed: Any  # means and standard deviations, leading axis M
+    frames: int
+    root: Root
+    rotation: Rotation
+
+
+class Poses(NamedTuple):
+    """What `md_jax.body.lbs.pose` takes: rotation vectors (..., 3), or matrices (..., 3, 3) with rotation="6d"."""
+
+    body: Array  # (M, F, 21, 3) or (M, F, 21, 3, 3)
+    root: Array | None  # (M, F, 3) or (M, F, 3, 3); None with root="fixed"
+    transl: Float[Array, "M F 3"] | None  # metres; None unless root="full"
+
+
+def init_fields(
+    statistics: Sequence[PoseStatistics],
+    keys: Array,
+    *,
+    frames: int,
+    root: Root = "fixed",
+    rotation: Rotation = "axis_angle",
+    **settings: Any,
+) -> tuple[Fields, Any]:
+    """The PoseFields of M motions and their trainable parameters, a dict of arrays with leading axis M.
+
+    Args:
+        statistics: of each motion.
+        keys: (M,) random keys; a motion's parameters depend on its own key alone.
+        frames: F.
+        root: "fixed", or what else moves: "orient"ation, or the "full" root with translation.
+        rotation: what the parameters are.
+        settings: further arguments of `PoseField`.
+
+    Raises:
+        UserError: root="full", and statistics have no translation.
+    """
+    means, stds = zip(*(_moments(each, root, rotation) for each in statistics), strict=True)
+    fields = [
+        PoseField(mean, std, frames=frames, rngs=nnx.Rngs(key), **settings)
+        for mean, std, key in zip(means, stds, keys, strict=True)
+    ]
+    graphdef, *_ = nnx.split(fields[0], nnx.Param, ...)
+    states = [nnx.split(field, nnx.Param, ...)[1:] for field in fields]
+    # Plain dicts: any optimiser and checkpoint can hold them.
+    params, fixed = jax.tree.map(lambda *x: jnp.stack(x), *(tuple(map(nnx.to_pure_dict, s)) for s in states))
+    return Fields(graphdef, fixed, frames, root, rotation), params
+
+
+def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Float[Array, "M F K R"]:
+    """Pose parameters of every motion; motion m is the same, bit for bit on a CPU, alone or in company.
+
+    The K rows are the root orientation (unless root="fixed"), the 21 body joints, and with root="full" the
+    translation, padded with zeros to R.
+
+    Args:
+        fields, params: from `init_fields`.
+        tau: frame indices; default: all frames.
+    """
+    return per_motion(partial(_values, fields, tau), params, fields.fixed)
+
+
+def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Poses:
+    """The poses of every motion, ready for skinning; arguments and reproducibility as in `apply_fields`."""
+
+    def of_one(params: Any, fixed: Any) -> Poses:
+        values = _values(fields, tau, params, fixed)
+        first = 0 if fields.root == "fixed" else 1
+        to_pose = rotations.sixd_to_matrix if fields.rotation == "6d" else lambda x: x
+        return Poses(
+            body=to_pose(values[:, first : first + 21]),
+            root=to_pose(values[:, 0]) if first else None,
+            transl=values[:, -1, :3] if fields.root == "full" else None,
+        )
+
+    return per_motion(of_one, params, fields.fixed)
+
+
+def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function` of each motion's slice of the arguments (leading axis M), results stacked.
+
+    A batched matrix product, or an elementwise loop over M motions, need not have the bits of M separate ones; a loop
+    over one compiled body has. XLA dissolves a loop of one turn into its surroundings, and then rounds differently:
+    so a motion alone goes round twice. On a CPU the loop is as fast; a GPU needs the motions side by side.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.vmap(function)(*arguments)
+    motions = jax.tree.leaves(arguments)[0].shape[0]
+    if motions == 1:
+        arguments = jax.tree.map(lambda x: jnp.concatenate([x, x]), arguments)
+    results = jax.lax.map(lambda of_one: function(*of_one), arguments)
+    return jax.tree.map(lambda x: x[:motions], results)
+
+
+def _values(fields: Fields, tau: Float[Array, "F"] | None, params: Any, fixed: Any) -> Float[Array, "F K R"]:
+    """Pose parameters of one motion."""
+    tau = jnp.arange(fields.frames, dtype=float) if tau is None else tau
+    return nnx.merge(fields.graphdef, params, fixed)(tau)
+
+
+def _moments(statistics: PoseStatistics, root: Root, rotation: Rotation) -> tuple[Array, Array]:
+    """Mean and standard deviation (K, R) of what the field optimises."""
+    end = "_6d" if rotation == "6d" else ""
+    result = []
+    for kind in ("mean", "std"):
+        rows = [getattr(statistics, f"body_{kind}{end}")]
+        if root != "fixed":
+            rows.insert(0, getattr(statistics, f"root_{kind}{end}")[None])
+        if root == "full":
+            transl = getattr(statistics, f"transl_{kind}")
+            if transl is None:
+                raise UserError(
+                    f"--root=full needs statistics with translation, and those of {statistics.action!r} have none"
+                    f" ({statistics.source}): give --statistics=FOLDER with clips that have `trans`, or --root=orient."
+                )
+            rows.append(np.pad(transl, (0, rows[0].shape[-1] - 3))[None])
+        result.append(jnp.asarray(np.concatenate(rows), jnp.float32))
+    return result[0], result[1]

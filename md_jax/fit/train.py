@@ -1,0 +1,272 @@
+"""The optimisation of M motions against a frozen torch teacher, read from top to bottom.
+
+One step: draws from JAX keys → PoseFields → skinning → ``op`` (torch, behind `bridge.op`) → dL/dvertices → back through
+skinning and PoseFields → optax. This module knows the op only as a JAX function; it imports neither torch nor bridge.
+In latent mode the parameters are the video's latents, and the op judges these themselves (`LatentProblem`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from md_jax.config import Config, pair
+from md_jax.errors import DivergedError
+from md_jax.fit.checkpoint import Checkpoints
+from md_jax.fit.draws import Draws, draw, t_range_at
+from md_jax.fit.optimizers import final_params, make_optimizer
+from md_jax.fit.problems import LatentProblem, Problem, make_fields, vertices_of
+
+__all__ = [
+    "LatentProblem",
+    "Problem",
+    "Report",
+    "TorchLoss",
+    "TrainState",
+    "draws_at",
+    "fit",
+    "init_state",
+    "make_fields",
+    "make_step",
+    "optimizer_of",
+    "vertices_of",
+]
+
+
+class TorchLoss(Protocol):
+    """What `bridge.op.torch_loss` returns; see there."""
+
+    fn: Any
+
+    @property
+    def traffic(self) -> Any: ...
+
+    def __call__(self, verts: Any, draws: Draws) -> tuple[Any, dict[str, Any]]: ...
+
+    def loss_and_grad(self, verts: Any, draws: Draws) -> tuple[Any, Any, dict[str, Any]]: ...
+
+    def original_errors(self) -> AbstractContextManager[None]: ...
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes; every leaf but `step` has the leading axis M."""
+
+    step: Int[Array, ""]
+    params: Any  # trainable: PoseField parameters, or latents
+    opt_state: Any
+    skipped: Int[Array, "M"]  # steps left out because the gradient was not finite
+    bad_streak: Int[Array, "M"]  # how many of them in a row up to now
+
+
+class Report(NamedTuple):
+    """What a step tells: every value per motion."""
+
+    terms: dict[str, Float[Array, "M"]]
+    verts: Float[Array, "M F V 3"]  # in latent mode the latents (M, C, f, h, w)
+
+
+# --- setting up -------------------------------------------------------------------------------------------------
+
+
+def optimizer_of(config: Config) -> optax.GradientTransformation:
+    """The optimiser of one motion."""
+    return make_optimizer(
+        config.optimizer,
+        config.learning_rate,
+        steps=config.steps,
+        schedule=config.schedule,
+        grad_clip=config.grad_clip,
+    )
+
+
+def init_state(config: Config, params: Any) -> TrainState:
+    """The state before the first step."""
+    motions = jax.tree.leaves(params)[0].shape[0]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=jax.vmap(optimizer_of(config).init)(params),
+        skipped=jnp.zeros(motions, jnp.int32),
+        bad_streak=jnp.zeros(motions, jnp.int32),
+    )
+
+
+# --- one step ---------------------------------------------------------------------------------------------------
+
+
+def draws_at(config: Config, problem: Problem | LatentProblem, motions: int, step: Array, key: Array) -> Draws:
+    """The draws of one step (of step 0, where --fixed_draws is on)."""
+    step = jnp.zeros_like(step) if config.fixed_draws else step
+    fraction = step / max(config.steps - 1, 1)
+    return draw(
+        key,
+        step,
+        t_range_at(fraction, pair(config.t_min), pair(config.t_max), config.t_schedule),
+        motions=motions,
+        views=config.views,
+        latent_shape=problem.latent_shape,
+        azimuth_ranges=problem.azimuth_ranges,
+        elevation_range=problem.elevation_range,
+        image=problem.image,
+    )
+
+
+def make_step(
+    config: Config, problem: Problem | LatentProblem, op: TorchLoss
+) -> Callable[[TrainState], tuple[TrainState, Report]]:
+    """The training step, by the transport that the config names.
+
+    `staged` runs jitted forward → torch → jitted backward and update. The second computes poses and bones again: that
+    is little, and cheaper than to hand it the pullback, whose residuals hold a copy of the body's large matrices. `jit`
+    is one compiled function. Both give the same numbers.
+    """
+    optimizer = optimizer_of(config)
+    arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
+
+    def show(params: Any, arrays: Any) -> tuple[tuple[Array, Array], Any]:
+        return jax.vjp(lambda p: problem.show(p, *arrays), params)
+
+    def draws(state: TrainState, key: Array) -> Draws:
+        return draws_at(config, problem, state.skipped.shape[0], state.step, key)
+
+    def update(
+        state: TrainState, pullback: Any, grad_verts: Array, loss: Array, reg: Array, metrics: dict[str, Array]
+    ) -> Any:
+        (grads,) = pullback((config.sds_weight * grad_verts, jnp.full_like(reg, config.reg_weight)))
+        norms = jax.vmap(optax.tree.norm)(grads)
+        ok = jnp.isfinite(norms) & jnp.isfinite(loss)
+
+        def keep(new: Array, old: Array) -> Array:
+            return jnp.where(ok.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+        updates, opt_state = jax.vmap(optimizer.update)(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        state = TrainState(
+            step=state.step + 1,
+            params=jax.tree.map(keep, params, state.params),
+            opt_state=jax.tree.map(keep, opt_state, state.opt_state),
+            skipped=state.skipped + ~ok,
+            bad_streak=jnp.where(ok, 0, state.bad_streak + 1),
+        )
+        total = config.sds_weight * loss + config.reg_weight * reg
+        # with an image term the op's loss is a sum, and the metrics tell its parts
+        return state, {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
+
+    if config.transport == "jit":
+
+        @jax.jit
+        def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
+            (verts, reg), pullback = show(state.params, arrays)
+            loss, op_pullback, metrics = jax.vjp(lambda v: op(v, draws(state, key)), verts, has_aux=True)
+            (grad_verts,) = op_pullback(jnp.ones_like(loss))
+            state, terms = update(state, pullback, grad_verts, loss, reg, metrics)
+            return state, Report(terms, verts)
+
+        return lambda state: whole(state, arrays, key)
+
+    @jax.jit
+    def forward(state: TrainState, arrays: Any, key: Array) -> Any:
+        verts, _ = problem.show(state.params, *arrays)
+        return verts, draws(state, key)
+
+    @jax.jit
+    def backward(state: TrainState, arrays: Any, grad_verts: Array, loss: Array, metrics: dict[str, Array]) -> Any:
+        (_, reg), pullback = show(state.params, arrays)
+        return update(state, pullback, grad_verts, loss, reg, metrics)
+
+    def staged(state: TrainState) -> tuple[TrainState, Report]:
+        verts, drawn = forward(state, arrays, key)
+        loss, grad_verts, metrics = op.loss_and_grad(verts, drawn)
+        state, terms = backward(state, arrays, grad_verts, loss, metrics)
+        return state, Report(terms, verts)
+
+    return staged
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------
+
+
+def fit(
+    config: Config,
+    problem: Problem | LatentProblem,
+    params: Any,
+    op: TorchLoss,
+    folder: Path,
+    *,
+    on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None,
+    on_preview: Callable[[int, Float[Array, "M F V 3"]], None] = lambda step, verts: None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> TrainState:
+    """Optimise until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+
+    A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C saves before it leaves.
+    What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those that are trained.
+
+    Args:
+        config, problem: the options and what stays fixed.
+        params: trainable parameters to start from.
+        op: the torch loss (bridge.op.torch_loss).
+        folder: where `checkpoints/` lies or is made.
+        on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
+        on_preview: called with the steps done and `Report.verts`, each `preview_every` steps.
+        tell: called with a line about the checkpoint that the run goes on from.
+
+    Raises:
+        DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row.
+        UserError: the checkpoints cannot be read or written.
+    """
+    step_fn = make_step(config, problem, op)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state = checkpoints.restore(init_state(config, params), tell)
+    # Gradients come back from torch committed to their device; uncommitted parameters would make step 2 compile anew.
+    state = jax.device_put(state, jax.devices()[0])
+    done = start = int(state.step)
+    try:
+        since, since_step = time.perf_counter(), done
+        while done < config.steps:
+            with op.original_errors():
+                state, report = step_fn(state)
+            done += 1
+            if done == start + 1 < config.steps and done % config.log_every:  # the first rate told leaves compiling out
+                jax.block_until_ready(state.step)
+                since, since_step = time.perf_counter(), done
+            if done % config.log_every == 0 or done == config.steps:
+                line = _line(state, report, (time.perf_counter() - since) / (done - since_step))
+                since, since_step = time.perf_counter(), done
+                on_log(done, line)
+                _check_divergence(config, done, state)
+            if config.preview_every and done % config.preview_every == 0:
+                on_preview(done, report.verts)
+            if done % config.checkpoint_every == 0 or done == config.steps:
+                checkpoints.save(state)
+    except KeyboardInterrupt:
+        checkpoints.save(state)
+        raise
+    finally:
+        checkpoints.close()
+    return state._replace(params=final_params(state.opt_state, state.params))
+
+
+def _line(state: TrainState, report: Report, seconds: float) -> dict[str, Any]:
+    """One line of metrics: every term as a list over motions (this reads the values, so it waits for the step)."""
+    terms = {name: np.asarray(value).astype(float).round(6).tolist() for name, value in report.terms.items()}
+    return {**terms, "skipped": np.asarray(state.skipped).tolist(), "step_seconds": round(seconds, 5)}
+
+
+def _check_divergence(config: Config, done: int, state: TrainState) -> None:
+    worst = int(jnp.max(state.bad_streak))
+    if worst >= config.max_bad_steps:
+        raise DivergedError(
+            f"the gradient of motion {int(jnp.argmax(state.bad_streak))} was NaN or infinite for {worst} steps in a row"
+            f" (up to step {done}). The last good parameters are in the checkpoint; try a lower --learning_rate or"
+            " --guidance_scale, or --dtype=float32."
+        )

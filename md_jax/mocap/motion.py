@@ -1,0 +1,262 @@
+"""A motion and its file: AMASS SMPL-X "stageii" npz, resampled on the sphere of rotations."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from md_jax.body import rotations
+from md_jax.errors import UserError
+from md_jax.files import replacing
+
+# Blender add-ons refuse clips below their target rate, 30 by default.
+MIN_EXPORT_FPS = 30.0
+_AXIS_CHANGE = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # a z-up world seen as a y-up one
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A motion of the SMPL-X skeleton, y up, facing +z at rest; angles in radians, lengths in metres.
+
+    Attributes:
+        body_pose: rotation vectors of the 21 body joints, each relative to its parent.
+        root_orient: rotation vectors of the whole body about the pelvis.
+        transl: translation added after posing.
+        fps: frames a second.
+        face_and_hands: rotation vectors of jaw, left eye, right eye, 15 left and 15 right finger joints.
+        betas: shape coefficients of the body that it was made with.
+        gender: neutral, male or female.
+        prompt: the sentence that it was made from, if any.
+    """
+
+    body_pose: Float[np.ndarray, "F 21 3"]
+    root_orient: Float[np.ndarray, "F 3"]
+    transl: Float[np.ndarray, "F 3"]
+    fps: float
+    face_and_hands: Float[np.ndarray, "F 33 3"] = None  # type: ignore[assignment]  # None: zeros
+    betas: Float[np.ndarray, "S"] = None  # type: ignore[assignment]  # None: 16 zeros
+    gender: str = "neutral"
+    prompt: str = ""
+
+    def __post_init__(self) -> None:
+        frames = np.shape(self.body_pose)[0] if np.ndim(self.body_pose) else 0
+        defaults = {"face_and_hands": np.zeros((frames, 33, 3)), "betas": np.zeros(16)}
+        shapes = {
+            "body_pose": (frames, 21, 3),
+            "root_orient": (frames, 3),
+            "transl": (frames, 3),
+            "face_and_hands": (frames, 33, 3),
+        }
+        for name in (*shapes, "betas"):
+            value = getattr(self, name)
+            value = np.asarray(defaults[name] if value is None else value, np.float32)
+            if name in shapes and value.shape != shapes[name]:
+                raise UserError(
+                    f"a motion's {name} has the shape (frames, {', '.join(map(str, shapes[name][1:]))});"
+                    f" got {value.shape} beside {frames} frames of body_pose."
+                )
+            if not np.all(np.isfinite(value)):
+                raise UserError(f"a motion's {name} must be finite; found NaN or infinity.")
+            object.__setattr__(self, name, value)
+        if frames < 1:
+            raise UserError("a motion needs at least one frame; got none.")
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise UserError(f"a motion's frame rate must be a positive number of frames a second; got {self.fps}.")
+
+    @property
+    def poses(self) -> Float[np.ndarray, "F 55 3"]:
+        """All 55 rotation vectors in SMPL-X order: root, body, jaw, eyes, left hand, right hand."""
+        return np.concatenate([self.root_orient[:, None], self.body_pose, self.face_and_hands], axis=1)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the last."""
+        return (len(self.body_pose) - 1) / self.fps
+
+
+def slerp_rotvecs(
+    start: Float[Array, "*batch 3"], end: Float[Array, "*batch 3"], fraction: Float[Array, "*batch"]
+) -> Float[Array, "*batch 3"]:
+    """Rotation vectors at `fraction` of the shorter way from `start` to `end`, continuous with `start`."""
+    first, second = rotations.axis_angle_to_quaternion(start), rotations.axis_angle_to_quaternion(end)
+    between = rotations.quaternion_to_axis_angle(rotations.quaternion_slerp(first, second, fraction))
+    return rotations.nearest_axis_angle(between, start)
+
+
+def resample(motion: Motion, fps: float) -> Motion:
+    """The motion at another rate, from the same first frame on: rotations by slerp, translation linearly.
+
+    Args:
+        motion: the motion.
+        fps: new frames a second. The last new frame is the last one that lies within the old motion.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise UserError(f"the new frame rate must be a positive number of frames a second; got {fps}.")
+    count = math.floor(motion.duration * fps + 1e-6) + 1
+    position = np.clip(np.arange(count) * (motion.fps / fps), 0, len(motion.body_pose) - 1)
+    low = np.floor(position + 1e-6).astype(int)
+    high = np.minimum(low + 1, len(motion.body_pose) - 1)
+    share = np.clip(position - low, 0, 1).astype(np.float32)
+    fraction = np.broadcast_to(share[:, None], (count, 55))
+    poses = rotations.on_host(slerp_rotvecs, motion.poses[low], motion.poses[high], fraction, rows=256)
+    exact = share < 1e-5  # frames that exist already stay as they are
+    poses[exact] = motion.poses[low[exact]]
+    transl = motion.transl[low] * (1 - share[:, None]) + motion.transl[high] * share[:, None]
+    return replace(
+        motion,
+        root_orient=poses[:, 0],
+        body_pose=poses[:, 1:22],
+        face_and_hands=poses[:, 22:],
+        transl=transl,
+        fps=fps,
+    )
+
+
+def save_motion(path: str | os.PathLike, motion: Motion) -> None:
+    """Write an AMASS SMPL-X "stageii" npz, y up, at 30 frames a second or more.
+
+    A slower motion is resampled to the first whole multiple of its rate that reaches 30, so that every one of
+    its frames is kept exactly. The file appears complete or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    if motion.fps < MIN_EXPORT_FPS:
+        motion = resample(motion, motion.fps * math.ceil(MIN_EXPORT_FPS / motion.fps - 1e-9))
+    poses = motion.poses.reshape(len(motion.poses), 165)
+    with replacing(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            np.savez_compressed(
+                file,
+                poses=poses,
+                trans=motion.transl,
+                betas=motion.betas,
+                num_betas=np.int64(len(motion.betas)),
+                gender=np.str_(motion.gender),
+                surface_model_type=np.str_("smplx"),
+                mocap_frame_rate=np.float64(motion.fps),
+                mocap_time_length=np.float64(motion.duration),
+                root_orient=poses[:, :3],
+                pose_body=poses[:, 3:66],
+                pose_jaw=poses[:, 66:69],
+                pose_eye=poses[:, 69:75],
+                pose_hand=poses[:, 75:],
+                up_axis=np.str_("y"),
+                prompt=np.str_(motion.prompt),
+            )
+
+
+def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto") -> Motion:
+    """Read a motion: ours, AMASS SMPL-X "stageii", AMASS SMPL-H (T, 156), or just root_orient and pose_body.
+
+    Args:
+        path: the npz file; nothing in it is unpickled.
+        up: the file's up axis. "auto": what the file says (`up_axis`); else y for files without translation,
+            and for the others the axis along which the pelvis points on average (give it for motions on the
+            floor). A z-up motion is turned to y up about the origin, up to the constant by which the pelvis
+            of a body lies off its origin.
+
+    Raises:
+        UserError: the file is missing or not a motion.
+    """
+    if up not in ("auto", "y", "z"):
+        raise UserError(f"the up axis of a motion file is 'auto', 'y' or 'z'; got {up!r}.")
+    data = read_npz(path)
+    poses = _poses_in(path, data)
+    rate = next((data[key] for key in ("mocap_frame_rate", "mocap_framerate", "fps") if key in data), None)
+    if rate is None:
+        raise UserError(f"{path} has no mocap_frame_rate: add the frames a second under that name.")
+    transl = data.get("trans", np.zeros((len(poses), 3)))
+    if np.shape(rate) not in ((), (1,)) or np.shape(transl) != (len(poses), 3):
+        raise UserError(
+            f"{path}: expected one mocap_frame_rate and trans of shape ({len(poses)}, 3); got shapes"
+            f" {np.shape(rate)} and {np.shape(transl)}."
+        )
+    root = poses[:, 0]
+    if _is_z_up(data, root, up):
+        turned = _AXIS_CHANGE @ np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))
+        root = np.asarray(rotations.matrix_to_axis_angle(jnp.asarray(turned, jnp.float32)))
+        transl = np.asarray(transl) @ _AXIS_CHANGE.T
+    return Motion(
+        body_pose=poses[:, 1:22],
+        root_orient=root,
+        transl=transl,
+        fps=float(np.reshape(rate, ())),
+        face_and_hands=poses[:, 22:],
+        betas=np.asarray(data.get("betas", np.zeros(16))).reshape(-1),
+        gender=_text(data.get("gender", "neutral")),
+        prompt=_text(data.get("prompt", "")),
+    )
+
+
+def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The plain arrays of an npz file by name; members that would need unpickling are left out.
+
+    Raises:
+        UserError: the file is missing or no npz.
+    """
+    data = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in archive.files:
+                try:
+                    data[key] = archive[key]
+                except ValueError:  # an object array
+                    continue
+    except (OSError, ValueError, AttributeError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        # NumPy takes what is no archive for a pickle, and advises to load it unsafely
+        why = "it is no npz archive, or a damaged one" if isinstance(error, ValueError) else str(error).rstrip(".")
+        raise UserError(f"{path} cannot be read as an npz file: {why}.") from error
+    return data
+
+
+def _poses_in(path: str | os.PathLike, data: dict[str, np.ndarray]) -> Float[np.ndarray, "F 55 3"]:
+    """The 55 rotation vectors of a file, zeros where it has none."""
+    expected: tuple[int, ...]
+    if "pose_body" in data and "root_orient" in data:
+        body, root = data["pose_body"], data["root_orient"]
+        rest = [("pose_jaw", 3), ("pose_eye", 6), ("pose_hand", 90)]
+        frames = root.shape[0] if root.ndim else 0
+        parts = [root, body, *(data.get(key, np.zeros((frames, width))) for key, width in rest)]
+        expected = (3, 63, 3, 6, 90)
+    elif "poses" in data and data["poses"].ndim == 2 and data["poses"].shape[1] in (165, 156):
+        poses = data["poses"]
+        face = poses[:, 66:75] if poses.shape[1] == 165 else np.zeros((len(poses), 9))  # SMPL-H has no face
+        expected = (66, 9, 90)
+        parts = [poses[:, :66], face, poses[:, -90:]]
+    else:
+        found = ", ".join(f"{key} {value.shape}" for key, value in data.items()) or "nothing"
+        raise UserError(
+            f"{path} is no motion: expected pose_body (T, 63) and root_orient (T, 3), or poses (T, 165) or"
+            f" (T, 156); found {found}."
+        )
+    shapes = [(parts[0].shape[0] if parts[0].ndim else 0, width) for width in expected]
+    if [part.shape for part in parts] != shapes or any(part.dtype.kind not in "fiu" for part in parts):
+        found = ", ".join(f"{part.shape} {part.dtype}" for part in parts)
+        raise UserError(f"{path}: expected pose arrays of numbers, shapes {shapes}; got {found}.")
+    return np.concatenate(parts, axis=1).reshape(-1, 55, 3)
+
+
+def _is_z_up(data: dict[str, np.ndarray], root: Float[np.ndarray, "F 3"], up: str) -> bool:
+    if up == "auto" and "up_axis" in data:
+        up = _text(data["up_axis"])
+    if up == "auto" and "trans" in data:
+        pelvis_up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))[..., 1].mean(axis=0)
+        return bool(pelvis_up[2] > pelvis_up[1])
+    return up == "z"
+
+
+def _text(value: np.ndarray | str) -> str:
+    items = np.asarray(value).reshape(-1)
+    item = items[0] if len(items) else ""
+    return item.decode() if isinstance(item, bytes) else str(item)

@@ -1,0 +1,186 @@
+"""Rendered pictures of motions: the sheet, the frames of the video, previews.
+
+The torch side (`bridge.render.snapshots`) renders; it is imported inside `make_renderer` only, and every other function
+takes the renderer as an argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from md_jax.body.model import Body
+from md_jax.files import write_bytes
+from md_jax.output import sheet
+
+# Azimuths of the cameras, radians.
+VIEWS = {"front": 0.0, "left": 0.5 * math.pi, "back": math.pi, "right": 1.5 * math.pi}
+FOV = math.radians(25.0)
+MARGIN = 1.1  # free space around the body, as a factor
+# Pixels. One tile's, except that the video's width is that of all views together.
+SHEET_HEIGHT, SHEET_WIDTH = 256, 208
+VIDEO_HEIGHT, VIDEO_WIDTH = 420, 1280
+PREVIEW_HEIGHT = 96
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """A camera's place and its picture's size: the same for everything that is to be compared.
+
+    Args:
+        target: the point looked at, metres.
+        distance: metres from there.
+        height, width: pixels.
+    """
+
+    target: tuple[float, float, float]
+    distance: float
+    height: int
+    width: int
+
+
+RenderFrames = Callable[[np.ndarray, float, Framing], np.ndarray]
+"""(vertices (F,V,3) metres, azimuth in radians, framing) -> (F,H,W,3) uint8."""
+
+
+def make_renderer(body: Body, device: str = "cpu") -> RenderFrames:
+    """The renderer of the pictures, on the torch side.
+
+    Args:
+        body: whose triangles and colours are drawn.
+        device: "cpu" or "cuda".
+    """
+    from bridge.render.snapshots import make_painter
+
+    background = (sheet.PANEL[0] / 255, sheet.PANEL[1] / 255, sheet.PANEL[2] / 255)
+    paint = make_painter(
+        np.asarray(body.triangles), np.asarray(body.vertex_colors), background=background, device=device
+    )
+
+    def render_frames(vertices: np.ndarray, azimuth: float, framing: Framing) -> np.ndarray:
+        return paint(
+            vertices,
+            azimuth=azimuth,
+            fov=FOV,
+            distance=framing.distance,
+            target=np.asarray(framing.target),
+            height=framing.height,
+            width=framing.width,
+        )
+
+    return render_frames
+
+
+def frame_all(
+    clips: Sequence[Float[np.ndarray, "F V 3"]],
+    azimuths: Sequence[float],
+    height: int,
+    *,
+    max_width: int | None = None,
+) -> Framing:
+    """A level camera that shows every vertex of every clip from every azimuth, as large as fits.
+
+    Args:
+        clips: vertices in metres.
+        azimuths: radians.
+        height: of the picture in pixels; its width follows the bodies' proportions (0.55 to 1.1 heights).
+        max_width: pixels; a picture that would be wider is made smaller as a whole.
+    """
+    low = np.min([clip.min((0, 1)) for clip in clips], axis=0)
+    high = np.max([clip.max((0, 1)) for clip in clips], axis=0)
+    target = (low + high) / 2
+    across, up, toward = [], [], []
+    for clip in clips:
+        x, y, z = np.moveaxis(np.asarray(clip, np.float64) - target, -1, 0)
+        for azimuth in azimuths:
+            across.append(np.abs(x * math.cos(azimuth) - z * math.sin(azimuth)).ravel())
+            toward.append((x * math.sin(azimuth) + z * math.cos(azimuth)).ravel())
+            up.append(np.abs(y).ravel())
+    sides, ups, depths = np.concatenate(across), np.concatenate(up), np.concatenate(toward)
+    aspect = float(np.clip(sides.max() / max(ups.max(), 1e-6), 0.55, 1.1))
+    if max_width is not None:
+        height = min(height, int(max_width / aspect))
+    height, width = 2 * round(height / 2), 2 * round(height * aspect / 2)
+    slope = math.tan(FOV / 2) / MARGIN
+    distance = float(np.max(depths + np.maximum(ups, sides * height / width) / slope))
+    return Framing(tuple(float(c) for c in target), distance, height, width)  # type: ignore[arg-type]
+
+
+def write_sheet(
+    path: Path,
+    motion: Motion,
+    vertices: Float[np.ndarray, "F V 3"],
+    controls: Mapping[str, Float[np.ndarray, "F V 3"]],
+    render_frames: RenderFrames,
+    *,
+    subtitle: str = "",
+    views: tuple[str, str] = ("front", "left"),
+    height: int = SHEET_HEIGHT,
+) -> None:
+    """Write sheet.png: the motion from two views, and each control from the second of them.
+
+    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels.
+    """
+    azimuths = [VIEWS[view] for view in views]
+    framing = frame_all([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
+    strips = [("this run", vertices, view, True) for view in views]
+    strips += [(label, clip, views[1], False) for label, clip in controls.items()]
+    rows = [
+        sheet.Row(label, _seen_from(view), render_frames(clip, VIEWS[view], framing), accent)
+        for label, clip, view, accent in strips
+    ]
+    image = sheet.draw_sheet(motion.prompt, subtitle, rows, [f / motion.fps for f in range(len(vertices))])
+    write_bytes(path, sheet.encode_png(image))
+
+
+def render_views(
+    vertices: Float[np.ndarray, "F V 3"],
+    title: str,
+    render_frames: RenderFrames,
+    *,
+    views: Sequence[str] = tuple(VIEWS),
+    height: int = VIDEO_HEIGHT,
+) -> UInt8[np.ndarray, "F h w 3"]:
+    """The frames of a video: the motion from several views side by side, with labels and the prompt."""
+    azimuths = [VIEWS[view] for view in views]
+    framing = frame_all([vertices], azimuths, height, max_width=VIDEO_WIDTH // len(views))
+    tiles = {view: render_frames(vertices, VIEWS[view], framing) for view in views}
+    return sheet.draw_views(tiles, title)
+
+
+def write_preview(
+    path: Path,
+    vertices: Float[np.ndarray, "M F V 3"],
+    render_frames: RenderFrames,
+    caption: str,
+    *,
+    view: str = "left",
+    max_motions: int = 4,
+    max_frames: int = 8,
+) -> None:
+    """Write a small picture of the motions as they are during training.
+
+    Args:
+        path: a .png file.
+        vertices: metres; the first `max_motions` motions and `max_frames` evenly spread frames are drawn.
+        render_frames: see `make_renderer`.
+        caption: one line, such as "step 100 of 300".
+        view: a name in `VIEWS`.
+    """
+    frames = np.linspace(0, vertices.shape[1] - 1, min(max_frames, vertices.shape[1])).round().astype(int)
+    chosen = np.asarray(vertices)[:max_motions][:, frames]
+    framing = frame_all(list(chosen), [VIEWS[view]], PREVIEW_HEIGHT)
+    strips = np.stack([render_frames(clip, VIEWS[view], framing) for clip in chosen])
+    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption)))
+
+
+# --- helpers ------------------------------------------------------------------------------------------------
+
+
+def _seen_from(view: str) -> str:
+    return {"front": "from the front", "back": "from behind"}.get(view, f"from the {view}")

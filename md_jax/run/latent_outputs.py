@@ -1,0 +1,103 @@
+"""What a run in latent mode leaves: the decoded video beside its controls, and the latents."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+from md_jax.files import write_bytes
+from md_jax.fit.train import TrainState
+from md_jax.output import sheet
+from md_jax.output.video import write_mp4
+from md_jax.run.build import Job
+from md_jax.run.logs import read_metrics
+from md_jax.run.workdir import write_json
+
+TILE_HEIGHT, VIDEO_HEIGHT = 192, 384  # pixels; a small video is shown with large pixels
+FIRST, UNGUIDED = "first render", "guidance 0"
+OUTPUTS = (
+    "sheet.png     the optimised video beside its controls: the first render, and guidance 0",
+    "video.mp4     the first render and the optimised video",
+    "latents.npz   z (C, f, h, w) in the prior's own scale, the decoded video, fps, prompt",
+    "summary.json  final losses, how much the pictures change;  metrics.jsonl  every logged step",
+)
+
+
+def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState | None) -> list[Path]:
+    """Write the outputs of every motion: into `folder` itself for one, into `motion-00/` … for several.
+
+    Returns:
+        The folder of each motion.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    from bridge.memory import peak_memory
+
+    assert job.decode is not None
+    config, count = job.config, len(job.prompts)
+    videos, controls = job.decode(state.params["z"]), {FIRST: job.decode(job.params["z"])}
+    if control is not None:
+        controls[UNGUIDED] = job.decode(control.params["z"])
+    last = read_metrics(folder)[-1]
+    folders = []
+    for m in range(count):
+        target = folder if count == 1 else folder / f"motion-{m:02d}"
+        target.mkdir(exist_ok=True)
+        subtitle = (
+            f"latent mode, {config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
+            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else "")
+        )
+        clips = {"this run": videos[m], **{label: clip[m] for label, clip in controls.items()}}
+        rows = [
+            sheet.Row(label, note, enlarged(clip, TILE_HEIGHT), accent=label == "this run")
+            for (label, clip), note in zip(
+                clips.items(), ("decoded latents", "held still", "no sentence"), strict=False
+            )
+        ]
+        seconds = [f / job.fps for f in range(videos.shape[1])]
+        image = sheet.draw_sheet(job.prompts[m], subtitle, rows, seconds)
+        write_bytes(target / "sheet.png", sheet.encode_png(image))
+        side_by_side = {name: enlarged(clips[name], VIDEO_HEIGHT) for name in (FIRST, "this run")}
+        write_mp4(target / "video.mp4", sheet.draw_views(side_by_side, job.prompts[m]), job.fps)
+        buffer = io.BytesIO()
+        np.savez(buffer, z=np.asarray(state.params["z"][m]), video=videos[m], fps=job.fps, prompt=job.prompts[m])
+        write_bytes(target / "latents.npz", buffer.getvalue())
+        summary = {
+            "prompt": job.prompts[m],
+            "mode": "latent",
+            "steps": int(state.step),
+            "skipped_steps": int(state.skipped[m]),
+            "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
+            "frame_change": frame_change(videos[m]),
+            "controls": {label: {"frame_change": frame_change(clip[m])} for label, clip in controls.items()},
+            "peak_memory_mib": peak_memory(),
+            **job.facts,
+        }
+        write_json(target / "summary.json", summary)
+        folders.append(target)
+    return folders
+
+
+def write_preview(path: Path, job: Job, z: Float[Array, "M C f h w"], caption: str) -> None:
+    """Write a small picture of the videos as they are; the first four motions."""
+    assert job.decode is not None
+    strips = np.stack([enlarged(video, TILE_HEIGHT // 2) for video in job.decode(z[:4])])
+    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption)))
+
+
+def enlarged(video: UInt8[np.ndarray, "F H W 3"], height: int) -> UInt8[np.ndarray, "F h w 3"]:
+    """A video at a height for people; its own pixels stay visible where they are large."""
+    width = 2 * round(video.shape[2] * height / video.shape[1] / 2)
+    grows = height > 2 * video.shape[1]
+    how = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), how)) for frame in video])
+
+
+def frame_change(video: UInt8[np.ndarray, "F H W 3"]) -> float:
+    """Root mean square difference between consecutive frames, of 1 for black to white: 0 is a still."""
+    return round(float(np.sqrt(np.mean(np.diff(video / 255.0, axis=0) ** 2))), 5)

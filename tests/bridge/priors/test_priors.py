@@ -1,0 +1,279 @@
+"""Priors from folders: loading, text, latents and their gradient, prediction, and broken folders."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from bridge.priors import PriorError, PriorSpec, load_prior
+from bridge.priors.base import FolderPrior, known_actions, pack_frames, unpack_frames
+from bridge.priors.embedded import SHIPPED
+from bridge.priors.folder import load_parts
+from tests.bridge.priors import tiny_priors
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    return tiny_priors.packed_folder(tmp_path_factory.mktemp("packed"))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return tiny_priors.video_folder(tmp_path_factory.mktemp("video"))
+
+
+def video_prior(folder):
+    """The generic folder prior with a VAE and a 3D UNet."""
+    spec = PriorSpec(
+        name="tiny", kind="video", prediction="eps", frames=4, fps=8, height=16, width=16, latent_channels=4,
+        pixel_stride=2,
+    )  # fmt: skip
+    return FolderPrior(spec, load_parts(folder, CPU, torch.float32), CPU)
+
+
+def broken_copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+# --- names and folders ------------------------------------------------------------------------------------------
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(PriorError, match=r"'nosuch'.*embedded"):
+        load_prior("nosuch")
+    with pytest.raises(PriorError, match="float33"):
+        load_prior("embedded", dtype="float33")
+
+
+def test_missing_folder_says_where(tmp_path):
+    with pytest.raises(PriorError, match="does not exist"):
+        load_prior("embedded", str(tmp_path / "none"))
+    with pytest.raises(PriorError, match=r"model_index\.json is missing"):
+        load_prior("embedded", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "part", ["unet/config.json", "scheduler/scheduler_config.json", "unet/diffusion_pytorch_model.safetensors",
+             "text_encoder/model.safetensors", "tokenizer/tokenizer.json"],
+)  # fmt: skip
+@pytest.mark.parametrize("damage", ["removed", "truncated"])
+def test_damaged_folders_are_one_clear_error(packed, tmp_path, part, damage):
+    folder = broken_copy(packed, tmp_path)
+    file = folder / part
+    content = file.read_bytes()
+    file.unlink() if damage == "removed" else file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(PriorError, match=part.split("/")[0]) as caught:
+        load_prior("embedded", str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(packed, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = broken_copy(packed, tmp_path)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights.pop("conv_in.weight")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(PriorError, match=r"conv_in\.weight"):
+        load_prior("embedded", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("model_index.json", "unet", ["diffusers", "EvilUNet"], "EvilUNet"),
+        ("scheduler/scheduler_config.json", "prediction_type", "magic", "magic"),
+        ("scheduler/scheduler_config.json", "beta_schedule", "magic", "magic"),
+        ("prior.json", "frames", None, "prior.json"),
+    ],
+)
+def test_wrong_entries_name_the_file(packed, tmp_path, file, key, value, message):
+    folder = broken_copy(packed, tmp_path)
+    entries = json.loads((folder / file).read_text())
+    entries[key] = value
+    (folder / file).write_text(json.dumps(entries))
+    with pytest.raises(PriorError, match=message):
+        load_prior("embedded", str(folder))
+
+
+def test_fp16_variant_and_bin_files_load(video, tmp_path):
+    folder = broken_copy(video, tmp_path)
+    plain = video_prior(video)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    other = tiny_priors.video_folder(tmp_path / "bin", safe=False)
+    args = torch.randn(1, 4, 4, 8, 8), torch.tensor([0.5])
+    expected = plain.predict(*args, plain.embed(["walk"]).pair(torch.zeros(1).long()))
+    for prior in (video_prior(folder), video_prior(other)):
+        found = prior.predict(*args, prior.embed(["walk"]).pair(torch.zeros(1).long()))
+        torch.testing.assert_close(found, expected)
+
+
+# --- specification ----------------------------------------------------------------------------------------------
+
+
+def test_latent_shapes_follow_the_frame_rule():
+    causal = PriorSpec("wan", "video", "flow", 17, 16, 256, 256, 16, pixel_stride=8, frame_stride=4, frame_offset=1)
+    assert causal.latent_shape == (16, 5, 32, 32)
+    with pytest.raises(PriorError, match=r"4k \+ 1 frames, got 10"):
+        causal.latent_shape_of(10, 256, 256)
+    with pytest.raises(PriorError, match="8 divides"):
+        causal.latent_shape_of(17, 250, 256)
+
+
+def test_the_embedded_spec_comes_from_the_folder(packed):
+    spec = load_prior("embedded", str(packed)).spec
+    assert (spec.frames, spec.fps, spec.height, spec.width) == (4, 10, 16, 16)
+    assert spec.latent_shape == (3, 4, 16, 16)
+    assert spec.prediction == "sample"
+    assert spec.actions == ("walking", "washwindow")
+    with pytest.raises(PriorError, match="exactly 4 frames, got 5"):
+        spec.latent_shape_of(5, 16, 16)
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_without_a_known_action_lists_what_is_known(packed):
+    prior = load_prior("embedded", str(packed))
+    with pytest.raises(PriorError, match=r"'a dog barks'.*walking, washing a window"):
+        prior.embed(["a man is walking", "a dog barks"])
+
+
+def test_known_actions_are_whole_words_in_any_case():
+    vocabulary = {"walking": ["walk", "walking"], "washwindow": ["washing a window"]}
+    assert known_actions("A man is WALKING, side view", vocabulary) == ["walking"]
+    assert known_actions("She is washing the window.", vocabulary) == ["washwindow"]
+    assert known_actions("on the sidewalk", vocabulary) == []
+
+
+def test_text_is_embedded_once_and_tells_prompts_apart(packed):
+    prior = load_prior("embedded", str(packed))
+    conditioning = prior.embed(["walk, front view", "WALK: front view!", "walk, back view"], "still")
+    hidden = conditioning.positive.hidden
+    assert hidden.dtype == torch.float32
+    assert torch.equal(hidden[0], hidden[1])
+    assert (hidden[0] - hidden[2]).abs().max() > 1e-4
+    assert conditioning.negative.hidden.shape == (1, *hidden.shape[1:])
+    with pytest.raises(PriorError, match="one call"):
+        prior.embed(["walk"])
+
+
+# --- latents ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_vae_latents_are_the_pixels(packed):
+    prior = load_prior("embedded", str(packed))
+    video = torch.rand(2, 3, 4, 16, 16)
+    torch.testing.assert_close(prior.encode(video), 2 * video - 1)
+    torch.testing.assert_close(prior.decode(prior.encode(video)), video)
+    assert prior.encode(torch.rand(1, 3, 4, 32, 48)).shape == (1, *prior.spec.latent_shape)
+
+
+@pytest.mark.parametrize("which", ["packed", "packed, other size", "video"])
+def test_encode_vjp_is_the_gradient_of_encode_in_every_frame(packed, video, which):
+    prior = video_prior(video) if which == "video" else load_prior("embedded", str(packed))
+    size = 24 if "other" in which else 16
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.rand(2, 3, 4, size, size, generator=generator)
+    g = torch.randn(prior.encode(clip).shape, generator=generator)
+    whole = prior.encode_vjp(clip, g)
+    torch.testing.assert_close(prior.encode_vjp(clip, g, chunk=3), whole, rtol=1e-4, atol=1e-5)
+    direction = torch.randn(clip.shape, generator=generator)
+    step = 1e-3
+    for frame in range(4):  # each frame alone, by central differences
+        one = torch.zeros_like(clip)
+        one[:, :, frame] = direction[:, :, frame]
+        change = (prior.encode(clip + step * one) - prior.encode(clip - step * one)) / (2 * step)
+        expected, found = (g * change).sum().item(), (whole * one).sum().item()
+        assert found == pytest.approx(expected, rel=2e-2, abs=2e-2)
+
+
+def test_packing_is_reversible_and_keeps_blocks_together():
+    video = torch.arange(2 * 3 * 4 * 8 * 8, dtype=torch.float32).reshape(2, 3, 4, 8, 8)
+    packed = pack_frames(video, 2)
+    assert packed.shape == (2, 48, 4, 4)
+    assert torch.equal(unpack_frames(packed, 2, 3), video)
+    channel, frame = 1, 2
+    block = packed[0, (channel * 4 + frame) * 4 : (channel * 4 + frame + 1) * 4, 1, 2]
+    assert torch.equal(block, video[0, channel, frame, 2:4, 4:6].flatten())
+
+
+# --- diffusion --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["packed", "video"])
+def test_prediction_is_the_networks_own(packed, video, which):
+    prior = video_prior(video) if which == "video" else load_prior("embedded", str(packed))
+    parts = load_parts(video if which == "video" else packed, CPU, torch.float32)
+    texts = prior.embed(["walk, front view", "washing a window"], "back view").pair(torch.tensor([1, 0]))
+    z_t = torch.randn(2, *prior.spec.latent_shape)
+    t = torch.tensor([0.25, 0.7])
+    conditional, negative = prior.predict(z_t, t, texts)
+    assert conditional.shape == negative.shape == z_t.shape and conditional.dtype == torch.float32
+    for text, found in zip(texts, (conditional, negative), strict=True):
+        for n in range(2):  # one clip at a time, straight through the network
+            inputs = z_t[n : n + 1] if which == "video" else pack_frames(z_t[n : n + 1], 2)
+            with torch.no_grad():
+                raw = parts.unet(inputs, 1000 * t[n], text.hidden[n : n + 1]).sample
+            raw = raw if which == "video" else unpack_frames(raw, 2, 3)
+            torch.testing.assert_close(found[n : n + 1], raw, rtol=1e-4, atol=1e-5)
+    assert (conditional - negative).abs().max() > 1e-6
+
+
+def test_schedule_is_the_folders_own(video):
+    from diffusers import DDIMScheduler
+
+    table = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
+    alpha, sigma = video_prior(video).alpha_sigma(torch.tensor([0.1, 0.5, 0.9]))
+    torch.testing.assert_close(alpha, table[[100, 500, 900]].sqrt())
+    torch.testing.assert_close(sigma, (1 - table[[100, 500, 900]]).sqrt(), rtol=1e-5, atol=1e-6)
+
+
+def test_no_gradient_reaches_the_frozen_networks(packed):
+    prior = load_prior("embedded", str(packed))
+    texts = prior.embed(["walk"]).pair(torch.zeros(1).long())
+    z_t = torch.randn(1, *prior.spec.latent_shape, requires_grad=True)
+    assert not any(raw.requires_grad for raw in prior.predict(z_t, torch.tensor([0.5]), texts))
+
+
+# --- what ships -------------------------------------------------------------------------------------------------
+
+shipped = pytest.mark.skipif(not (SHIPPED / "model_index.json").exists(), reason="no prior in md_jax/assets yet")
+
+
+@shipped
+def test_the_shipped_prior_knows_the_eight_actions_and_is_small():
+    prior = load_prior("embedded")
+    wanted = {"walking", "running", "jumping", "punching", "swordplay", "washwindow", "directing_traffic", "cartwheel"}
+    assert wanted <= set(prior.spec.actions)
+    assert prior.spec.latent_shape == (3, 10, 32, 32)
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) < 15e6
+    prompts = [
+        "a man is running, side view", "a person walking", "Someone throws punches!", "washing a window",
+        "a cartwheel", "a woman is directing traffic, from behind", "he is swinging a sword", "jumping",
+    ]  # fmt: skip
+    hidden = prior.embed(prompts).positive.hidden
+    assert torch.isfinite(hidden).all()
+
+
+@shipped
+def test_the_shipped_prior_denoises_and_listens_to_its_text():
+    """From a noised grey picture alone it draws a figure, and another one for another action."""
+    prior = load_prior("embedded")
+    texts = prior.embed(["a person is running, left side view", "a person is doing a cartwheel, front view"])
+    index = torch.arange(2)
+    noise = torch.randn(1, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1, 1, 1)
+    sample, _ = prior.predict(noise, torch.tensor([0.99, 0.99]), texts.pair(index))
+    assert sample[:, :, :, 0].mean() > 0.6  # the background's grey along the upper edge
+    assert sample[:, :, :, 12:20, 12:20].mean() < 0.6  # and a body in the middle
+    assert (sample[0] - sample[1]).abs().mean() > 0.02
