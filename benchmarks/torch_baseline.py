@@ -2,7 +2,7 @@
 
 PoseFields, body, smoothness, clipping and Adam are torch's; the frozen half (`bridge.distill.critic`) is the very
 function object that the JAX step calls. Given the same weights and draws both follow the same losses. Two bodies tell
-the algorithm from the framework: the `smplx` package, and `md_jax.body.lbs.pose` written in torch (`benchmarks.lbs_torch`).
+the algorithm from the framework: the `smplx` package, and `md_jax.body.lbs.pose` in torch (`benchmarks.lbs_torch`).
 
 The twin covers what a default run uses: our PoseField in axis-angle, a fixed root, Adam.
 """
