@@ -1,7 +1,8 @@
 """VideoCrafter's networks written out slowly, one function a piece, on weights under the checkpoint's own names.
 
-The oracle of tests/bridge/priors/test_videocrafter.py, and what makes its checkpoints: a weight comes into
-being, at random, when a function first asks for it, so running the networks once leaves a state dict of exactly the published layout.
+The oracle of tests/bridge/priors/test_videocrafter.py, and what makes its checkpoints: a weight comes into being, at
+random, when a function first asks for it. So running the networks once leaves a state dict of exactly the published
+layout.
 Shapes: N clips, F frames, C channels, P = N·F pictures, D width.
 """
 
