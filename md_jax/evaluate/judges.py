@@ -1,11 +1,13 @@
-"""A small classifier of motions, trained on the spot from windows of motion capture: a few seconds on one core.
+"""Two small classifiers of windows of motion: which action it is, and whether it is real.
 
-Two versions: with the pose, and with the mean pose removed (motion only). Both have a class "static", learned from
-windows whose motion is shrunk to nearly nothing, so that a frozen pose is called frozen.
+The first sees the motion alone (the mean pose is removed), learns from clips that no prior has seen, and ships trained.
+It has a class "static", learned from windows whose motion is shrunk to nearly nothing, so that a frozen pose is called
+frozen. The second is trained by cross-validation on the motions at hand: the better they are, the less it can tell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +18,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 STATIC = "static"
-HIDDEN = 128
+HIDDEN = 64
 STEPS, BATCH, LEARNING_RATE = 400, 128, 2e-3
 NOISE = 0.1  # of the standardised features, in training
 DROPOUT = 0.5
@@ -30,24 +32,21 @@ class Classifier:
 
     Attributes:
         classes: names of the classes; the last is "static".
-        motion_only: whether the mean pose is removed.
         mean, std: of the features.
         weights: {"w1" (E, D, H), "b1" (E, H), "w2" (E, H, C), "b2" (E, C)}.
     """
 
     classes: tuple[str, ...]
-    motion_only: bool
     mean: Float[np.ndarray, "D"]
     std: Float[np.ndarray, "D"]
-    weights: dict[str, Array]
+    weights: dict[str, np.ndarray]
 
 
-def features(joints: Float[np.ndarray, "N F 21 3"], fps: float, motion_only: bool) -> Float[np.ndarray, "N D"]:
-    """What the classifier sees of windows: mostly quantities that do not depend on the phase.
+def features(joints: Float[np.ndarray, "N F 21 3"], fps: float) -> Float[np.ndarray, "N D"]:
+    """What the classifier sees of windows: quantities that depend neither on the mean pose nor on the phase.
 
     Of every coordinate the temporal spectrum's magnitude and standard deviation, of every joint its mean speed, and the
-    covariance between coordinates (signed square root, to be in metres); with the pose, also its mean, the positions
-    and the velocities.
+    covariance between coordinates (signed square root, to be in metres).
     """
     count, frames = joints.shape[:2]
     moving = joints - joints.mean(axis=1, keepdims=True)
@@ -62,8 +61,6 @@ def features(joints: Float[np.ndarray, "N F 21 3"], fps: float, motion_only: boo
         3 * moving.std(axis=1),
         np.sign(covariance) * np.sqrt(np.abs(covariance)),
     ]
-    if not motion_only:
-        parts += [joints.mean(axis=1), joints, velocity * 0.3]
     return np.concatenate([part.reshape(count, -1) for part in parts], axis=1).astype(np.float32)
 
 
@@ -73,7 +70,6 @@ def train_classifier(
     actions: tuple[str, ...],
     fps: float,
     *,
-    motion_only: bool,
     seed: int = 0,
 ) -> Classifier:
     """Train on windows of the actions, balanced as they come, and on as many static ones as an action has.
@@ -83,29 +79,40 @@ def train_classifier(
         labels: index into `actions` of each window.
         actions: names of the classes but "static".
         fps: frames a second of the windows.
-        motion_only: remove the mean pose.
         seed: of the initial weights and the training.
     """
     rng = np.random.default_rng(seed)
     still = joints[rng.choice(len(joints), size=max(len(joints) // len(actions), 1))]
     centre = still.mean(axis=1, keepdims=True)
     still = centre + (still - centre) * rng.uniform(0, SHRUNK, size=(len(still), 1, 1, 1))
-    inputs = features(np.concatenate([joints, still]), fps, motion_only)
+    inputs = features(np.concatenate([joints, still]), fps)
     targets = np.concatenate([labels, np.full(len(still), len(actions))])
     mean, std = inputs.mean(axis=0), inputs.std(axis=0)
     std = np.maximum(std, 0.1 * std.mean())
     keys = jax.random.split(jax.random.key(seed), MEMBERS)
     weights = _train(keys, jnp.asarray((inputs - mean) / std), jnp.asarray(targets), len(actions) + 1)
-    return Classifier((*actions, STATIC), motion_only, mean, std, weights)
+    return Classifier((*actions, STATIC), mean, std, {name: np.asarray(part) for name, part in weights.items()})
 
 
 def probabilities(
-    classifier: Classifier, joints: Float[np.ndarray, "N F 21 3"], fps: float
+    classifier: Classifier, joints: Float[np.ndarray, "N F 21 3"], fps: float, among: Sequence[str] = ()
 ) -> Float[np.ndarray, "N C"]:
-    """Probability of each class for each window."""
-    inputs = (features(joints, fps, classifier.motion_only) - classifier.mean) / classifier.std
-    logits = jax.vmap(_logits, in_axes=(0, None))(classifier.weights, jnp.asarray(inputs))
-    return np.asarray(jax.nn.softmax(logits).mean(axis=0))
+    """Probability of each class for each window.
+
+    Args:
+        classifier: from `train_classifier`.
+        joints, fps: the windows.
+        among: the actions that come into question, all of which it must know; empty: all. "static" always does, and is
+            the last column.
+    """
+    inputs = (features(joints, fps) - classifier.mean) / classifier.std
+    weights = classifier.weights
+    hidden = np.maximum(np.einsum("nd,edh->enh", inputs, weights["w1"]) + weights["b1"][:, None], 0)
+    logits = np.einsum("enh,ehc->enc", hidden, weights["w2"]) + weights["b2"][:, None]
+    if among:
+        logits = logits[..., [classifier.classes.index(name) for name in (*among, STATIC)]]
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (shares / shares.sum(axis=-1, keepdims=True)).mean(axis=0)
 
 
 def _logits(weights: dict[str, Array], inputs: Array, keep: Array | float = 1.0) -> Array:
@@ -145,3 +152,127 @@ def _train(keys: Array, inputs: Float[Array, "N D"], targets: Int[Array, "N"], c
         return weights
 
     return jax.lax.map(one, keys)
+
+
+# --- real or not ------------------------------------------------------------------------------------------------
+
+
+RIDGE = 30.0  # weight of the squared norm: a few hundred features, some eighty windows
+LEAST = 8  # windows of either kind
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class RealOrNot:
+    """How well a classifier tells motions from real windows that it has not seen: .5 is not at all, 1 is always.
+
+    Attributes:
+        auc: probability that a motion looks less real than a real window of its action.
+        interval: its 95 % interval, by resampling the folds' members.
+        by_action: of each action.
+        count: windows of either kind.
+    """
+
+    auc: float
+    interval: tuple[float, float]
+    by_action: dict[str, float]
+    count: int
+
+
+def typical(
+    joints: Float[np.ndarray, "N F 21 3"], fps: float, of: Float[np.ndarray, "R F 21 3"]
+) -> Float[np.ndarray, "N D"]:
+    """How far windows are from the typical window of an action, feature by feature, in standard deviations (at most 5).
+
+    Where each joint is on average, how far it moves along each axis, how fast, and how jerkily; signed, and its size.
+
+    Args:
+        joints, fps: the windows.
+        of: real windows of the action, none of which is judged.
+    """
+
+    def raw(windows: np.ndarray) -> np.ndarray:
+        velocity = np.linalg.norm(np.diff(windows, axis=1), axis=-1).mean(axis=1) * fps
+        jerky = np.linalg.norm(np.diff(windows, n=3, axis=1), axis=-1).mean(axis=1) * fps**3
+        parts = [windows.mean(axis=1), windows.std(axis=1), np.log(velocity + 0.01), np.log(jerky + 0.1)]
+        return np.concatenate([part.reshape(len(windows), -1) for part in parts], axis=1)
+
+    known = raw(of)
+    away = (raw(joints) - known.mean(axis=0)) / (known.std(axis=0) + 0.02)
+    away = np.clip(away, -5, 5)
+    return np.concatenate([away, np.abs(away)], axis=1)
+
+
+def real_or_not(
+    made: Float[np.ndarray, "N D"],
+    real: Float[np.ndarray, "N D"],
+    action: Sequence[str],
+    group: Sequence[str] = (),
+    seed: int = 0,
+) -> RealOrNot | None:
+    """Cross-validate a logistic regression between motions and real windows, pair by pair of the same action.
+
+    With four actions or more, an action's windows are judged by a classifier that has seen neither a motion nor a
+    recording of it; with fewer, windows are put into five folds by `group`. So no window of a motion or of a recording
+    is on both sides.
+
+    Args:
+        made, real: features (`typical`) of motions and of as many real windows; row n of both shows action[n].
+        action: of each row.
+        group: with fewer than four actions: rows of one group stay together.
+        seed: of the resampling.
+
+    Returns:
+        None where there are too few windows to tell.
+    """
+    count = len(made)
+    names = np.array(action)
+    folds = names if len(set(action)) >= 4 else np.unique(np.array(group or range(count)), return_inverse=True)[1] % 5
+    if count < LEAST or len(set(folds)) < 2:
+        return None
+    made_score, real_score = np.empty(count), np.empty(count)
+    for fold in np.unique(folds):
+        out = folds == fold
+        weights = _logistic(np.concatenate([made[~out], real[~out]]), np.repeat([1.0, 0.0], (~out).sum()))
+        made_score[out], real_score[out] = (_with_one(part[out]) @ weights for part in (made, real))
+
+    def auc(rows_made: np.ndarray, rows_real: np.ndarray) -> dict[str, float]:
+        result = {}
+        for name in dict.fromkeys(action):
+            a, b = (score[rows[names[rows] == name]] for score, rows in ((made_score, rows_made), (real_score, rows_real)))
+            if len(a) and len(b):
+                result[name] = float((np.sign(a[:, None] - b[None]) / 2 + 0.5).mean())
+        return result
+
+    everything = np.arange(count)
+    by_action = auc(everything, everything)
+    rng = np.random.default_rng(seed)
+    draws = []
+    for _ in range(RESAMPLES):
+        if len(by_action) >= 4:
+            draws.append(np.mean(rng.choice(list(by_action.values()), len(by_action))))
+        else:
+            draws.append(np.mean(list(auc(*rng.integers(count, size=(2, count))).values())))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return RealOrNot(float(np.mean(list(by_action.values()))), (float(low), float(high)), by_action, count)
+
+
+def _with_one(inputs: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D+1"]:
+    return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+
+
+def _logistic(inputs: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "N"]) -> Float[np.ndarray, "D+1"]:
+    """Ridge logistic regression by Newton's method, in the rows' span: there are fewer rows than features."""
+    rows = _with_one(inputs)
+    kernel = rows @ rows.T / RIDGE
+    alpha = np.zeros(len(rows))
+    for _ in range(30):
+        share = 1 / (1 + np.exp(-kernel @ alpha))
+        curvature = np.maximum(share * (1 - share), 1e-6)
+        # minimise the loss over f = K alpha with penalty alpha K alpha / 2: (K + 1/h) alpha = f + (y - p) / h
+        wanted = kernel @ alpha + (targets - share) / curvature
+        step = np.linalg.solve(kernel + np.diag(1 / curvature), wanted) - alpha
+        alpha = alpha + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return rows.T @ alpha / RIDGE

@@ -6,6 +6,7 @@ Positions are in metres, rates in frames a second. Functions take any leading ba
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.body import lbs, rotations
-from md_jax.body.model import Body, load_body
-from md_jax.mocap.statistics import PoseStatistics
+from md_jax.body.model import PARENTS, Body, load_body
+from md_jax.mocap.motion import Motion
+from md_jax.mocap.statistics import PoseStatistics, load_statistics
 
 # The capsules of the self-penetration measure: (joint, joint) of the SMPL-X skeleton, and which of them may touch.
 _CAPSULES = {
@@ -40,18 +42,42 @@ def free_body() -> tuple[Body, lbs.BakedBody]:
 
 
 @functools.cache
-def _joints_function() -> jax.stages.Wrapped:
-    _, baked = free_body()
-    return jax.jit(jax.vmap(lambda pose: lbs.joints_of(baked, pose)[:, 1:22]))
+def rest_joints() -> Float[np.ndarray, "22 3"]:
+    """The pelvis and the 21 body joints of the shipped body at rest, metres."""
+    body = load_body("free")
+    return np.asarray(body.J_regressor)[:22] @ np.asarray(body.v_template)
 
 
-def joints(body_pose: Float[np.ndarray, "N F 21 3"], rows: int = 64) -> Float[np.ndarray, "N F 21 3"]:
-    """Positions of the body joints about the pelvis, of poses whose root is not turned (metres)."""
-    # a fixed number of clips a call: one compiled program for all
-    parts = [body_pose[i : i + rows] for i in range(0, len(body_pose), rows)]
-    padded = [np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0), (0, 0))) for part in parts]
-    done = [np.asarray(_joints_function()(jnp.asarray(part, jnp.float32))) for part in padded]
-    return np.concatenate([d[: len(p)] for d, p in zip(done, parts, strict=True)])
+def joints(
+    body_pose: Float[np.ndarray, "*N 21 3"], root_orient: Float[np.ndarray, "*N 3"] | None = None
+) -> Float[np.ndarray, "*N 21 3"]:
+    """Positions of the body joints in metres, the pelvis at its place at rest (`md_jax.body.lbs.joints_of` in NumPy,
+    which needs nothing compiled).
+
+    Args:
+        body_pose: rotation vectors of the 21 body joints.
+        root_orient: rotation vectors of the root about the pelvis; None: not turned.
+    """
+    rest = rest_joints()
+    turns = matrices(np.asarray(body_pose, np.float32))
+    identity = np.broadcast_to(np.eye(3, dtype=np.float32), (*turns.shape[:-3], 3, 3))
+    world = [identity if root_orient is None else matrices(np.asarray(root_orient, np.float32))]
+    places = [np.broadcast_to(rest[0], (*turns.shape[:-3], 3))]
+    for joint in range(1, 22):
+        parent = PARENTS[joint]
+        places.append(places[parent] + world[parent] @ (rest[joint] - rest[parent]))
+        world.append(world[parent] @ turns[..., joint - 1, :, :])
+    return np.stack(places[1:], axis=-2)
+
+
+def matrices(rotvec: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3 3"]:
+    """Rotation matrices of rotation vectors (Rodrigues), in NumPy."""
+    angle = np.linalg.norm(rotvec, axis=-1, keepdims=True)
+    x, y, z = np.moveaxis(rotvec / np.maximum(angle, 1e-12), -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
+    sine, cosine = np.sin(angle)[..., None], np.cos(angle)[..., None]
+    return np.eye(3, dtype=rotvec.dtype) + sine * cross + (1 - cosine) * (cross @ cross)
 
 
 def speed(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray, "*N"]:
@@ -136,8 +162,7 @@ def self_penetration(points: Float[np.ndarray, "*F 21 3"]) -> Float[np.ndarray, 
     Args:
         points: positions of the 21 body joints about the pelvis, as `joints` gives them.
     """
-    pelvis = np.asarray(free_body()[0].J_regressor[0] @ free_body()[0].v_template)
-    skeleton = np.concatenate([np.broadcast_to(pelvis, (*points.shape[:-2], 1, 3)), points], axis=-2)
+    skeleton = np.concatenate([np.broadcast_to(rest_joints()[0], (*points.shape[:-2], 1, 3)), points], axis=-2)
     share = np.linspace(0, 1, _POINTS)[:, None]
     axes = {n: skeleton[..., a, None, :] * (1 - share) + skeleton[..., b, None, :] * share
             for n, (a, b) in _CAPSULES.items()}  # fmt: skip
@@ -169,3 +194,36 @@ def ground_contact(
     horizontal = np.linalg.norm(np.diff(feet[..., [0, 2]], axis=0), axis=-1) * fps
     skate = float(horizontal[stands].mean()) if stands.any() else float("nan")
     return skate, float((ground - lowest).clip(min=0).mean())
+
+
+# --- all of them -------------------------------------------------------------------------------------------------
+
+
+def reference_free(motion: Motion) -> dict[str, float | None]:
+    """Range of motion, tilt, periodicity, self penetration, deviation from usual poses, and contact with the ground.
+
+    Foot skate and ground penetration need a translation: None where there is none.
+    """
+    points = joints(motion.body_pose)
+    correlation, period = periodicity(points, motion.fps)
+    values: dict[str, float | None] = {
+        "range_of_motion_degrees": range_of_motion(motion.body_pose),
+        "tilt_degrees": tilt(motion.root_orient),
+        "periodicity": correlation,
+        "period_seconds": None if math.isnan(period) else period,
+        "self_penetration_metres": float(self_penetration(points).mean()),
+        "pose_deviation": pose_deviation(motion.body_pose, load_statistics("generic")),
+        "foot_skate_metres_per_second": None,
+        "ground_penetration_metres": None,
+    }
+    if np.ptp(motion.transl, axis=0).max() > 1e-4:
+        _, baked = free_body()
+        where = jnp.asarray(motion.body_pose), jnp.asarray(motion.root_orient), jnp.asarray(motion.transl)
+        vertices = np.concatenate([
+            np.asarray(lbs.pose(baked, *(x[i : i + 100] for x in where))) for i in range(0, len(points), 100)
+        ])  # fmt: skip
+        feet = np.asarray(lbs.joints_of(baked, *where))[:, FEET, :]
+        skate, depth = ground_contact(vertices, feet, motion.fps)
+        values["foot_skate_metres_per_second"] = None if math.isnan(skate) else skate
+        values["ground_penetration_metres"] = depth
+    return {name: value if value is None else round(value, 4) for name, value in values.items()}

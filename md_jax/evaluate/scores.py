@@ -1,23 +1,27 @@
-"""Rows of the evaluation: what a motion scores, and what the controls beside it score."""
+"""What motions score beside real motion: a row each, a summary, and a verdict on every measure in plain words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from md_jax.body import lbs
-from md_jax.evaluate import measures
-from md_jax.evaluate.reference import Judgement, Reference, judge, windows_of
-from md_jax.mocap.motion import Motion
-from md_jax.mocap.statistics import load_statistics
+from md_jax.evaluate import judges, likeness, measures
+from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, mirrored
+from md_jax.evaluate.yardstick import SEEDS, Norm, Yardstick
 
-BY = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
+COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
+FAR = 1.6  # farther from any real window than this multiple of what other real windows are
+ALIKE = 0.6  # cosine of the velocities with those of the nearest real window
+RANGE = (0.6, 1.5)  # of ranges and speeds over real ones
+VARIED = (0.5, 1.5)  # of the distance between seeds over that between real windows
+REALISTIC = 0.85  # area under the curve at which a motion is still mistaken for real often enough
+SPECIAL = ("nn_ratio", "cosine", "copying")
+RATIOS = tuple(likeness.EXTENTS)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,14 @@ class Entry:
     name: str
     windows: Float[np.ndarray, "W F 21 3"]
     expected: str
+
+
+class Verdict(NamedTuple):
+    """A measure, whether it is as in real motion, and why in words."""
+
+    measure: str
+    good: bool
+    words: str
 
 
 def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -39,153 +51,181 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def score(reference: Reference, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """What the reference says of each entry.
+# --- a row a motion ---------------------------------------------------------------------------------------------
+
+
+def score(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed",
+          limbs: Sequence[Float[np.ndarray, "W F 21 3"]] | None = None) -> list[dict[str, Any]]:  # fmt: skip
+    """What the yardstick says of each entry.
+
+    Args:
+        yardstick: real motion.
+        entries: the motions; windows with a turning root if `root` says so.
+        root: of the entries and of the real windows that they are compared with.
+        limbs: with a turning root, the same windows with the root not turned, for the classifier, which never sees a root.
 
     Returns:
-        A dict a motion: name, expected; for each measure in BY its label (and for the classifiers the probability of
-        the expected class, for the distances the distance to it); speed and jerk, and their ratios to real motion of
-        the expected action.
+        A dict a motion: name, expected, speed (m/s), motion_only (label, probability of the expected class, of all). Of
+        an expected action that the yardstick knows also split ("recording" or "time"), recordings, nn (metres),
+        nn_ratio, cosine, copying, and for each of `likeness.EXTENTS` its value, `<name>_ratio` and `<name>_quantile`.
+        All are means over the motion's windows.
     """
-    if not entries:
-        return []
-    said = judge(reference, [entry.windows for entry in entries])
-    return [_row(reference, entry, said, m) for m, entry in enumerate(entries)]
+    return [
+        _row(yardstick, entry, root, entry.windows if limbs is None else limbs[e]) for e, entry in enumerate(entries)
+    ]
 
 
-def _row(reference: Reference, entry: Entry, said: Judgement, m: int) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": entry.name, "expected": entry.expected}
-    own = reference.actions.index(entry.expected) if entry.expected in reference.actions else None
-    for by in BY:
-        values = getattr(said, by)[m]
-        row[by] = {"label": reference.classes[said.labels(by)[m]]}
-        if own is not None:
-            row[by]["own"] = round(float(values[own]), 4)
-        row[by]["values"] = dict(zip(reference.classes, np.round(values, 4).tolist(), strict=False))
-    row["speed"], row["jerk"] = round(float(said.speed[m]), 4), round(float(said.jerk[m]), 3)
-    if own is not None:
-        row["speed_ratio"] = round(float(said.speed[m] / reference.speed[own]), 3)
-        row["jerk_ratio"] = round(float(said.jerk[m] / reference.jerk[own]), 3)
-    return row
+def _row(yardstick: Yardstick, entry: Entry, root: Root, limbs: np.ndarray) -> dict[str, Any]:
+    windows, fps, classes = entry.windows, yardstick.fps, yardstick.classifier.classes
+    shares = judges.probabilities(yardstick.classifier, limbs, fps).mean(axis=0)
+    label = classes[int(shares.argmax())]
+    row: dict[str, Any] = {"name": entry.name, "expected": entry.expected, "windows": len(windows)}
+    row["motion_only"] = {"label": label, "values": dict(zip(classes, np.round(shares, 4).tolist(), strict=True))}
+    row |= {name: float(of(windows, fps).mean()) for name, of in likeness.EXTENTS.items()}
+    row["static"] = label == judges.STATIC or row["speed"] < STILL_SPEED
+    if entry.expected in yardstick.actions:
+        row["motion_only"]["own"] = round(float(shares[classes.index(entry.expected)]), 4)
+        norm, real = yardstick.norms[root, entry.expected], yardstick.reference(entry.expected, root)
+        near, index = likeness.nearest(windows, real.near.joints)
+        row |= {"split": norm.how, "recordings": norm.recordings, "nn": float(near.mean())}
+        row["nn_ratio"] = row["nn"] / norm.at("nn")
+        row["cosine"] = float(likeness.velocity_cosine(windows, real.near.joints[index]).mean())
+        row["copying"] = float(likeness.nearest(windows, real.seen.joints)[0].mean()) / norm.at("copying")
+        for name in RATIOS:
+            row[f"{name}_ratio"] = row[name] / norm.at(name)
+            row[f"{name}_quantile"] = norm.rank(name, row[name])
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+
+
+# --- over motions -----------------------------------------------------------------------------------------------
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rates with their Wilson intervals and median ratios over rows that have an expected action."""
-    known = [row for row in rows if "speed_ratio" in row]
-    summary: dict[str, Any] = {"count": len(known)}
-    for by in BY:
-        right = sum(row[by]["label"] == row["expected"] for row in known)
-        low, high = wilson(right, len(known))
-        summary[by] = {"right": right, "rate": round(right / max(len(known), 1), 3),
-                       "interval": [round(low, 3), round(high, 3)]}  # fmt: skip
-    summary["static"] = sum("static" in (row["motion_only"]["label"], row["velocity"]["label"]) for row in known)
-    for name in ("speed_ratio", "jerk_ratio"):
-        values = [row[name] for row in known]
-        summary[name] = round(float(np.median(values)), 3) if values else None
-        summary[f"{name}_by_action"] = {
-            action: round(float(np.median([row[name] for row in known if row["expected"] == action])), 3)
-            for action in dict.fromkeys(row["expected"] for row in known)
+    """Rates with their Wilson intervals over rows that have an expected action, and medians: first over the motions of
+    an action, then over actions, so that each action counts the same.
+
+    Returns:
+        count; motion_only (right, rate, interval); motion_only_own_probability; static; each of nn_ratio, cosine,
+        copying and the ratios of `likeness.EXTENTS` (None without rows); by_action, the same of each action.
+    """
+    known = [row for row in rows if "nn_ratio" in row]
+    by_action = {}
+    for action in dict.fromkeys(row["expected"] for row in known):
+        own = [row for row in known if row["expected"] == action]
+        by_action[action] = {
+            "count": len(own),
+            "split": own[0]["split"],
+            "recordings": own[0]["recordings"],
+            "motion_only": sum(row["motion_only"]["label"] == action for row in own),
+            **{name: _median([row[name] for row in own]) for name in _NUMBERS},
         }
-    own = [row["motion_only"]["own"] for row in known]
-    summary["motion_only_own_probability"] = round(float(np.mean(own)), 3) if own else None
-    return summary
+    right = sum(row["motion_only"]["label"] == row["expected"] for row in known)
+    low, high = wilson(right, len(known))
+    own_probability = [row["motion_only"]["own"] for row in known]
+    return {
+        "count": len(known),
+        "motion_only": {"right": right, "rate": round(right / max(len(known), 1), 3),
+                        "interval": [round(low, 3), round(high, 3)]},
+        "motion_only_own_probability": round(float(np.mean(own_probability)), 3) if known else None,
+        "static": sum(row["static"] for row in known),
+        **{name: _median([action[name] for action in by_action.values()]) for name in _NUMBERS},
+        "by_action": by_action,
+    }  # fmt: skip
 
 
-# --- controls ---------------------------------------------------------------------------------------------------
+_NUMBERS = (*SPECIAL, *(f"{name}_ratio" for name in RATIOS))
 
 
-def still(reference: Reference, action: str, expected: str) -> Entry:
-    """The mean pose of an action ("generic": of all actions pooled), held still."""
-    pose = load_statistics(action).body_mean
-    windows = measures.joints(np.repeat(pose[None, None], reference.frames, axis=1))
-    return Entry(f"mean pose of {action}, held still", windows, expected)
+def _median(values: Sequence[float]) -> float | None:
+    return round(float(np.median(values)), 3) if len(values) else None
 
 
-def untrained(reference: Reference, action: str, expected: str, seed: int) -> Entry:
-    """A PoseField with random weights in its last layer too: a smooth motion within the bounds that means nothing.
+def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed") -> dict[str, Any]:
+    """What only several motions together have.
 
-    (The PoseField of a run starts at the mean pose exactly, which is the control `still`.)
+    Returns:
+        by_action: diversity (mean distance between motions over that between real windows) and coverage (the share of
+        held-out windows that a motion reaches, beside the share that `SEEDS` real windows reach) of actions with two
+        motions or more; diversity, coverage and coverage_of_real: medians over them; real_or_not: None where there are too
+        few motions.
     """
-    statistics = load_statistics(action)
-    rng = np.random.default_rng(seed)
-    time = np.linspace(0, 1, reference.frames)[:, None, None]
-    waves = [
-        rng.normal(size=(21, 3)) * np.sin(2 * np.pi * (k * time + rng.uniform(size=(21, 3)))) / k for k in (1, 2, 3)
-    ]
-    pose = statistics.body_mean + statistics.body_std * np.tanh(np.sum(waves, axis=0))
-    return Entry("random motion within the bounds", measures.joints(pose[None].astype(np.float32)), expected)
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.expected in yardstick.actions:
+            groups.setdefault(entry.expected, []).append(entry)
+    by_action: dict[str, dict[str, float]] = {}
+    made, real, names, groups_of = [], [], [], []
+    for action, own in groups.items():
+        norm, truth = yardstick.norms[root, action], yardstick.reference(action, root)
+        windows = np.concatenate([entry.windows for entry in own])
+        if len(own) > 1:
+            firsts = np.stack([entry.windows[0] for entry in own])
+            both = np.concatenate([windows, mirrored(windows)])
+            radius = norm.at("nn", 0.9)
+            by_action[action] = {
+                "diversity": round(likeness.diversity(firsts) / norm.spread, 3),
+                "coverage": round(likeness.coverage(both, truth.held_out.joints, radius), 3),
+                "coverage_of_real": round(norm.covered, 3),
+            }
+        match = evenly(truth.held_out, len(windows)).joints
+        some = windows[np.unique(np.linspace(0, len(windows) - 1, len(match)).round().astype(int))]
+        others = truth.others.joints
+        made.append(judges.typical(some, yardstick.fps, others))
+        real.append(judges.typical(match, yardstick.fps, others))
+        names += [action] * len(match)
+    told = judges.real_or_not(np.concatenate(made), np.concatenate(real), names) if made else None
+    return {
+        "by_action": by_action,
+        **{key: _median([row[key] for row in by_action.values()]) for key in ("diversity", "coverage", "coverage_of_real")},
+        "real_or_not": None if told is None else {
+            "auc": round(told.auc, 3), "interval": [round(x, 3) for x in told.interval], "count": told.count,
+            "by_action": {a: round(x, 3) for a, x in told.by_action.items()},
+        },
+    }  # fmt: skip
 
 
-def real(reference: Reference, *, held_out: bool, most: int = 40) -> list[Entry]:
-    """Real windows, at most `most` an action: held out, or of the recordings that the distances are not taken to."""
-    joints, label = (
-        (reference.held_out, reference.held_out_label) if held_out else (reference.others, reference.others_label)
-    )
-    entries = []
-    for a, action in enumerate(reference.actions):
-        own = np.flatnonzero(label == a)
-        own = own[np.unique(np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int))]
-        entries += [Entry("real motion", joints[i : i + 1], action) for i in own]
-    return entries
+# --- verdicts ---------------------------------------------------------------------------------------------------
 
 
-def baselines(reference: Reference, seeds: int = 5) -> dict[str, dict[str, Any]]:
-    """Summaries of everything a result stands beside.
+def verdicts(yardstick: Yardstick, summary: dict[str, Any], together: dict[str, Any], root: Root) -> list[Verdict]:
+    """Each measure of a summary in words, on both sides: too near is as bad as too far."""
+    if not summary["count"]:
+        return []
+    norms = [yardstick.norms[root, action] for action in summary["by_action"]]
+    found = []
 
-    Real motion is judged by the classifiers on held-out windows, and by the distances (which are taken to those) on
-    windows of the other recordings.
-    """
-    actions = reference.actions
-    table = {
-        "own mean pose, still": [still(reference, action, action) for action in actions],
-        "pooled mean, still": [still(reference, "generic", action) for action in actions],
-        "random in own range": [
-            untrained(reference, action, action, seed) for action in actions for seed in range(seeds)
-        ],
-        "real motion": real(reference, held_out=True),
-    }
-    summaries = {name: summarise(score(reference, entries)) for name, entries in table.items()}
-    others = summarise(score(reference, real(reference, held_out=False)))
-    for by in ("position", "position_motion_only", "velocity"):
-        summaries["real motion"][by] = others[by]
-    chance = 1 / len(reference.classes)
-    summaries["chance"] = {"count": 0, **{by: {"rate": round(chance, 3)} for by in BY}}
-    return summaries
+    def say(measure: str, good: bool, words: str) -> None:
+        found.append(Verdict(measure, good, words))
 
-
-# --- without a reference ----------------------------------------------------------------------------------------
-
-
-def reference_free(motion: Motion) -> dict[str, float | None]:
-    """Range of motion, tilt, periodicity, self penetration, deviation from usual poses, and contact with the ground.
-
-    Foot skate and ground penetration need a translation: None where there is none.
-    """
-    points = measures.joints(motion.body_pose[None])[0]
-    correlation, period = measures.periodicity(points, motion.fps)
-    values: dict[str, float | None] = {
-        "range_of_motion_degrees": measures.range_of_motion(motion.body_pose),
-        "tilt_degrees": measures.tilt(motion.root_orient),
-        "periodicity": correlation,
-        "period_seconds": None if math.isnan(period) else period,
-        "self_penetration_metres": float(measures.self_penetration(points).mean()),
-        "pose_deviation": measures.pose_deviation(motion.body_pose, load_statistics("generic")),
-        "foot_skate_metres_per_second": None,
-        "ground_penetration_metres": None,
-    }
-    if np.ptp(motion.transl, axis=0).max() > 1e-4:
-        _, baked = measures.free_body()
-        where = jnp.asarray(motion.body_pose), jnp.asarray(motion.root_orient), jnp.asarray(motion.transl)
-        vertices = np.concatenate([
-            np.asarray(lbs.pose(baked, *(x[i : i + 100] for x in where))) for i in range(0, len(points), 100)
-        ])  # fmt: skip
-        feet = np.asarray(lbs.joints_of(baked, *where))[:, measures.FEET, :]
-        skate, depth = measures.ground_contact(vertices, feet, motion.fps)
-        values["foot_skate_metres_per_second"] = None if math.isnan(skate) else skate
-        values["ground_penetration_metres"] = depth
-    return {name: value if value is None else round(value, 4) for name, value in values.items()}
-
-
-def entry_of(reference: Reference, name: str, motion: Motion, expected: str) -> Entry:
-    """A motion file's entry."""
-    return Entry(name, windows_of(reference, motion), expected)
+    ratio, copying, cosine = (summary[name] for name in SPECIAL)
+    say("nearest real window", ratio <= FAR, f"{ratio:.2f} times as far as other real motion is"
+        + ("" if ratio <= FAR else ": too far from anything real"))  # fmt: skip
+    least = min(ALIKE, float(np.median([norm.at("cosine", 0.25) for norm in norms])))
+    say("moves the same way", cosine >= least, f"velocities at cosine {cosine:.2f} with it; real motion has"
+        f" {np.median([norm.at('cosine') for norm in norms]):.2f}")  # fmt: skip
+    for name in RATIOS:
+        value = summary[f"{name}_ratio"]
+        good = RANGE[0] <= value <= RANGE[1] or all(
+            norm.at(name, 0.05) <= summary["by_action"][action][f"{name}_ratio"] * norm.at(name) <= norm.at(name, 0.95)
+            for action, norm in zip(summary["by_action"], norms, strict=True)
+        )
+        side = "" if good else ": too much" if value > 1 else ": too little"
+        say(name.replace("_", " "), good, f"{value:.2f} of real{side}")
+    say("no copy", copying >= COPY, f"{copying:.2f} times as far from the prior's training clips as held-out motion is"
+        + ("" if copying >= COPY else ": a copy"))  # fmt: skip
+    rate = summary["motion_only"]
+    real = float(np.mean([yardstick.real[action] for action in summary["by_action"]]))
+    say("motion alone names it", rate["rate"] >= min(0.8, real), f"{rate['right']} of {summary['count']}"
+        f" recognised; of real motion {100 * real:.0f} %")  # fmt: skip
+    if together["diversity"] is not None:
+        value = together["diversity"]
+        side = "" if VARIED[0] <= value <= VARIED[1] else ": too alike" if value < 1 else ": too different"
+        say("seeds differ", not side, f"{value:.2f} of what real windows do{side}")
+        share, usual = together["coverage"], together["coverage_of_real"]
+        say("variety reached", share >= usual / 2, f"they come near {100 * share:.0f} % of real windows;"
+            f" {SEEDS} real ones come near {100 * usual:.0f} %")  # fmt: skip
+    if together["real_or_not"]:
+        told = together["real_or_not"]
+        say("passes for real", told["auc"] <= REALISTIC, f"told from real motion at AUC {told['auc']:.2f}"
+            f" ({told['interval'][0]:.2f}-{told['interval'][1]:.2f}; .5: not at all)")  # fmt: skip
+    return found
