@@ -54,7 +54,7 @@ def test_kernel_arms_descend_alike():
     job = arms.make_setup("kernel", config)
     fields, weights = arms.torch_baseline.fields_from_jax(job.problem.fields, job.params)
     body = arms.torch_baseline.baked_body(job.problem.baked)
-    step = arms.torch_baseline.make_step(job.config, fields, weights, body, job.op.fn)
+    step = arms.torch_baseline.make_step(job.config, fields, weights, body, job.op.critic)
     state = arms.train.init_state(job.config, job.params)
     jax_step = arms.train.make_step(job.config, job.problem, job.op)
     for _ in range(4):

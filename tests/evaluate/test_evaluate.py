@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.errors import BridgeError
 from md_jax.errors import UserError
 from md_jax.evaluate import command as evaluate
 from md_jax.evaluate import prior_score
@@ -88,7 +87,7 @@ def test_a_path_without_a_motion_is_named(tmp_path):
 
 
 def test_a_prior_of_other_length_refuses():
-    with pytest.raises(BridgeError, match="10 frames"):
+    with pytest.raises(UserError, match="10 frames"):
         prior_score.prompt_losses(np.zeros((1, 7, 21, 3), np.float32), ["a person is walking"])
 
 

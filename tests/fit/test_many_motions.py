@@ -46,7 +46,7 @@ def recording_prior():
 def run(config, steps=3):
     job = make_job(config)
     step = train.make_step(config, job.problem, job.op)
-    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
+    state = train.init_state(config, job.params)
     for _ in range(steps):
         state, report = step(state)
     return job, state, report
@@ -56,7 +56,7 @@ def test_one_step_serves_all_motions_and_the_prior_goes_in_batches():
     config = dataclasses.replace(CONFIG, num_motions=3, prior_batch=4)
     job = make_job(config)
     step = train.make_step(config, job.problem, job.op)
-    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
+    state = train.init_state(config, job.params)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration_secs, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
@@ -111,7 +111,7 @@ def test_each_motion_gets_its_own_files(tmp_path, monkeypatch):
         assert motion.prompt == f"a person is {verb}"
         np.testing.assert_array_equal(motion.body_pose, poses.body[m])
         still = rest["controls"][outputs.STILL]
-        np.testing.assert_array_equal(still, train.vertices_of(job.problem.fields, job.params, job.problem.baked)[m])
+        np.testing.assert_array_equal(still, job.problem.vertices(job.params)[m])
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["prompt"], summary["action"]) == (motion.prompt, verb)
         assert summary["final"]["loss_sds"] == pytest.approx(terms["loss_sds"][m])

@@ -12,7 +12,6 @@ import pytest
 from absl import flags
 from rich.console import Console
 
-from bridge.errors import BridgeError
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
@@ -124,7 +123,7 @@ def test_a_folder_of_another_prompt_is_not_taken_for_its_own(tmp_path, toy_run):
 
 
 def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
-    with pytest.raises(BridgeError, match="unknown prior 'nosuch': the priors are embedded"):
+    with pytest.raises(UserError, match="unknown prior 'nosuch': the priors are embedded"):
         study._cells_of_flags(study_flags("--priors=embedded,nosuch"), tmp_path)
     assert not list(tmp_path.iterdir())
 
