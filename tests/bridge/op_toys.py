@@ -6,8 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-torch.set_num_threads(1)
-
 M, F, V = 2, 3, 50
 
 

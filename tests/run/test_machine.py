@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-import torch
 
 from bridge.errors import BridgeError
 from md_jax.config import Config
@@ -19,7 +18,6 @@ def folder(tmp_path_factory):
 def make(folder, **flags):
     from md_jax.run.build import make_job
 
-    torch.set_num_threads(1)
     plain = {"prior_path": folder, "steps": 2, "views": 2, "device": "cpu", "supersample": 1}
     return make_job(Config(**{**plain, **flags}))
 
