@@ -1,7 +1,7 @@
-"""How often is the motion what the prompt asked for? Runs of the whole chain with the embedded prior, judged.
+"""How real is the motion? Runs of the whole chain with the embedded prior, judged on motion that no prior has seen.
 
-    python -m benchmarks.motion run --cells=benchmarks/motion_cells.txt --seeds=0,1,2 --out=RUNS
-    python -m benchmarks.motion report --out=RUNS
+    python -m benchmarks.motion run --cells=benchmarks/motion_cells.txt --seeds=0,1,2,3,4 --out=RUNS
+    python -m benchmarks.motion report --out=RUNS --json=FILE.json --markdown
 
 A cell is a line "name | flags": flags of the main job on top of configs/run.flags, and words of this script:
 @critic=unconditional (guidance 0) or oracle (the prior replaced by true renders of a held-out clip), @start=wrong
@@ -14,22 +14,25 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.main_job import config_of
 from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config
 from md_jax.evaluate.command import MAIN_ACTIONS
+from md_jax.mocap.motion import Motion
 
-MEASURES = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
+if TYPE_CHECKING:
+    from md_jax.evaluate.reference import Root
+    from md_jax.evaluate.yardstick import Yardstick
 
 
 class Cell(NamedTuple):
@@ -52,8 +55,8 @@ def read_cells(path: Path) -> list[Cell]:
     return cells
 
 
-def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Body poses (A, F, 21, 3) of one seed, and what the run cost."""
+def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[list[Motion], dict[str, Any]]:
+    """The motions of one seed, and what the run cost."""
     import jax
 
     from md_jax.fit import posefield
@@ -88,7 +91,7 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     motions = [motion_of(job, poses, m) for m in range(len(actions))]
     parts = {name: round(value / config.steps, 4) for name, value in op.parts.take().items()}
     cost = {"seconds": round(seconds, 1), "seconds_a_step": round(seconds / config.steps, 4), "parts_a_step": parts}
-    return np.stack([motion.body_pose for motion in motions]), cost
+    return motions, cost
 
 
 def run(args: argparse.Namespace) -> None:
@@ -103,26 +106,43 @@ def run(args: argparse.Namespace) -> None:
             target.parent.mkdir(exist_ok=True)
             prompts = out / f"prompts-{len(actions)}.txt"
             config = config_of(args.flagfile, actions, prompts, [*cell.flags, f"--seed={seed}"])
-            poses, cost = run_cell(cell, config, actions)
+            motions, cost = run_cell(cell, config, actions)
             meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
             part = target.with_suffix(".part.npz")
-            np.savez(part, body_pose=poses, actions=np.array(actions), meta=json.dumps(meta))
+            poses = {key: np.stack([getattr(m, key) for m in motions]) for key in ("body_pose", "root_orient")}
+            np.savez(part, **poses, fps=motions[0].fps, actions=np.array(actions), meta=json.dumps(meta))
             part.replace(target)
             print(f"{cell.name}, seed {seed}: {cost}", flush=True)
 
 
-def entries_of(file: Path, actions: Sequence[str]) -> list[Any]:
-    """The motions of a run's file, to be judged (`md_jax.evaluate.scores.Entry`)."""
-    from md_jax.evaluate import measures, scores
+def motions_of(file: Path) -> list[Motion]:
+    """The motions of a run's file."""
+    data = np.load(file)
+    poses = data["body_pose"]
+    roots = data["root_orient"] if "root_orient" in data else np.zeros((*poses.shape[:2], 3))
+    fps = float(data["fps"]) if "fps" in data else 10.0
+    return [Motion(pose, root, np.zeros_like(root), fps) for pose, root in zip(poses, roots, strict=True)]
 
-    joints = measures.joints(np.load(file)["body_pose"])
-    return [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
+
+def judge(yardstick: Yardstick, named: Sequence[tuple[str, str, Motion]]) -> dict[str, Any]:
+    """What `md_jax.evaluate` says of motions, each with a name and the action that it should show."""
+    from md_jax.evaluate import scores
+    from md_jax.evaluate.reference import turns, windows_of
+
+    cut: dict[str, Any] = {"frames": yardstick.frames, "fps": yardstick.fps}
+    root: Root = "turning" if any(turns(motion) for _, _, motion in named) else "fixed"
+    entries = [scores.Entry(name, windows_of(motion, **cut, root=root), action) for name, action, motion in named]
+    limbs = [windows_of(motion, **cut) for _, _, motion in named] if root == "turning" else None
+    rows = scores.score(yardstick, entries, root, limbs)
+    summary, together = scores.summarise(rows), scores.compare(yardstick, entries, root)
+    verdicts = [v._asdict() for v in scores.verdicts(yardstick, summary, together, root)]
+    return {**summary, "root": root, "together": together, "verdicts": verdicts, "motions": rows}
 
 
 def report(args: argparse.Namespace) -> dict[str, Any]:
     """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
-    from md_jax.evaluate import scores
-    from md_jax.evaluate.reference import make_reference
+    from md_jax.evaluate.scores import controls_for
+    from md_jax.evaluate.yardstick import load_yardstick
 
     files: dict[str, list[Path]] = {}
     for file in sorted(Path(args.out).glob("*/seed-*.npz")):
@@ -130,72 +150,82 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
             files.setdefault(file.parent.name, []).append(file)
     if not files:
         sys.exit(f"{args.out} holds no runs: python -m benchmarks.motion run --out={args.out} makes them.")
-    actions = tuple(str(a) for a in np.load(next(iter(files.values()))[0])["actions"])
-    reference = make_reference(None, actions, swapped=args.swapped)
-    cells = {}
+    yardstick = load_yardstick()
+    cells: dict[str, dict[str, Any]] = {}
     for group in files.values():
-        entries, metas = [], []
-        for file in group:
-            metas.append(json.loads(str(np.load(file)["meta"])))
-            entries += entries_of(file, actions)
-        rows = scores.score(reference, entries)
+        metas = [json.loads(str(np.load(file)["meta"])) for file in group]
+        named = [
+            (f"{file.stem}/{action}", str(action), motion)
+            for file in group
+            for action, motion in zip(np.load(file)["actions"], motions_of(file), strict=True)
+        ]
+        if not cells and args.motions:
+            save_motions(Path(args.motions), group)
         cells[metas[0]["cell"]] = {
-            **scores.summarise(rows),
+            **judge(yardstick, named),
             "flags": metas[0]["flags"],
             "words": metas[0]["words"],
-            "seeds": len(group),
+            "seeds": len({meta["seed"] for meta in metas}),
             "seconds_a_run": round(float(np.mean([meta["seconds"] for meta in metas])), 1),
-            "right_by_action": {
-                a: {by: sum(row[by]["label"] == a for row in rows if row["expected"] == a) for by in MEASURES}
-                for a in actions
-            },
-            "mistaken_for": {a: [row["motion_only"]["label"] for row in rows if row["expected"] == a] for a in actions},
         }
+    first = next(iter(cells.values()))
     result = {
         "machine": environment("jax", "torch", "diffusers", "optax"),
-        "actions": list(actions),
+        "clips": yardstick.digests,
+        "actions": list(first["by_action"]),
         "flagfile": args.flagfile,
-        "split": reference.split,
-        "swapped": args.swapped,
+        "real": {action: vars(yardstick.norms[first["root"], action]) for action in first["by_action"]},
+        "real_motion_only": {action: round(yardstick.real[action], 3) for action in first["by_action"]},
         "cells": cells,
-        "controls": scores.baselines(reference),
+        "controls": controls_for(yardstick, first["root"]),
     }
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print_report(result)
+    print_report(result, markdown=args.markdown)
     return result
 
 
-def print_report(result: dict[str, Any]) -> None:
-    """One line a cell, then one line an action of the first cell."""
-    console = Console(width=150, highlight=False)
-    table = Table(box=None, padding=(0, 1))
-    for name in ("", "runs", "classifier", "motion\nonly", "own p", "nearest\npose", "nearest\nmotion", "velocity",
-                 "static", "speed", "by action", "jerk"):  # fmt: skip
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, cell in {**result["cells"], **result["controls"]}.items():
-        spread = list(cell.get("speed_ratio_by_action", {}).values())
-        table.add_row(
-            name, str(cell["count"] or ""), _rate(cell["with_pose"]), _rate(cell["motion_only"]),
-            *("" if cell.get(key) is None else f"{cell[key]:.2f}" for key in ("motion_only_own_probability",)),
-            *(_rate(cell[by]) for by in MEASURES[2:]), str(cell.get("static", "")),
-            *("" if cell.get("speed_ratio") is None else f"{cell['speed_ratio']:.2f}" for _ in range(1)),
-            f"{min(spread):.2f}-{max(spread):.2f}" if spread else "",
-            "" if cell.get("jerk_ratio") is None else f"{cell['jerk_ratio']:.2f}",
-        )  # fmt: skip
-    console.print(table)
-    for name, cell in result["cells"].items():
-        lines = [
-            f"{a} {n['with_pose']}/{n['motion_only']} x{cell['speed_ratio_by_action'][a]:.2f}"
-            for a, n in cell["right_by_action"].items()
-        ]
-        console.print(f"[bold]{name}[/] (of {cell['seeds']}: classifier/motion only, speed): {', '.join(lines)}")
+def save_motions(path: Path, files: Sequence[Path]) -> None:
+    """The motions of a cell in one small file, for tools.build_yardstick to keep as the previous release."""
+    parts = [np.load(file) for file in files]
+    np.savez_compressed(
+        path,
+        body_pose=np.concatenate([part["body_pose"] for part in parts]).astype(np.float16),
+        action=np.concatenate([part["actions"] for part in parts]),
+        seed=np.concatenate([[json.loads(str(part["meta"]))["seed"]] * len(part["actions"]) for part in parts]),
+    )
 
 
-def _rate(cell: dict[str, Any]) -> str:
-    interval = "".join(f" {round(100 * low)}-{round(100 * high)}" for low, high in [cell.get("interval", (None,) * 2)]
-                       if low is not None)  # fmt: skip
-    return f"{100 * cell['rate']:.0f}{interval}"
+def table_of(result: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Rows a cell and a control, and rows an action of the first cell."""
+    from md_jax.evaluate.report import by_action, only
+
+    first = next(iter(result["cells"].values()))
+    everything = {**result["cells"], **result["controls"]}
+    rows = {name: only(cell, result["actions"]) for name, cell in everything.items()}
+    return {name: row for name, row in rows.items() if row["count"]}, by_action(first, first["together"])
+
+
+def print_report(result: dict[str, Any], *, markdown: bool = False) -> None:
+    """One line a cell and control, one an action of the first cell, and that cell's verdicts; or Markdown."""
+    from md_jax.evaluate.report import COLUMNS, LEGEND, cells_of, print_rows
+
+    console = Console(width=170, highlight=False)
+    tables = table_of(result)
+    for rows in tables:
+        if markdown:
+            names = ["", "n", *COLUMNS.values(), "seeds", "cover", "real or not", "motion only"]
+            print("| " + " | ".join(name.replace("-\n", "").replace("\n", " ") for name in names) + " |")
+            print("|" + "---|" * len(names))
+            for name, row in rows.items():
+                cells = [re.sub(r" \[dim\](.*)\[/\]", r" (\1)", cell) for cell in cells_of(row)]
+                print(f"| {name} | " + " | ".join(cells) + " |")
+            print()
+        else:
+            print_rows(console, rows, "")
+    console.print(LEGEND, style="dim", soft_wrap=True)
+    for verdict in next(iter(result["cells"].values()))["verdicts"]:
+        console.print(f"{'yes' if verdict['good'] else 'no '} {verdict['measure']}: {verdict['words']}", soft_wrap=True)
 
 
 def main() -> None:
@@ -205,11 +235,11 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder of the runs")
     parser.add_argument("--cells", default="benchmarks/motion_cells.txt")
     parser.add_argument("--flagfile", default="configs/run.flags")
-    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(10)))
+    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(5)))
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS))
-    parser.add_argument("--swapped", action="store_true", help="report: the classifiers learn from the held-out clips"
-                        " alone, which the prior has never seen, and are judged on the others")  # fmt: skip
     parser.add_argument("--json", default="", help="report: also written here")
+    parser.add_argument("--motions", default="", help="report: the first cell's motions go into this .npz file, too")
+    parser.add_argument("--markdown", action="store_true", help="report: print tables as Markdown")
     args = parser.parse_args()
     with one_line_errors():
         {"run": run, "report": report}[args.what](args)

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +31,9 @@ from benchmarks.optimizers_report import print_report, summary
 from md_jax.config import Config, to_flagfile
 from md_jax.errors import UserError
 from md_jax.evaluate.command import MAIN_ACTIONS
+
+if TYPE_CHECKING:
+    from md_jax.evaluate.yardstick import Yardstick
 
 PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
 
@@ -132,10 +135,11 @@ def run_rung(
 
 
 def judge_rung(
-    reference: Any, number: int, candidates: Sequence[Candidate], files: Files, actions: Sequence[str]
+    yardstick: Yardstick, number: int, candidates: Sequence[Candidate], files: Files, actions: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """What was found of each candidate of a rung that ran: own probability of each motion, summary and cost."""
-    from md_jax.evaluate import measures, scores
+    from md_jax.evaluate import scores
+    from md_jax.evaluate.reference import joint_windows
 
     found = {}
     for candidate in candidates:
@@ -149,11 +153,11 @@ def judge_rung(
             meta.setdefault("failed", "poses that are not finite")
             found[candidate.name] = {**meta, "own": [float("nan")] * len(poses)}
             continue
-        joints = measures.joints(poses)
+        joints = joint_windows(poses)
         entries = [scores.Entry(f"{candidate.name}/{m}", joints[m : m + 1], a) for m, a in enumerate(shown)]
-        rows = scores.score(reference, entries)
+        rows = scores.score(yardstick, entries)
         known = scores.summarise(rows)
-        kept = {key: known[key] for key in ("motion_only", "with_pose", "static", "speed_ratio", "jerk_ratio")}
+        kept = {key: known[key] for key in ("motion_only", "static", "nn_ratio", "speed_ratio", "jerk_ratio")}
         found[candidate.name] = {**meta, **kept, "own": [row["motion_only"]["own"] for row in rows]}
     if found and all("failed" in cell for cell in found.values()):
         sys.exit(f"every candidate failed; the first: {next(iter(found.values()))['failed']}")
@@ -169,7 +173,7 @@ def plan_of(
     """The plan recorded in the folder, or a new one, recorded."""
     count = len(everyone)
     names = sorted(c.name for c in everyone)
-    made_for = [names, args.actions, to_flagfile(config), args.minutes, args.quick, args.swapped]
+    made_for = [names, args.actions, to_flagfile(config), args.minutes, args.quick]
     if files.plan.exists():
         recorded = json.loads(files.plan.read_text())
         if recorded["made_for"] != made_for:
@@ -201,7 +205,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
     parser.add_argument("--schedules", nargs="+", default=[], choices=("constant", "cosine", "linear"))
     parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
-    parser.add_argument("--swapped", action="store_true", help="sterner judges: of held-out clips alone")
     parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
     parser.add_argument("--out", default="runs/optimizers", help="folder of the finished candidates")
     parser.add_argument("--json", default="", help="also write the result here")
@@ -212,8 +215,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         args.optimizers, args.rates = args.optimizers or ["adam", "sgd"], args.rates or [0.01, 0.1]
         args.schedules, args.actions = args.schedules or ["constant"], args.actions[:2]
         rest = [*rest, "--views=1"]
-    from md_jax.evaluate.reference import make_reference
-    from md_jax.evaluate.scores import baselines
+    from md_jax.evaluate.yardstick import load_yardstick
     from md_jax.fit.optimizers import OPTIMIZERS as ALL
     from md_jax.fit.optimizers import make_optimizer
 
@@ -228,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         make_optimizer(candidate.optimizer, candidate.learning_rate, steps=1, schedule=candidate.schedule)
     _share_programs()
     environment = timing.environment("jax", "torch", "optax", "diffusers")
-    reference = make_reference(None, args.actions, swapped=args.swapped)
+    yardstick = load_yardstick()
     rungs = plan_of(args, config, everyone, files, begun)
     for number, rung in enumerate(rungs):
         minutes = rung.candidates * rung.seconds / 60
@@ -242,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             kept = promote(scores, rung.candidates, rung.most_each, lambda n: by_name[n].optimizer, baseline.name)
             running = [by_name[name] for name in kept]
         run_rung(config, rung, number, running, files, begun + 60 * args.minutes * LATEST[number])
-        found.append(judge_rung(reference, number, running, files, args.actions))
+        found.append(judge_rung(yardstick, number, running, files, args.actions))
         if not found[-1]:
             found.pop()
             break
@@ -251,12 +253,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "flagfile": args.flagfile,
         "flags": rest,
         "actions": list(args.actions),
-        "swapped": args.swapped,
         # of all candidates, those of earlier calls included
         "minutes": round(sum(cell.get("seconds", 0.0) for cells in found for cell in cells.values()) / 60, 1),
         "baseline": baseline.name,
         **summary(rungs, found),
-        "controls": {name: row.get("motion_only_own_probability") for name, row in baselines(reference).items()},
+        "controls": {name: row.get("motion_only_own_probability") for name, row in yardstick.controls.items()},
     }
     if args.json:
         timing.write_json(args.json, result)

@@ -67,14 +67,14 @@ def distill(args: argparse.Namespace, folders: list[Path]) -> None:
 
 def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a motion: its action, its frequency in training, and what the classifiers of real motion say."""
-    from md_jax.evaluate import scores
-    from md_jax.evaluate.reference import make_reference
+    from md_jax.evaluate.yardstick import load_yardstick
 
-    reference = make_reference(None, MAIN_ACTIONS)
+    yardstick = load_yardstick()
     rows = []
     for prior in args.priors:
         for file in sorted((Path(args.out) / "runs" / CELL.format(prior)).glob("seed-???.npz")):
-            for i, row in enumerate(scores.score(reference, motion.entries_of(file, MAIN_ACTIONS))):
+            named = zip(MAIN_ACTIONS, MAIN_ACTIONS, motion.motions_of(file), strict=True)
+            for i, row in enumerate(motion.judge(yardstick, list(named))["motions"]):
                 rows.append(
                     {
                         "action": row["expected"],
@@ -82,7 +82,7 @@ def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
                         "seed": file.stem,
                         "own_probability": row["motion_only"]["own"],
                         "right": row["motion_only"]["label"] == row["expected"],
-                        "right_with_pose": row["with_pose"]["label"] == row["expected"],
+                        "nn_ratio": row["nn_ratio"],
                         "speed_ratio": row["speed_ratio"],
                     }
                 )
@@ -106,7 +106,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "own_probability": round(float(means.mean()), 3),
                 "interval": [round(low, 3), round(high, 3)],
                 "right": round(float(np.mean([row["right"] for row in own])), 3),
-                "right_with_pose": round(float(np.mean([row["right_with_pose"] for row in own])), 3),
+                "nn_ratio": round(float(np.median([row["nn_ratio"] for row in own])), 3),
                 "speed_ratio": round(float(np.median([row["speed_ratio"] for row in own])), 3),
             }
         )

@@ -1,7 +1,7 @@
 """Is it the action? ``python -m md_jax.evaluate runs/0001-a-person-is-walking [more motions ...]``.
 
-Compares motions with real motion capture that no prior of ours was trained on, with the mean pose and without it,
-and puts controls beside them. Takes run folders and any AMASS-style motion.npz, ours or others'.
+Compares motions with real motion capture that no prior of ours was trained on, and puts real motion, a pose held
+still, random motion and the previous release beside them. Takes run folders and any AMASS-style motion.npz.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 from rich.console import Console
-from rich.table import Table
 
 from md_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from md_jax.evaluate.reference import Reference
+    from md_jax.evaluate.reference import Root
     from md_jax.mocap.motion import Motion
 
 MAIN_ACTIONS = (
@@ -67,9 +66,9 @@ def evaluate(
     paths: Sequence[str],
     *,
     reference_source: str | None = None,
-    actions: Sequence[str] = (),
     action: str = "",
-    prior: str = "embedded",
+    root: str = "auto",
+    prior: str = "",
     prior_path: str = "",
 ) -> dict[str, Any]:
     """Evaluate motions; the result is what evaluation.json holds.
@@ -77,137 +76,78 @@ def evaluate(
     Args:
         paths: motion files and run folders.
         reference_source: None for the shipped clips, or a folder of AMASS-style clips sorted by action.
-        actions: the classes; empty: the eight main actions and those that the motions should show (of a folder of
-            clips: all).
         action: what every motion should show; empty: read off each.
+        root: "fixed" compares the body alone; "turning" its tilt and turning, too; "auto": turning if any motion turns.
         prior: the prior that is asked as well; "" or "none": none.
         prior_path: its folder; empty: the shipped one.
 
     Raises:
-        UserError: a file is missing or malformed, or there is no reference of an action.
+        UserError: a file is missing or malformed, or there is too little to compare with.
     """
     from md_jax.evaluate import scores
-    from md_jax.evaluate.reference import make_reference
+    from md_jax.evaluate.measures import reference_free
+    from md_jax.evaluate.reference import turns, windows_of
+    from md_jax.evaluate.yardstick import load_yardstick
     from md_jax.mocap.motion import load_motion
 
     files = find_motions(paths)
     motions = [load_motion(file) for file in files]
     expected = [expected_action(motion, file, action) for motion, file in zip(motions, files, strict=True)]
-    classes = tuple(actions)
-    if not classes and reference_source is None:
-        classes = tuple(dict.fromkeys([*MAIN_ACTIONS, *filter(None, expected)]))
-    reference = make_reference(reference_source, classes)
-    names = [str(file) for file in files]
+    yardstick = load_yardstick(reference_source)
+    chosen: Root = "turning" if root == "turning" or (root == "auto" and any(map(turns, motions))) else "fixed"
+    cut: dict[str, Any] = {"frames": yardstick.frames, "fps": yardstick.fps}
     entries = [
-        scores.entry_of(reference, name, motion, own)
-        for name, motion, own in zip(names, motions, expected, strict=True)
+        scores.Entry(str(file), windows_of(motion, **cut, root=chosen), own)
+        for file, motion, own in zip(files, motions, expected, strict=True)
     ]
-    rows = scores.score(reference, entries)
+    limbs = [windows_of(motion, **cut) for motion in motions] if chosen == "turning" else None
+    rows = scores.score(yardstick, entries, chosen, limbs)
     for row, motion in zip(rows, motions, strict=True):
-        row["prompt"], row["reference_free"] = motion.prompt, scores.reference_free(motion)
+        row["prompt"], row["reference_free"] = motion.prompt, reference_free(motion)
+    summary, together = scores.summarise(rows), scores.compare(yardstick, entries, chosen)
     result: dict[str, Any] = {
         "reference": {
             "source": reference_source or "shipped motion capture (CMU), held-out part",
-            "actions": list(reference.actions),
-            "window_seconds": (reference.frames - 1) / reference.fps,
-            "split": reference.split,
-            "speed": dict(zip(reference.actions, reference.speed.round(3).tolist(), strict=True)),
+            "clips": yardstick.digests,
+            "actions": list(yardstick.actions),
+            "window_seconds": (yardstick.frames - 1) / yardstick.fps,
+            "root": chosen,
         },
         "motions": rows,
-        "summary": scores.summarise(rows),
-        "baselines": scores.baselines(reference) if set(reference.actions) <= _with_statistics() else {},
+        "summary": summary,
+        "together": together,
+        "verdicts": [v._asdict() for v in scores.verdicts(yardstick, summary, together, chosen)],
+        "controls": scores.controls_for(yardstick, chosen),
+        "real": {
+            action: vars(yardstick.norms[chosen, action]) | {"motion_only": yardstick.real[action]}
+            for action in summary["by_action"]
+        },
     }
     if prior not in ("", "none"):
-        result["prior"] = ask_prior(reference, motions, prior, prior_path)
+        result["prior"] = ask_prior(motions, yardstick.actions, prior, prior_path)
     return result
 
 
-def ask_prior(reference: Reference, motions: Sequence[Motion], name: str, path: str) -> dict[str, Any]:
-    """The prior's denoising loss of each motion under the prompt of each action, less the row's mean."""
+def ask_prior(motions: Sequence[Motion], actions: Sequence[str], name: str, path: str) -> dict[str, Any]:
+    """The prior's denoising loss of each motion under the prompt of each action that it knows."""
     import numpy as np
 
     from md_jax.evaluate.prior_score import prompt_losses
+    from md_jax.evaluate.reference import FPS, FRAMES
     from md_jax.mocap.actions import action_table, prompt_of_action
     from md_jax.mocap.motion import resample
 
-    known = [action for action in reference.actions if action in action_table()]
-    poses = [resample(motion, reference.fps).body_pose[: reference.frames] for motion in motions]
+    known = [action for action in actions if action in action_table()]
+    poses = [resample(motion, FPS).body_pose[:FRAMES] for motion in motions]
     losses = prompt_losses(np.stack(poses), list(map(prompt_of_action, known)), name=name, path=path)
     best = [known[i] for i in losses.argmin(axis=1)]
     return {"name": name, "actions": known, "losses": losses.round(6).tolist(), "label": best}
 
 
-def _with_statistics() -> set[str]:
-    from md_jax.mocap.statistics import known_actions
-
-    return set(known_actions())
-
-
-# --- telling ----------------------------------------------------------------------------------------------------
-
-
-MEASURES = {
-    "with_pose": "classifier",
-    "motion_only": "motion only",
-    "position": "nearest pose",
-    "position_motion_only": "nearest motion",
-    "velocity": "nearest velocity",
-}
-
-
-def print_tables(console: Console, result: dict[str, Any]) -> None:
-    """The terminal's text: a few lines a motion, then the shares that are right beside the controls."""
-    for row in result["motions"]:
-        free = row["reference_free"]
-        console.print(f"[bold]{row['name']}[/]  should be: {row['expected'] or 'unknown'}", soft_wrap=True)
-        marks = (f"{words} {_mark(row, by)}" for by, words in MEASURES.items())
-        console.print("  " + " · ".join(marks), soft_wrap=True)
-        speed = f"{row['speed_ratio']:.2f}x real" if "speed_ratio" in row else f"{row['speed']:.2f} m/s"
-        jerk = f"{row['jerk_ratio']:.1f}x real" if "jerk_ratio" in row else f"{row['jerk']:.0f} m/s³"
-        skate, depth = free["foot_skate_metres_per_second"], free["ground_penetration_metres"]
-        console.print(
-            f"  speed {speed} · jerk {jerk} · joints turn {free['range_of_motion_degrees']:.0f}° · tilts"
-            f" {free['tilt_degrees']:.0f}° · limbs overlap"
-            f" {1000 * free['self_penetration_metres']:.0f} mm · repeats {free['periodicity']:.2f} · pose"
-            f" {free['pose_deviation']:.1f} σ · foot skate {'n/a' if skate is None else f'{skate:.2f} m/s'} · below"
-            f" ground {'n/a' if depth is None else f'{1000 * depth:.0f} mm'}",
-            soft_wrap=True,
-        )
-    title = "Share right in % with its 95 % interval; speed and jerk over real motion"
-    rates = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    for name in ("", "n", *MEASURES.values(), "speed", "jerk"):
-        rates.add_column(name.replace(" ", "\n"), justify="right" if name else "left", no_wrap=True)
-    for name, summary in {"these motions": result["summary"], **result["baselines"]}.items():
-        ratios = [summary.get("speed_ratio"), summary.get("jerk_ratio")]
-        cells = [_rate(summary[by]) for by in MEASURES]
-        ratio_cells = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
-        rates.add_row(name, str(summary["count"] or ""), *cells, *ratio_cells)
-    console.print(rates)
-    if "prior" in result:
-        asked = result["prior"]
-        right = sum(a == row["expected"] for a, row in zip(asked["label"], result["motions"], strict=True))
-        said = ", ".join(dict.fromkeys(asked["label"]))
-        console.print(f"The {asked['name']} prior denoises {right} of {len(asked['label'])} best under their own prompt"
-                      f" (it says: {said}).", soft_wrap=True)  # fmt: skip
-
-
-def _mark(row: dict[str, Any], by: str) -> str:
-    label = row[by]["label"]
-    colour = "" if not row["expected"] else "green" if label == row["expected"] else "red"
-    return f"[{colour}]{label}[/]" if colour else label
-
-
-def _rate(cell: dict[str, Any]) -> str:
-    if "interval" not in cell:
-        return f"{100 * cell['rate']:.0f}"
-    low, high = (round(100 * x) for x in cell["interval"])
-    return f"{100 * cell['rate']:.0f} [dim]{low}-{high}[/]"
-
-
 def main(argv: list[str]) -> None:
     """Parse, evaluate, write and tell."""
     console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=110)
+    console = console if console.is_terminal else Console(highlight=False, width=140)
     options = flags.FLAGS
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main
     logging.getLogger("jax._src.xla_bridge").setLevel(
@@ -216,18 +156,18 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) < 2:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
-        if console.is_terminal and not options.json:
-            console.print("training the classifiers and comparing; half a minute or so ...")
+        if options.reference and console.is_terminal and not options.json:
+            console.print("measuring the real motion first; some minutes ...")
         result = evaluate(
             argv[1:],
             reference_source=options.reference or None,
-            actions=options.actions,
             action=options.action,
+            root=options.root,
             prior=options.prior,
             prior_path=options.prior_path,
         )
         logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it announces the fonts that it finds
-        from md_jax.evaluate.figure import draw
+        from md_jax.evaluate.report import draw, print_evaluation
         from md_jax.run.workdir import write_json
 
         out, figure = output_files(argv[1:], options.out, options.figure)
@@ -239,15 +179,16 @@ def main(argv: list[str]) -> None:
     if options.json:
         print(json.dumps(result))
     else:
-        print_tables(console, result)
+        print_evaluation(console, result)
         console.print(f"wrote {out} and {figure}", soft_wrap=True)
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("reference", "", "Folder of AMASS-style clips, one sub-folder an action; empty: the shipped.")
-    flags.DEFINE_list("actions", [], "The classes; empty: the eight main actions and those of the motions.")
     flags.DEFINE_string("action", "", "What every motion should show; empty: read off its prompt or folder.")
-    flags.DEFINE_string("prior", "embedded", "The prior that is asked as well; 'none': none.")
+    flags.DEFINE_enum("root", "auto", ["auto", "fixed", "turning"], "fixed: compare the body alone; turning: its tilt"
+                      " and turning, too; auto: as the motions are.")  # fmt: skip
+    flags.DEFINE_string("prior", "", "A prior to be asked as well: embedded, modelscope ...; empty: none.")
     flags.DEFINE_string("prior_path", "", "Its folder; empty: the shipped one.")
     flags.DEFINE_string("out", "", "Where the result goes; empty: evaluation.json in the one folder named, else here.")
     flags.DEFINE_string("figure", "", "Where the figure goes; empty: evaluation.png, likewise.")

@@ -158,7 +158,7 @@ def _train(keys: Array, inputs: Float[Array, "N D"], targets: Int[Array, "N"], c
 
 
 RIDGE = 30.0  # weight of the squared norm: a few hundred features, some eighty windows
-LEAST = 8  # windows of either kind
+LEAST, LEAST_ACTIONS = 8, 4  # windows of either kind; actions
 RESAMPLES = 2000
 
 
@@ -168,7 +168,7 @@ class RealOrNot:
 
     Attributes:
         auc: probability that a motion looks less real than a real window of its action.
-        interval: its 95 % interval, by resampling the folds' members.
+        interval: its 95 % interval, by resampling actions.
         by_action: of each action.
         count: windows of either kind.
     """
@@ -204,57 +204,34 @@ def typical(
 
 
 def real_or_not(
-    made: Float[np.ndarray, "N D"],
-    real: Float[np.ndarray, "N D"],
-    action: Sequence[str],
-    group: Sequence[str] = (),
-    seed: int = 0,
+    made: Float[np.ndarray, "N D"], real: Float[np.ndarray, "N D"], action: Sequence[str], seed: int = 0
 ) -> RealOrNot | None:
     """Cross-validate a logistic regression between motions and real windows, pair by pair of the same action.
 
-    With four actions or more, an action's windows are judged by a classifier that has seen neither a motion nor a
-    recording of it; with fewer, windows are put into five folds by `group`. So no window of a motion or of a recording
-    is on both sides.
+    An action's windows are judged by a classifier that has seen neither a motion nor a recording of it, so no window of
+    a motion or of a recording is on both sides.
 
     Args:
         made, real: features (`typical`) of motions and of as many real windows; row n of both shows action[n].
         action: of each row.
-        group: with fewer than four actions: rows of one group stay together.
         seed: of the resampling.
 
     Returns:
-        None where there are too few windows to tell.
+        None with fewer than four actions or eight windows, which say nothing.
     """
-    count = len(made)
     names = np.array(action)
-    folds = names if len(set(action)) >= 4 else np.unique(np.array(group or range(count)), return_inverse=True)[1] % 5
-    if count < LEAST or len(set(folds)) < 2:
+    if len(made) < LEAST or len(set(action)) < LEAST_ACTIONS:
         return None
-    made_score, real_score = np.empty(count), np.empty(count)
-    for fold in np.unique(folds):
-        out = folds == fold
+    by_action = {}
+    for name in dict.fromkeys(action):
+        out = names == name
         weights = _logistic(np.concatenate([made[~out], real[~out]]), np.repeat([1.0, 0.0], (~out).sum()))
-        made_score[out], real_score[out] = (_with_one(part[out]) @ weights for part in (made, real))
-
-    def auc(rows_made: np.ndarray, rows_real: np.ndarray) -> dict[str, float]:
-        result = {}
-        for name in dict.fromkeys(action):
-            a, b = (score[rows[names[rows] == name]] for score, rows in ((made_score, rows_made), (real_score, rows_real)))
-            if len(a) and len(b):
-                result[name] = float((np.sign(a[:, None] - b[None]) / 2 + 0.5).mean())
-        return result
-
-    everything = np.arange(count)
-    by_action = auc(everything, everything)
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(RESAMPLES):
-        if len(by_action) >= 4:
-            draws.append(np.mean(rng.choice(list(by_action.values()), len(by_action))))
-        else:
-            draws.append(np.mean(list(auc(*rng.integers(count, size=(2, count))).values())))
+        a, b = (_with_one(part[out]) @ weights for part in (made, real))
+        by_action[name] = float((np.sign(a[:, None] - b[None]) / 2 + 0.5).mean())
+    values = np.array(list(by_action.values()))
+    draws = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values))).mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return RealOrNot(float(np.mean(list(by_action.values()))), (float(low), float(high)), by_action, count)
+    return RealOrNot(float(values.mean()), (float(low), float(high)), by_action, len(made))
 
 
 def _with_one(inputs: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D+1"]:

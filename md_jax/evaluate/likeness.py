@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Float, Int
 
 from md_jax.evaluate import measures
 
 # of the 21 body joints
 ANKLES, WRISTS, TOES = (6, 7), (19, 20), (9, 10)
 SIDEWAYS, UP, FORE_AFT = 0, 1, 2
-_WINDOWS, _NEAR = 8, 1024  # a call of the compiled program takes so many: one program for all sizes
+_ROWS = 256  # windows at a time, so that they stay in the cache
 
 
 def nearest(
-    windows: Float[np.ndarray, "N F 21 3"], near: Float[np.ndarray, "R F 21 3"], allowed: Bool[np.ndarray, "N R"] | None = None
+    windows: Float[np.ndarray, "N F 21 3"], near: Float[np.ndarray, "R F 21 3"]
 ) -> tuple[Float[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     """Distance of each window to the nearest of the others, and which it is.
 
@@ -31,37 +29,28 @@ def nearest(
     Args:
         windows: what is compared.
         near: what it is compared with, at least one.
-        allowed: which of them each window may be compared with; None: all.
     """
     apart = distances(windows, near)
-    if allowed is not None:
-        apart = np.where(allowed, apart, np.inf)
     index = apart.argmin(axis=1)
     return apart[np.arange(len(apart)), index], index
 
 
-def distances(
-    windows: Float[np.ndarray, "N F P 3"], near: Float[np.ndarray, "R F P 3"]
-) -> Float[np.ndarray, "N R"]:
+def distances(windows: Float[np.ndarray, "N F P 3"], near: Float[np.ndarray, "R F P 3"]) -> Float[np.ndarray, "N R"]:
     """Mean distance over frames and points of every pair of windows, metres."""
     result = np.empty((len(windows), len(near)), np.float32)
-    for r in range(0, len(near), _NEAR):
-        some = _padded(near[r : r + _NEAR], _NEAR)
-        for n in range(0, len(windows), _WINDOWS):
-            block = np.asarray(_block(_padded(windows[n : n + _WINDOWS], _WINDOWS), some))
-            target = result[n : n + _WINDOWS, r : r + _NEAR]
-            target[:] = block[: target.shape[0], : target.shape[1]]
+    mine = _by_axis(windows)
+    for r in range(0, len(near), _ROWS):
+        some = _by_axis(near[r : r + _ROWS])
+        for n in range(len(windows)):
+            away = some - mine[:, n, None]
+            away *= away
+            result[n, r : r + _ROWS] = np.sqrt(away.sum(axis=0)).mean(axis=1)
     return result
 
 
-def _padded(windows: np.ndarray, count: int) -> np.ndarray:
+def _by_axis(windows: Float[np.ndarray, "N F P 3"]) -> Float[np.ndarray, "3 N F*P"]:
     flat = np.asarray(windows, np.float32).reshape(len(windows), -1, 3)
-    return np.concatenate([flat, np.zeros((count - len(flat), *flat.shape[1:]), np.float32)])
-
-
-@jax.jit
-def _block(windows: Float[Array, "N P 3"], near: Float[Array, "R P 3"]) -> Float[Array, "N R"]:
-    return jax.lax.map(lambda w: jnp.sqrt(((near - w) ** 2).sum(axis=-1)).mean(axis=-1), windows)
+    return np.ascontiguousarray(np.moveaxis(flat, -1, 0))
 
 
 def velocity_cosine(
@@ -108,8 +97,6 @@ def diversity(windows: Float[np.ndarray, "N F 21 3"]) -> float:
     return float(distances(windows, windows).sum() / (count * (count - 1)))
 
 
-def coverage(
-    windows: Float[np.ndarray, "N F 21 3"], real: Float[np.ndarray, "R F 21 3"], radius: float
-) -> float:
+def coverage(windows: Float[np.ndarray, "N F 21 3"], real: Float[np.ndarray, "R F 21 3"], radius: float) -> float:
     """Share of real windows that have one of the windows within the radius (metres)."""
     return float((distances(real, windows).min(axis=1) <= radius).mean())

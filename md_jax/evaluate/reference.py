@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from md_jax.body import rotations
 from md_jax.errors import UserError
-from md_jax.evaluate import likeness, measures
+from md_jax.evaluate import measures
 from md_jax.mocap.clips import Clip, Split
 from md_jax.mocap.motion import Motion, resample
 

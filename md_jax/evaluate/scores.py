@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
-from md_jax.evaluate import judges, likeness, measures
-from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, mirrored
-from md_jax.evaluate.yardstick import SEEDS, Norm, Yardstick
+from md_jax.evaluate import judges, likeness
+from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, joint_windows, mirrored
+from md_jax.evaluate.yardstick import SEEDS, Yardstick
+from md_jax.mocap.statistics import load_statistics
 
 COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
 FAR = 1.6  # farther from any real window than this multiple of what other real windows are
@@ -62,7 +63,7 @@ def score(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed",
         yardstick: real motion.
         entries: the motions; windows with a turning root if `root` says so.
         root: of the entries and of the real windows that they are compared with.
-        limbs: with a turning root, the same windows with the root not turned, for the classifier, which never sees a root.
+        limbs: with a turning root, the same windows with the root not turned: the classifier never sees a root.
 
     Returns:
         A dict a motion: name, expected, speed (m/s), motion_only (label, probability of the expected class, of all). Of
@@ -146,15 +147,17 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
     Returns:
         by_action: diversity (mean distance between motions over that between real windows) and coverage (the share of
         held-out windows that a motion reaches, beside the share that `SEEDS` real windows reach) of actions with two
-        motions or more; diversity, coverage and coverage_of_real: medians over them; real_or_not: None where there are too
-        few motions.
+        motions or more; diversity, coverage and coverage_of_real: medians over them; real_or_not: None where there are
+        too few motions.
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if entry.expected in yardstick.actions:
             groups.setdefault(entry.expected, []).append(entry)
     by_action: dict[str, dict[str, float]] = {}
-    made, real, names, groups_of = [], [], [], []
+    made: list[np.ndarray] = []
+    real: list[np.ndarray] = []
+    names: list[str] = []
     for action, own in groups.items():
         norm, truth = yardstick.norms[root, action], yardstick.reference(action, root)
         windows = np.concatenate([entry.windows for entry in own])
@@ -176,7 +179,10 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
     told = judges.real_or_not(np.concatenate(made), np.concatenate(real), names) if made else None
     return {
         "by_action": by_action,
-        **{key: _median([row[key] for row in by_action.values()]) for key in ("diversity", "coverage", "coverage_of_real")},
+        **{
+            key: _median([row[key] for row in by_action.values()])
+            for key in ("diversity", "coverage", "coverage_of_real")
+        },
         "real_or_not": None if told is None else {
             "auc": round(told.auc, 3), "interval": [round(x, 3) for x in told.interval], "count": told.count,
             "by_action": {a: round(x, 3) for a, x in told.by_action.items()},
@@ -229,3 +235,45 @@ def verdicts(yardstick: Yardstick, summary: dict[str, Any], together: dict[str, 
         say("passes for real", told["auc"] <= REALISTIC, f"told from real motion at AUC {told['auc']:.2f}"
             f" ({told['interval'][0]:.2f}-{told['interval'][1]:.2f}; .5: not at all)")  # fmt: skip
     return found
+
+
+def controls_for(yardstick: Yardstick, root: Root) -> dict[str, Any]:
+    """The yardstick's rows, real motion first; of real motion that whose root is like the motions'."""
+    rows = dict(yardstick.controls)
+    turning = rows.pop("real motion, turning", None)
+    return rows if root == "fixed" or turning is None else {**rows, "real motion": turning}
+
+
+# --- controls ---------------------------------------------------------------------------------------------------
+
+
+def still(action: str, expected: str, frames: int) -> Entry:
+    """The mean pose of an action ("generic": of all actions pooled), held still."""
+    pose = load_statistics(action).body_mean
+    return Entry(f"mean pose of {action}", joint_windows(np.repeat(pose[None, None], frames, axis=1)), expected)
+
+
+def random_in_range(action: str, expected: str, seeds: Sequence[int], frames: int) -> list[Entry]:
+    """PoseFields of an action's mean and ±3σ with random weights, the head's too: any smooth motion in the range.
+
+    (The field of a run starts with a zero head, at the mean pose exactly: the control `still`.) The head is scaled so
+    that what the field bounds by 3σ·tanh has a standard deviation of 1: on average 1.9σ off the mean pose.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from md_jax.fit.posefield import apply_fields, init_fields, octaves
+
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    statistics = load_statistics(action)
+    fields, params = init_fields([statistics] * len(seeds), keys, frames=frames, frequencies=octaves(3))
+    head = params["head"]["kernel"]
+    head = jnp.stack([jax.random.normal(jax.random.fold_in(key, 1), head.shape[1:]) for key in keys])
+
+    def with_head(kernel: Array) -> Float[np.ndarray, "M F 21 3"]:
+        return np.asarray(apply_fields(fields, {**params, "head": {**params["head"], "kernel": kernel}}))
+
+    limit, small = 3 * statistics.body_std, 1e-2  # within small of the mean tanh is the identity
+    raw = (with_head(head * small) - statistics.body_mean) / limit / small
+    windows = joint_windows(with_head(head / raw.std(axis=(1, 2, 3))[:, None, None]))
+    return [Entry(f"random, seed {seed}", windows[i : i + 1], expected) for i, seed in enumerate(seeds)]

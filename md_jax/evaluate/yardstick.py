@@ -38,7 +38,7 @@ from md_jax.mocap.windows import sample_windows
 
 QUANTILES = np.linspace(0, 1, 21)
 RADIUS = 0.9  # a real window is covered by a motion that is as near as this share of other real windows
-PROBES = 90  # real windows an action whose distances are taken
+PROBES = 60  # real windows an action whose distances are taken
 SEEDS, DRAWS = 5, 40  # what so many real windows cover stands beside what motions cover: the mean of so many draws
 TRAIN_WINDOWS = 400  # an action, for the classifier
 HABIT, UNSTEADY = 0.35, 0.08  # radians: how much other people's poses differ, and single frames
@@ -230,9 +230,7 @@ def save(path: str | os.PathLike, yardstick: Yardstick) -> None:
         "controls": yardstick.controls,
     }
     arrays = {"mean": judge.mean, "std": judge.std, **judge.weights}
-    np.savez_compressed(
-        path, text=json.dumps(text), **{name: np.asarray(x, np.float16) for name, x in arrays.items()}
-    )
+    np.savez_compressed(path, text=json.dumps(text), **{name: np.asarray(x, np.float16) for name, x in arrays.items()})
 
 
 def _read(split: Split) -> Yardstick | None:

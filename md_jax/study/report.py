@@ -34,7 +34,7 @@ def judge_motions(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]
         return {"motions": {}}
     result = evaluate([str(folder / r["folder"] / "motion.npz") for r in found], prior="none")
     rows = {r["folder"]: row for r, row in zip(found, result["motions"], strict=True)}
-    return {"reference": result["reference"], "motions": rows, "baselines": result["baselines"]}
+    return {"reference": result["reference"], "motions": rows, "controls": result["controls"]}
 
 
 def group(folder: Path, records: list[dict[str, Any]], motions: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,7 +88,7 @@ def report(folder: Path, console: Console, *, judge: bool = True) -> None:
             console.print(f"not evaluated: {error}", markup=False, soft_wrap=True, style="yellow")
     groups = group(folder, records, evaluation["motions"])
     write_json(folder / "study.json", {"groups": groups, "cells": records, "evaluation": evaluation})
-    print_table(console, groups, evaluation.get("baselines", {}))
+    print_table(console, groups, evaluation.get("controls", {}))
     wrote = [folder / "study.json"]
     if done:
         wrote.append(folder / "study.png")
@@ -96,37 +96,40 @@ def report(folder: Path, console: Console, *, judge: bool = True) -> None:
     console.print(f"wrote {' and '.join(str(path) for path in wrote)}", soft_wrap=True)
 
 
-def print_table(console: Console, groups: list[dict[str, Any]], baselines: dict[str, dict[str, Any]]) -> None:
+def print_table(console: Console, groups: list[dict[str, Any]], controls: dict[str, dict[str, Any]]) -> None:
     """One line a prompt, prior and mode, then what real motion and the controls reach."""
     table = Table(box=None, padding=(0, 1))
-    names = ("prompt", "prior", "mode", "cells", "own p", "motion\nonly", "nearest\nmotion", "speed", "jerk", "change")
+    names = ("prompt", "prior", "mode", "cells", "own p", "motion\nonly", "nearest\nreal", "speed", "jerk", "change")
     for place, name in enumerate(names):
         table.add_column(name, justify="left" if place < 3 else "right", no_wrap=place > 0)
     for row in groups:
         cells = f"{row['done']}" + (f" ({row['failed']} failed)" if row["failed"] else "")
         change = f"{row['frame_change']:.3f}" if "frame_change" in row else ""
         table.add_row(row["prompt"], row["prior"], row["mode"], cells, *_numbers(row.get("evaluation", {})), change)
-    for name, numbers in baselines.items():
+    for name, numbers in controls.items():
         table.add_row(f"[dim]{name}[/]", "", "", str(numbers["count"] or ""), *_numbers(numbers), "")
     console.print(table)
-    console.print("own p: probability of the prompt's action, from the motion alone; speed and jerk over real motion;"
-                  " change: root mean square between frames of a video", style="dim", soft_wrap=True)  # fmt: skip
+    console.print(
+        "own p: probability of the prompt's action, from the motion alone; nearest real: distance to the nearest real"
+        " window over that of other real motion; speed and jerk over real motion; change: root mean square between"
+        " frames of a video",
+        style="dim",
+        soft_wrap=True,
+    )
 
 
 def _numbers(numbers: dict[str, Any]) -> list[str]:
-    # count 0 with an interval: motions whose prompts name no action; without: the control "chance"
-    if not numbers or (not numbers["count"] and "interval" in numbers["motion_only"]):
+    if not numbers or not numbers["count"]:  # motions whose prompts name no action
         return [""] * 5
 
     def rate(name: str) -> str:
         return f"{100 * numbers[name]['rate']:.0f} %"
 
     own = numbers.get("motion_only_own_probability")
-    ratios = [numbers.get("speed_ratio"), numbers.get("jerk_ratio")]
+    ratios = [numbers.get(f"{name}_ratio") for name in ("nn", "speed", "jerk")]
     return [
         "" if own is None else f"{own:.2f}",
         rate("motion_only"),
-        rate("position_motion_only"),
         *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios),
     ]
 

@@ -28,7 +28,8 @@ def runs(tmp_path_factory):
         out=str(folder / "out"),
         actions=list(ACTIONS),
         json=str(folder / "report.json"),
-        swapped=False,
+        motions=str(folder / "poses.npz"),
+        markdown=True,
     )
     motion.run(args)
     return args
@@ -63,7 +64,9 @@ def test_report_judges_them_beside_the_controls(runs, capsys):
     assert set(result["cells"]) == {"one step", "the truth", "no words", "elsewhere"}
     assert result["cells"]["one step"]["count"] == 2
     said = capsys.readouterr().out
-    assert "real motion" in said and "the truth" in said
+    assert "| real motion |" in said and "| the truth |" in said and "punching* (1)" in said
+    kept = np.load(runs.motions)
+    assert kept["body_pose"].shape == (2, 10, 21, 3) and list(kept["action"]) == list(ACTIONS)
 
 
 def test_oracle_shows_held_out_motion():

@@ -22,7 +22,7 @@ def rows(probability):
         share = rare.share_of(i, prior)
         own = probability(i, share)
         made.append({"action": action, "share": share, "seed": seed, "own_probability": own, "right": own > 0.5,
-                     "right_with_pose": True, "speed_ratio": 1.0})  # fmt: skip
+                     "nn_ratio": 1.0, "speed_ratio": 1.0})  # fmt: skip
     return made
 
 

@@ -1,6 +1,7 @@
 """The entry point: run folders and foreign files, what each should show, errors in one line, and the prior's word."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from md_jax.errors import UserError
 from md_jax.evaluate import command as evaluate
 from md_jax.evaluate import prior_score
-from md_jax.evaluate.figure import draw
+from md_jax.evaluate.report import draw, print_evaluation
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.motion import Motion, save_motion
 from tests.pictures import assert_drawn
@@ -26,6 +27,12 @@ def clip_as_motion(action, prompt="", seconds=2.0):
     return Motion(clip.body_pose[:frames], zeros, zeros, clip.fps, prompt=prompt)
 
 
+def turning(motion):
+    """The same with the pelvis leaning."""
+    lean = np.linspace(0, 0.3, len(motion.body_pose))[:, None] * [1, 0, 0]
+    return replace(motion, root_orient=motion.root_orient + lean)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run folder of one motion, one of two motions, and a foreign file in a folder named after its action."""
@@ -40,25 +47,26 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(folder):
     paths = [str(folder / name) for name in ("one", "two")] + [str(folder / "punching" / "clip.npz")]
-    return evaluate.evaluate(paths, actions=ACTIONS)
+    return evaluate.evaluate(paths, prior="embedded")
 
 
 def test_what_a_motion_should_show_is_read_off_its_prompt_or_folder(result):
     assert [row["expected"] for row in result["motions"]] == ["walking", "punching", "", "punching"]
 
 
-def test_held_out_clips_are_called_what_they_are(result):
+def test_held_out_clips_are_called_what_they_are_and_are_their_own_neighbours(result):
     for row in result["motions"]:
         if row["expected"]:
-            assert row["with_pose"]["label"] == row["expected"]
-            assert 0.6 < row["speed_ratio"] < 1.7
-    assert result["summary"]["count"] == 3
+            assert row["motion_only"]["label"] == row["expected"]
+            assert row["nn"] < 0.005 and row["cosine"] > 0.95 and 0.6 < row["speed_ratio"] < 1.7
+    assert result["summary"]["count"] == 3 and result["reference"]["root"] == "fixed"
+    assert {v["measure"]: v["good"] for v in result["verdicts"]}["nearest real window"]
 
 
 def test_the_prior_denoises_real_walking_best_under_its_own_prompt(result):
     assert result["prior"]["label"][0] == "walking"
     losses = np.array(result["prior"]["losses"])
-    assert losses.shape == (4, 2) and np.all(losses > 0)
+    assert losses.shape == (4, len(result["prior"]["actions"])) and np.all(losses > 0)
 
 
 def test_result_is_json_and_draws(result, tmp_path):
@@ -70,10 +78,29 @@ def test_result_is_json_and_draws(result, tmp_path):
 def test_tables_tell_every_motion_and_control(result, capsys):
     from rich.console import Console
 
-    evaluate.print_tables(Console(width=110, highlight=False), result)
+    print_evaluation(Console(width=160, highlight=False), result)
     said = capsys.readouterr().out
-    for words in ("should be: walking", "real motion", "pooled mean, still", "chance", "embedded prior"):
+    for words in ("should be: walking", "real motion", "pooled mean pose, still", "random in range", "previous release",
+                  "embedded prior", "yes nearest real window", "fewer than three recordings"):  # fmt: skip
         assert words in said
+
+
+def test_a_motion_without_an_action_says_how_to_name_one(folder, capsys):
+    from rich.console import Console
+
+    result = evaluate.evaluate([str(folder / "two" / "motion-01" / "motion.npz")])
+    print_evaluation(Console(width=160, highlight=False), result)
+    assert "--action=NAME" in capsys.readouterr().out
+    assert "prior" not in result  # it is asked only if that is asked for
+
+
+def test_a_turning_root_is_compared_with_turning_ones(folder, tmp_path):
+    save_motion(tmp_path / "leaning" / "motion.npz", turning(clip_as_motion("walking", "a man walks")))
+    leaning = evaluate.evaluate([str(tmp_path / "leaning")])
+    assert leaning["reference"]["root"] == "turning"
+    assert leaning["motions"][0]["motion_only"]["label"] == "walking"  # the classifier sees no root
+    assert evaluate.evaluate([str(tmp_path / "leaning")], root="fixed")["motions"][0]["nn"] < 0.005
+    assert leaning["motions"][0]["nn"] > 0.02
 
 
 def test_results_go_into_the_one_folder_named_or_here(tmp_path):
@@ -102,7 +129,7 @@ def test_a_folder_of_clips_can_be_the_reference(tmp_path):
     reference.mkdir()
     for action in ACTIONS:
         (tmp_path / action).rename(reference / action)
-    found = evaluate.evaluate([str(tmp_path / "judged")], reference_source=str(reference), prior="none")
+    found = evaluate.evaluate([str(tmp_path / "judged")], reference_source=str(reference))
     assert set(found["reference"]["actions"]) == set(ACTIONS)
-    assert found["motions"][0]["motion_only"]["label"] == "walking"
+    assert found["motions"][0]["motion_only"]["label"] == "walking" and found["summary"]["count"] == 1
     assert "prior" not in found

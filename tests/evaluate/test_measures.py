@@ -8,6 +8,7 @@ import pytest
 from md_jax.body import lbs
 from md_jax.evaluate import measures
 from md_jax.mocap.clips import load_clips
+from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import load_statistics
 
 FPS = 10.0
@@ -43,7 +44,10 @@ def test_joints_are_those_of_the_body():
     pose = np.random.default_rng(0).normal(scale=0.3, size=(3, 10, 21, 3)).astype(np.float32)
     _, baked = measures.free_body()
     expected = np.stack([np.asarray(lbs.joints_of(baked, clip))[:, 1:22] for clip in pose])
-    np.testing.assert_allclose(measures.joints(pose), expected, atol=1e-6)
+    np.testing.assert_allclose(measures.joints(pose), expected, atol=2e-6)
+    root = np.random.default_rng(1).normal(size=(3, 10, 3)).astype(np.float32)
+    turned = np.stack([np.asarray(lbs.joints_of(baked, *clip))[:, 1:22] for clip in zip(pose, root, strict=True)])
+    np.testing.assert_allclose(measures.joints(pose, root), turned, atol=2e-6)
 
 
 def test_range_of_motion_is_the_largest_angle():
@@ -122,3 +126,12 @@ def test_tilt_is_the_angle_from_the_vertical_whatever_the_heading():
     assert measures.tilt(about_z) == pytest.approx(170, abs=1e-2)
     assert measures.tilt(heading) == pytest.approx(0, abs=0.05)
     assert measures.tilt(np.array([[0, 0, 2 * np.pi - 0.5]])) == pytest.approx(np.degrees(0.5), abs=1e-2)
+
+
+def test_reference_free_measures_leave_out_contact_without_translation():
+    pose = np.zeros((12, 21, 3), np.float32)
+    flat = Motion(pose, np.zeros((12, 3)), np.zeros((12, 3)), 10.0)
+    assert measures.reference_free(flat)["foot_skate_metres_per_second"] is None
+    sliding = Motion(pose, np.zeros((12, 3)), np.linspace(0, 1.1, 12)[:, None] * np.array([1.0, 0, 0]), 10.0)
+    assert measures.reference_free(sliding)["foot_skate_metres_per_second"] == pytest.approx(1.0, rel=1e-3)
+    assert measures.reference_free(sliding)["ground_penetration_metres"] == pytest.approx(0, abs=1e-5)

@@ -1,0 +1,115 @@
+"""Measure real motion, train the classifier of actions, and write what `md_jax.evaluate` ships with.
+
+    python -m tools.build_yardstick [--released MOTIONS.npz] [--out=md_jax/assets/yardstick.npz]
+
+Everything comes from the shipped motion capture; the classifier learns from its held-out side alone, which no prior has
+seen. The file holds the digests of both sides, and is not used where they do not fit. MOTIONS.npz (of
+`benchmarks.motion report --motions`) holds the motions of the release before, which every evaluation stands beside. Run
+it again after tools.pack_mocap. Some minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from md_jax.evaluate import judges, yardstick
+from md_jax.evaluate.reference import HELD_OUT, Root, evenly, joint_windows
+from md_jax.evaluate.scores import Entry, compare, random_in_range, score, still, summarise, wilson
+from md_jax.evaluate.yardstick import Yardstick
+from md_jax.mocap.clips import split_source
+from md_jax.mocap.statistics import GENERIC, known_actions
+
+RELEASED = "benchmarks/results/2026-11-26-cpu-motion-poses.npz"
+SEEDS = range(5)
+WINDOWS = 40  # real windows an action that are judged as if they were motions
+
+
+def controls_of(found: Yardstick, released: str) -> dict[str, Any]:
+    """The rows that need no motion of the user's, each with the summary, what its motions have together, and the rows
+    of its actions."""
+    actions = [action for action in found.actions if action in known_actions()]
+    frames = found.frames
+    groups = {
+        "mean pose, still": [still(action, action, frames) for action in actions],
+        "pooled mean pose, still": [still(GENERIC, action, frames) for action in actions],
+        "random in range": [entry for action in actions for entry in random_in_range(action, action, SEEDS, frames)],
+    }
+    if released:
+        groups["previous release"] = motions_in(Path(released), found.actions)
+    table = {}
+    for name, entries in groups.items():
+        table[name] = {**summarise(score(found, entries)), "together": compare(found, entries)}
+    return {"real motion": real_motion(found, "fixed"), "real motion, turning": real_motion(found, "turning"), **table}
+
+
+def motions_in(file: Path, actions: tuple[str, ...]) -> list[Entry]:
+    """The motions of a file of `benchmarks.motion report --motions`, one window each."""
+    data = np.load(file)
+    windows = joint_windows(data["body_pose"].astype(np.float32))
+    named = zip(data["action"], data["seed"], windows, strict=True)
+    return [Entry(f"{action}, seed {seed}", window[None], str(action)) for action, seed, window in named
+            if action in actions]  # fmt: skip
+
+
+def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
+    """Windows of the training side judged like motions: other recordings than those that they are compared with.
+
+    Real or not: one half of the held-out side is passed off as made, recording by recording (or minute by minute of the
+    only one), and told from the other half.
+    """
+    entries, limbs = [], []
+    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    names: list[str] = []
+    for action in found.actions:
+        real, fixed = found.reference(action, root), found.reference(action, "fixed")
+        windows = evenly(real.others, WINDOWS).joints
+        entries += [Entry("real motion", window[None], action) for window in windows]
+        limbs += [window[None] for window in evenly(fixed.others, len(windows)).joints]
+        owner = real.held_out.recording
+        cut = np.median(owner) if len(set(owner)) > 1 else None
+        place = np.arange(len(owner)) >= len(owner) / 2 if cut is None else owner >= cut
+        first, second = (real.held_out.joints[part] for part in (~place, place))
+        count = min(len(first), len(second), 5)
+        for side, windows in zip(halves, (first, second), strict=True):
+            chosen = windows[np.linspace(0, len(windows) - 1, count).round().astype(int)]
+            side.append(judges.typical(chosen, found.fps, real.others.joints))
+        names += [action] * count
+    summary = summarise(score(found, entries, root, limbs))
+    told = judges.real_or_not(*(np.concatenate(side) for side in halves), names)
+    assert told is not None
+    by_action = {action: {"diversity": 1.0, "coverage": round(found.norms[root, action].covered, 3)}
+                 for action in found.actions}  # fmt: skip
+    auc = {"auc": round(told.auc, 3), "interval": [round(x, 3) for x in told.interval], "count": told.count}
+    coverage = round(float(np.median([row["coverage"] for row in by_action.values()])), 3)
+    return {**summary, "together": {"by_action": by_action, "diversity": 1.0, "coverage": coverage,
+                                    "coverage_of_real": coverage, "real_or_not": auc}}  # fmt: skip
+
+
+def main() -> None:
+    """Measure, train, write, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--released", default=RELEASED, help="motions of the release before; '': none")
+    parser.add_argument("--out", default="md_jax/assets/yardstick.npz")
+    args = parser.parse_args()
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
+    found = yardstick.build(split_source(None, None, HELD_OUT))
+    found = replace(found, controls=controls_of(found, args.released))
+    yardstick.save(args.out, found)
+    print(f"{args.out}: {Path(args.out).stat().st_size / 1e6:.2f} MB; clips {found.digests}")
+    print(f"{'action':20s} {'split':9s} {'recordings':>10s} {'nn cm':>6s} {'cosine':>6s} {'motion only':>11s}")
+    right, count = found.controls["real motion"]["motion_only"]["right"], found.controls["real motion"]["count"]
+    for action in found.actions:
+        norm = found.norms["fixed", action]
+        print(f"{action:20s} {norm.how:9s} {norm.recordings:10d} {100 * norm.at('nn'):6.1f} {norm.at('cosine'):6.2f}"
+              f" {100 * found.real[action]:10.0f}%")  # fmt: skip
+    print(f"real motion is recognised in {100 * right / count:.0f} % of {count} windows ({wilson(right, count)})")
+
+
+if __name__ == "__main__":
+    main()
