@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     found = yardstick.build(split_source(None, None, HELD_OUT))
-    found = replace(found, controls=controls_of(found, args.released))
+    found.controls.update(controls_of(found, args.released))
     yardstick.save(args.out, found)
     print(f"{args.out}: {Path(args.out).stat().st_size / 1e6:.2f} MB; clips {found.digests}")
     print(f"{'action':20s} {'split':9s} {'recordings':>10s} {'nn cm':>6s} {'cosine':>6s} {'motion only':>11s}")

@@ -107,7 +107,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     Returns:
         count; motion_only (right, rate, interval); motion_only_own_probability; static; each of nn_ratio, cosine,
-        copying and the ratios of `likeness.EXTENTS` (None without rows); by_action, the same of each action.
+        copying, and the ratios and quantiles of `likeness.EXTENTS` (None without rows); by_action, the same of each.
     """
     known = [row for row in rows if "nn_ratio" in row]
     by_action = {}
@@ -134,7 +134,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_NUMBERS = (*SPECIAL, *(f"{name}_ratio" for name in RATIOS))
+_NUMBERS = (*SPECIAL, *(f"{name}_{how}" for name in RATIOS for how in ("ratio", "quantile")))
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -10,7 +10,7 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, get_args
 
@@ -145,12 +145,11 @@ def build(split: Split, *, frames: int = FRAMES, fps: float = FPS, seed: int = 0
     digests = {"held_out": digest_of(split.held_out), "train": digest_of(split.train)}
     yardstick = Yardstick(split, digests, {}, classifier, {}, frames=frames, fps=fps)
     roots: tuple[Root, ...] = get_args(Root)
-    norms = {(root, a): norm_of(yardstick.reference(a, root), seed) for root in roots for a in actions}
-    real = {}
+    yardstick.norms.update({(root, a): norm_of(yardstick.reference(a, root), seed) for root in roots for a in actions})
     for a, action in enumerate(actions):
         others = yardstick.reference(action, "fixed").others.joints
-        real[action] = float((judges.probabilities(classifier, others, fps).argmax(axis=1) == a).mean())
-    return replace(yardstick, norms=norms, real=real)
+        yardstick.real[action] = float((judges.probabilities(classifier, others, fps).argmax(axis=1) == a).mean())
+    return yardstick
 
 
 def norm_of(reference: Reference, seed: int = 0) -> Norm:
