@@ -71,8 +71,10 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
         entries += [Entry("real motion", window[None], action) for window in windows]
         limbs += [window[None] for window in evenly(fixed.others, len(windows)).joints]
         owner = real.held_out.recording
-        cut = np.median(owner) if len(set(owner)) > 1 else None
-        place = np.arange(len(owner)) >= len(owner) / 2 if cut is None else owner >= cut
+        several = np.unique(owner)
+        place = np.isin(owner, several[len(several) // 2 :])
+        if len(several) == 1:
+            place = np.arange(len(owner)) >= len(owner) / 2
         first, second = (real.held_out.joints[part] for part in (~place, place))
         count = min(len(first), len(second), 5)
         for side, windows in zip(halves, (first, second), strict=True):

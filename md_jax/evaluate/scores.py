@@ -71,31 +71,52 @@ def score(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed",
         nn_ratio, cosine, copying, and for each of `likeness.EXTENTS` its value, `<name>_ratio` and `<name>_quantile`.
         All are means over the motion's windows.
     """
-    return [
-        _row(yardstick, entry, root, entry.windows if limbs is None else limbs[e]) for e, entry in enumerate(entries)
-    ]
+    if not entries:
+        return []
+    owner = np.repeat(np.arange(len(entries)), [len(entry.windows) for entry in entries])
+    windows = np.concatenate([entry.windows for entry in entries])
+    bodies = windows if limbs is None else np.concatenate(list(limbs))
+    classes = yardstick.classifier.classes
+    shares = judges.probabilities(yardstick.classifier, bodies, yardstick.fps)
+    values = {name: of(windows, yardstick.fps) for name, of in likeness.EXTENTS.items()}
+    expected = np.array([entry.expected for entry in entries])[owner]
+    for action in set(expected) & set(yardstick.actions):
+        _compare_with(yardstick, str(action), root, windows, np.flatnonzero(expected == action), values)
+    rows = []
+    for e, entry in enumerate(entries):
+        own = owner == e
+        share = shares[own].mean(axis=0)
+        row: dict[str, Any] = {"name": entry.name, "expected": entry.expected, "windows": int(own.sum())}
+        label = classes[int(share.argmax())]
+        row["motion_only"] = {"label": label, "values": dict(zip(classes, share.round(4).tolist(), strict=True))}
+        row |= {
+            name: round(float(value[own].mean()), 4) for name, value in values.items() if np.isfinite(value[own]).all()
+        }
+        row["static"] = label == judges.STATIC or row["speed"] < STILL_SPEED
+        if entry.expected in yardstick.actions:
+            row["motion_only"]["own"] = round(float(share[classes.index(entry.expected)]), 4)
+            norm = yardstick.norms[root, entry.expected]
+            row |= {"split": norm.how, "recordings": norm.recordings}
+            row |= {f"{name}_quantile": round(norm.rank(name, row[name]), 3) for name in RATIOS}
+        rows.append(row)
+    return rows
 
 
-def _row(yardstick: Yardstick, entry: Entry, root: Root, limbs: np.ndarray) -> dict[str, Any]:
-    windows, fps, classes = entry.windows, yardstick.fps, yardstick.classifier.classes
-    shares = judges.probabilities(yardstick.classifier, limbs, fps).mean(axis=0)
-    label = classes[int(shares.argmax())]
-    row: dict[str, Any] = {"name": entry.name, "expected": entry.expected, "windows": len(windows)}
-    row["motion_only"] = {"label": label, "values": dict(zip(classes, np.round(shares, 4).tolist(), strict=True))}
-    row |= {name: float(of(windows, fps).mean()) for name, of in likeness.EXTENTS.items()}
-    row["static"] = label == judges.STATIC or row["speed"] < STILL_SPEED
-    if entry.expected in yardstick.actions:
-        row["motion_only"]["own"] = round(float(shares[classes.index(entry.expected)]), 4)
-        norm, real = yardstick.norms[root, entry.expected], yardstick.reference(entry.expected, root)
-        near, index = likeness.nearest(windows, real.near.joints)
-        row |= {"split": norm.how, "recordings": norm.recordings, "nn": float(near.mean())}
-        row["nn_ratio"] = row["nn"] / norm.at("nn")
-        row["cosine"] = float(likeness.velocity_cosine(windows, real.near.joints[index]).mean())
-        row["copying"] = float(likeness.nearest(windows, real.seen.joints)[0].mean()) / norm.at("copying")
-        for name in RATIOS:
-            row[f"{name}_ratio"] = row[name] / norm.at(name)
-            row[f"{name}_quantile"] = norm.rank(name, row[name])
-    return {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+def _compare_with(
+    yardstick: Yardstick, action: str, root: Root, windows: np.ndarray, own: np.ndarray, values: dict[str, np.ndarray]
+) -> None:
+    """Write into the values what comparing windows `own` with real ones of their action gives; NaN elsewhere."""
+    norm, real = yardstick.norms[root, action], yardstick.reference(action, root)
+    near, index = likeness.nearest(windows[own], real.near.joints)
+    found = {
+        "nn": near,
+        "nn_ratio": near / norm.at("nn"),
+        "cosine": likeness.velocity_cosine(windows[own], real.near.joints[index]),
+        "copying": likeness.nearest(windows[own], real.seen.joints)[0] / norm.at("copying"),
+        **{f"{name}_ratio": values[name][own] / norm.at(name) for name in RATIOS},
+    }
+    for name, part in found.items():
+        values.setdefault(name, np.full(len(windows), np.nan))[own] = part
 
 
 # --- over motions -----------------------------------------------------------------------------------------------
