@@ -154,6 +154,8 @@ def _choices(
         ("action", "\n".join(dict.fromkeys(actions))),
         ("prior", f"{built.spec.name}: {frames} frames of {size} pixels over {seconds:.1f} s"),
     ]
+    if config.prior_path:
+        lines.append(("weights", f"{built.spec.origin}; licence: {built.spec.licence}"))
     if built.image is not None:
         scale, pixels = torch_side.image_scale(config), built.image.size
         seen = f"{config.image_frames} of {frames} frames, {pixels}x{pixels} pixels"

@@ -17,8 +17,6 @@ from bridge.priors import PriorError, load_prior
 from md_jax.body.model import load_body
 from md_jax.config import from_flagfile
 
-torch.set_num_threads(1)
-
 SMALL = (("frames", 3), ("height", 16), ("width", 16), ("views", 1), ("device", "cpu"))
 
 

@@ -24,8 +24,6 @@ from md_jax.fit.posefield import apply_fields
 from md_jax.mocap.statistics import load_statistics
 from md_jax.run import build as jobs
 
-torch.set_num_threads(1)
-
 STEPS = 50
 CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu")
 

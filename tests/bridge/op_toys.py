@@ -8,8 +8,6 @@ import torch
 
 from bridge.critic import FunctionCritic
 
-torch.set_num_threads(1)
-
 M, F, V = 2, 3, 50
 
 

@@ -84,7 +84,6 @@ def test_halving_ends():
 
 
 def test_a_real_critic_gives_the_same_step_in_smaller_pieces(tmp_path):
-    torch.set_num_threads(1)
     corners, faces = octahedron()
     generator = torch.Generator().manual_seed(0)
     verts = corners + 0.1 * torch.randn(M, F, 6, 3, generator=generator)

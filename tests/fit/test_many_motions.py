@@ -7,7 +7,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import priors
 from bridge.priors import LOADERS
@@ -16,8 +15,6 @@ from md_jax.fit import posefield, train
 from md_jax.run import outputs
 from md_jax.run.build import make_job
 from md_jax.run.logs import Metrics
-
-torch.set_num_threads(1)
 
 CONFIG = Config(
     prior="null", guidance_scale=1.0, frames=3, height=16, width=16, views=2, steps=4, reg_weight=0.1, device="cpu",

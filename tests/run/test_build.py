@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from md_jax.config import Config
 from tests.bridge.priors import tiny_priors
@@ -16,7 +15,6 @@ def folder(tmp_path_factory):
 def make(folder, **flags):
     from md_jax.run.build import make_job
 
-    torch.set_num_threads(1)
     plain = {"prior_path": folder, "steps": 2, "views": 2, "device": "cpu", "supersample": 1}
     return make_job(Config(**{**plain, **flags}))
 

@@ -34,11 +34,6 @@ class Draws(NamedTuple):
     image_noise: torch.Tensor | None = None
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return str(tiny_priors.packed_folder(tmp_path_factory.mktemp("prior")))

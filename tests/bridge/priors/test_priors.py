@@ -15,11 +15,6 @@ from tests.bridge.priors import tiny_priors
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     return tiny_priors.packed_folder(tmp_path_factory.mktemp("packed"))

@@ -9,11 +9,6 @@ from bridge.priors.spec import Text
 from tests.bridge.priors import tiny_priors
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return str(tiny_priors.video_folder(tmp_path_factory.mktemp("prior")))

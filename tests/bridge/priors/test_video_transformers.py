@@ -17,11 +17,6 @@ PROMPT, NEGATIVE = "a person is  walking, side view &amp; still", "low motion"
 FRAMES, HEIGHT, WIDTH = 9, 32, 64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("transformers")
