@@ -243,10 +243,7 @@ def test_no_gradient_reaches_the_frozen_networks(packed):
 
 # --- what ships -------------------------------------------------------------------------------------------------
 
-shipped = pytest.mark.skipif(not (SHIPPED / "model_index.json").exists(), reason="no prior in md_jax/assets yet")
 
-
-@shipped
 def test_the_shipped_prior_knows_the_eight_actions_and_is_small():
     prior = load_prior("embedded")
     wanted = {"walking", "running", "jumping", "punching", "swordplay", "washwindow", "directing_traffic", "cartwheel"}
@@ -261,7 +258,6 @@ def test_the_shipped_prior_knows_the_eight_actions_and_is_small():
     assert torch.isfinite(hidden).all()
 
 
-@shipped
 def test_the_shipped_prior_denoises_and_listens_to_its_text():
     """From a noised grey picture alone it draws a figure, and another one for another action."""
     prior = load_prior("embedded")
