@@ -122,7 +122,8 @@ class TorchLoss:
             ZeroCopyError, BridgeError: as in calling it.
         """
         with self.original_errors():
-            return tuple(self._loss_and_grad(verts, draws))  # type: ignore[return-value]
+            outputs = self._loss_and_grad(verts, draws)
+            return outputs.loss, outputs.grad, outputs.metrics
 
     @contextlib.contextmanager
     def original_errors(self) -> Iterator[None]:

@@ -42,7 +42,7 @@ class FrozenPrior:
         self._prepare_for(latents)
         self._scale_latents(setup.scale_latents)
         if not self._condition_on(fps) and fps != spec.fps:
-            return (f"--fps={fps:g}: prior '{spec.name}' is not told a frame rate, and knows {spec.fps:g}",)
+            return (f"--fps={fps:g}: prior '{spec.name}' takes no frame rate; its own videos have {spec.fps:g}",)
         return ()
 
     def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
