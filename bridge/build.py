@@ -15,6 +15,7 @@ from bridge.distill.critic import CriticSettings, Term, VertexCritic
 from bridge.distill.latents import LatentCritic, decoded, first_latents
 from bridge.distill.objectives import Guidance
 from bridge.distill.prompts import Prompts, embed_sentences
+from bridge.distill.retry import CarefulCritic
 from bridge.errors import BridgeError
 from bridge.exchange import to_torch
 from bridge.op import TorchLoss, torch_loss
@@ -23,7 +24,6 @@ from bridge.priors.spec import Compile
 from bridge.priors.tiny_vae import TinyGradient, with_tiny_vae
 from bridge.render.choice import choose, picture_seconds
 from bridge.render.mesh import Mesh, make_mesh
-from bridge.retry import CarefulCritic
 
 __all__ = ["Guidance", "ImageRequest", "Request", "TorchSide", "build"]
 

@@ -27,10 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.critic import Critic
-from bridge.errors import BridgeError
+from bridge.errors import ADVICE, BridgeError, OutOfMemory
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
 from bridge.profile import Stopwatch
-from bridge.retry import ADVICE, OutOfMemory
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__
