@@ -55,10 +55,18 @@ def main(argv: list[str]) -> None:
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     """Make the motions of a config in `folder`; returns the folder of each motion."""
+    from md_jax.run import workdir
+
+    try:
+        heard = _hear(config)  # before anything heavy: a refusal should come at once
+    except UserError:
+        workdir.discard_unused(folder)
+        raise
+    console.print(f"heard: {heard}".replace("\n", "\n       "), markup=False, soft_wrap=True)
     import numpy as np
 
     from md_jax.output.export import make_renderer, write_preview
-    from md_jax.run import latent_outputs, outputs, workdir
+    from md_jax.run import latent_outputs, outputs
     from md_jax.run.build import make_job
 
     start = time.perf_counter()
@@ -151,6 +159,20 @@ def _fit(
             console.print(f"{title}  {text}", markup=False, soft_wrap=True)
 
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
+
+
+def _hear(config: Config) -> str:
+    """What is understood of the prompts, by the priors that read them."""
+    from md_jax.prompts.checks import check_prompt, hear
+    from md_jax.prompts.vocabulary import actions_of_prior
+
+    sentences = options.prompts(config)
+    known = actions_of_prior(config.prior, config.prior_path)
+    if config.distillation == "bridge" and config.source_prompt:
+        check_prompt(config.source_prompt, known)
+    if config.image_prior != "none":
+        hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
+    return hear(sentences, known)
 
 
 def _open(config: Config) -> tuple[Config, Path]:

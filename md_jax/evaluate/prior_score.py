@@ -23,13 +23,15 @@ def prompt_losses(
         name, path: the prior, as in --prior and --prior_path.
 
     Raises:
-        bridge.errors.BridgeError: the prior cannot be loaded, takes other clips, or does not know a prompt.
+        md_jax.prompts.checks.PromptError: the prior does not know a prompt.
+        bridge.errors.BridgeError: the prior cannot be loaded, or takes other clips.
     """
     from bridge.configure import configure
     from bridge.distill import prompt_losses as losses
     from bridge.exchange import to_torch
     from bridge.priors import load_prior
     from bridge.render.mesh import make_mesh
+    from md_jax.prompts.checks import check_prompt, texts_for_prior
     from md_jax.run.build import body_centre
 
     device = configure("auto")
@@ -37,4 +39,8 @@ def prompt_losses(
     body, baked = measures.free_body()
     vertices = to_torch(lbs.pose(baked, jnp.asarray(body_pose)))
     mesh = make_mesh(body.triangles, body.vertex_colors, device)
-    return losses.prompt_losses(prior, mesh, vertices, prompts, body_centre(body)).numpy()
+    known = prior.spec.actions or None
+    for prompt in prompts:
+        check_prompt(prompt, known)
+    texts = [texts_for_prior(prompt, known) for prompt in prompts]
+    return losses.prompt_losses(prior, mesh, vertices, texts, body_centre(body)).numpy()

@@ -14,8 +14,8 @@ from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
 from md_jax.fit.train import Problem, TorchLoss, make_fields, optimizer_of
-from md_jax.mocap.actions import resolve_action
-from md_jax.mocap.statistics import PoseStatistics, load_statistics
+from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
+from md_jax.prompts.views import azimuth_arcs
 from md_jax.run.guidance import embed, load_image_term, tiny_vae_cosine
 from md_jax.run.latent import Decode, first_render, make_decode
 from md_jax.run.machine import amounts, choose_renderer, tune_prior
@@ -55,7 +55,6 @@ def make_job(config: Config) -> Job:
     from bridge.distill.latents import make_latent_teacher
     from bridge.op import torch_loss
     from bridge.priors import load_prior
-    from bridge.render.camera import azimuth_range_of_prompt
     from bridge.render.mesh import make_mesh
     from bridge.retry import sparing
 
@@ -97,7 +96,7 @@ def make_job(config: Config) -> Job:
     embedded = embed(config, prior, sentences)
 
     # --- cameras: a view in the prompt wins over the circle, --azimuths over both
-    arcs = [azimuth_range_of_prompt(sentence) or CIRCLE for sentence in sentences]
+    arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
     if config.azimuths:
         arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or spec.elevation

@@ -12,23 +12,28 @@ from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.train import LatentProblem, Problem, TorchLoss, draws_at
+from md_jax.prompts.checks import sentence_for_prior
+from md_jax.prompts.views import as_seen
 from md_jax.run.machine import tune_prior
 
 
 def embed(config: Config, prior: Any, sentences: list[str]) -> Any:
-    """The embedded prompts (`bridge.distill.prompts.Prompts`) of every motion, with the texts that the objective needs.
-
-    Raises:
-        bridge.errors.BridgeError: the prior knows no action in a prompt.
-    """
+    """The embedded prompts (`bridge.distill.prompts.Prompts`) of every motion, with the texts that the objective needs."""
     from bridge.distill.prompts import NEGATIVE, SOURCE, embed_prompts
 
+    known = prior.spec.actions or None
+    sentences = [sentence_for_prior(sentence, known) for sentence in sentences]
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
     if config.distillation == "bridge":
-        sources = [config.source_prompt or SOURCE.format(sentence.rstrip(" .,")) for sentence in sentences]
-    return embed_prompts(prior, sentences, negative, config.view_prompts, sources)
+        given = config.source_prompt and sentence_for_prior(config.source_prompt, known)
+        sources = [given or SOURCE.format(sentence.rstrip(" .,")) for sentence in sentences]
+
+    def seen(motions: list[str]) -> list[tuple[str, ...]]:
+        return [as_seen(sentence, config.view_prompts) for sentence in motions]
+
+    return embed_prompts(prior, seen(sentences), negative, None if sources is None else seen(sources))
 
 
 @dataclasses.dataclass(frozen=True)
