@@ -129,9 +129,10 @@ def ask_prior(reference: Reference, motions: Sequence[Motion], name: str, path: 
 
     from md_jax.evaluate.prior_score import prompt_losses
     from md_jax.mocap.motion import resample
-    from md_jax.prompts.vocabulary import prompt_of_action, shipped
+    from md_jax.prompts.vocabulary import actions_of_prior, prompt_of_action, shipped
 
-    known = [action for action in reference.actions if action in shipped().entries]
+    understood = shipped().entries.keys() & (actions_of_prior(name, path) or shipped().entries)
+    known = [action for action in reference.actions if action in understood]
     poses = [resample(motion, reference.fps).body_pose[: reference.frames] for motion in motions]
     losses = prompt_losses(np.stack(poses), list(map(prompt_of_action, known)), name=name, path=path)
     best = [known[i] for i in losses.argmin(axis=1)]

@@ -12,6 +12,7 @@ from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
 from md_jax.prompts.vocabulary import Vocabulary, shipped
 
 _NEAREST = 3  # sentences that a refusal offers
+_ALIKE = 0.6  # difflib's ratio: "dansing" and "dancing" have 0.86
 _COMPARED = 20  # words of a refused sentence that are compared with the vocabulary
 _SHOWN = 60  # characters of a refused sentence that are shown
 _MOST_WORDS = 20  # a text encoder of closed vocabulary reads 24 tokens, two of them marks; a view takes up to three
@@ -36,6 +37,8 @@ def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading
     """
     words = shipped() if known is None else shipped().only(known)
     reading = read_prompt(sentence, words)
+    if not sentence.strip():
+        raise PromptError(_refusal(reading, words))
     if reading.negated:
         raise PromptError(f"prompt {_shown(sentence)}: a negation is not understood; say what the person does instead.")
     if known is not None and reading.action is None:
@@ -130,19 +133,24 @@ def _refusal(reading: Reading, words: Vocabulary) -> str:
 
 
 def _nearest(reading: Reading, words: Vocabulary) -> list[str]:
-    """The actions with a phrase most like a word of the sentence."""
+    """The actions with words most like those of the sentence."""
     own = [word for word in (*reading.ignored, *reading.manner)][:_COMPARED]
     other = read_prompt(reading.sentence).action
     if other is not None:
         own += other.words
-    best = []
+    scores = {}
     for action, entry in words.entries.items():
         texts = {word for text in (entry.phrase, *entry.synonyms, *entry.heard) for word in tokens_of(text)}
-        ratio = max((difflib.SequenceMatcher(None, a, b).ratio() for a in own for b in texts if len(a) < 30), default=0)
-        best.append((-ratio, action))
-    order = list(words.entries)
-    best.sort(key=lambda pair: (pair[0], order.index(pair[1])))
-    return [action for _, action in best[:_NEAREST]]
+        scores[action] = sum(max(_likeness(word, text) for text in texts) for word in own)
+    return sorted(scores, key=lambda action: -scores[action])[:_NEAREST]  # a stable sort: the main actions first
+
+
+def _likeness(word: str, other: str) -> float:
+    """How alike two words are, from 0 to 1; 0 where they have little in common."""
+    if abs(len(word) - len(other)) > max(len(word), len(other)) / 2:
+        return 0.0
+    ratio = difflib.SequenceMatcher(None, word, other).ratio()
+    return ratio if ratio > _ALIKE else 0.0
 
 
 def _shown(sentence: str) -> str:

@@ -10,8 +10,18 @@ from md_jax.prompts.tokens import ARTICLES, COMMA, STOPS, bases_of, is_word, tok
 from md_jax.prompts.views import PLACE, VIEWS, Arc, find_views, names_of_quarters
 from md_jax.prompts.vocabulary import SKIPPED, Phrase, Vocabulary, shipped
 from md_jax.prompts.wordlists import (
-    ADVERBS, BARRIERS, BEFORE_VERBS, ENGLISH, FILLERS, FOREIGN, MANNER, NEGATING_PAIRS, NEGATIONS, NEGATIONS_OF_NEXT,
-    THINGS_AFTER, TURNING,
+    ADVERBS,
+    BARRIERS,
+    BEFORE_VERBS,
+    ENGLISH,
+    FILLERS,
+    FOREIGN,
+    MANNER,
+    NEGATING_PAIRS,
+    NEGATIONS,
+    NEGATIONS_OF_NEXT,
+    THINGS_AFTER,
+    TURNING,
 )  # fmt: skip
 
 _MAX_GAP = 4  # other words allowed between two words of a phrase: "washing a very big dirty window"
@@ -127,9 +137,7 @@ def _matches(tokens: Sequence[str], vocabulary: Vocabulary, taken: set[int]) -> 
     return found
 
 
-def _find_in_order(
-    tokens: Sequence[str], phrase: Phrase, first: int, taken: set[int]
-) -> tuple[int, ...] | None:
+def _find_in_order(tokens: Sequence[str], phrase: Phrase, first: int, taken: set[int]) -> tuple[int, ...] | None:
     """Places of a phrase's words, in order from `first` on and close together; None if any is missing."""
     places = [first]
     for wanted in phrase.words[1:]:
@@ -201,14 +209,14 @@ def _denied(tokens: Sequence[str], place: int) -> bool:
     reach = 0
     for before in range(place - 1, max(place - 1 - 2 * _NEGATION_REACH, -1), -1):
         token = tokens[before]
-        if token in NEGATIONS_OF_NEXT or tuple(tokens[before : before + 2]) in NEGATING_PAIRS:
-            if reach == 0:  # "without walking", "no walking", "instead of walking"
-                return True
+        of_next = token in NEGATIONS_OF_NEXT or tuple(tokens[before : before + 2]) in NEGATING_PAIRS
+        if of_next and reach == 0:  # "without walking", "no walking", "instead of walking"
+            return True
         if _negates(tokens, before):
             return True
         if token in STOPS or token == COMMA or token in ("but", "and", "then", "while", "who", "that"):
             return False
-        reach += token not in SKIPPED
+        reach += token not in SKIPPED and token != "than"
         if reach > _NEGATION_REACH:
             return False
     return False
@@ -232,4 +240,4 @@ def _looks_foreign(tokens: Sequence[str]) -> bool:
     if len(words) < 3:
         return any(word in FOREIGN for word in words) and not any(word in ENGLISH for word in words)
     english = sum(word in ENGLISH for word in words)
-    return english == 0 and not all(word in ARTICLES for word in words) or english < sum(w in FOREIGN for w in words)
+    return (english == 0 and not all(word in ARTICLES for word in words)) or english < sum(w in FOREIGN for w in words)

@@ -11,6 +11,7 @@ STOPS = frozenset((".", "!", "?", ";", ":", "|"))  # a sentence ends here
 COMMA = ","
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+|[.!?;:,|]")
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00b4": "'", "`": "'"})
+_NO_BASE = ("che", "she", "xe", "sse")  # "marches" is a form of "march", not of the French "marche"
 _LONGEST_WORD = 24  # letters; what is longer is no word that we know
 
 _IRREGULAR = {
@@ -53,7 +54,7 @@ def bases_of(word: str) -> frozenset[str]:
         candidates = {stem, f"{stem}e", f"{stem}y"}
         if stem[-1] == stem[-2:-1]:
             candidates.add(stem[:-1])
-        found.update(base for base in candidates if len(base) > 1 and word in _regular_forms(base))
+        found.update(base for base in candidates if not base.endswith(_NO_BASE) and word in _regular_forms(base))
     return frozenset(found)
 
 

@@ -36,7 +36,7 @@ class Entry:
     nouns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Phrase:
     """A phrase of the vocabulary, ready to be looked for."""
 
