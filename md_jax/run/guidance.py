@@ -18,7 +18,7 @@ from md_jax.run.machine import tune_prior
 
 
 def embed(config: Config, prior: Any, sentences: list[str]) -> Any:
-    """The embedded prompts (`bridge.distill.prompts.Prompts`) of every motion, with what the objective reads besides."""
+    """The embedded prompts (`bridge.distill.prompts.Prompts`) of every motion, and what the objective reads besides."""
     from bridge.distill.prompts import NEGATIVE, SOURCE, embed_prompts
 
     known = prior.spec.actions or None
