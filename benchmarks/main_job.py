@@ -9,7 +9,7 @@ from absl import flags
 
 from md_jax.config import Config, define_flags, from_flags
 from md_jax.errors import UserError
-from md_jax.mocap.actions import prompt_of_action
+from md_jax.prompts.vocabulary import prompt_of_action
 
 
 def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[str]) -> Config:

@@ -57,6 +57,14 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     Raises:
         UserError, DivergedError: what the user can put right.
     """
+    from md_jax.run import workdir
+
+    try:
+        heard = _hear(config)  # before anything heavy: a refusal should come at once
+    except UserError:
+        workdir.discard_unused(folder)
+        raise
+    console.print(f"heard: {heard}".replace("\n", "\n       "), markup=False, soft_wrap=True)
     from md_jax.run.torch_side import user_errors
 
     with user_errors():
@@ -140,6 +148,20 @@ def _fit(
             console.print(f"{title}  {text}", markup=False, soft_wrap=True)
 
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
+
+
+def _hear(config: Config) -> str:
+    """What is understood of the prompts, by the priors that read them."""
+    from md_jax.prompts.checks import check_prompt, hear
+    from md_jax.prompts.vocabulary import actions_of_prior
+
+    sentences = options.prompts(config)
+    known = actions_of_prior(config.prior, config.prior_path)
+    if config.distillation == "bridge" and config.source_prompt:
+        check_prompt(config.source_prompt, known)
+    if config.image_prior != "none":
+        hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
+    return hear(sentences, known)
 
 
 def _open(config: Config) -> tuple[Config, Path]:
