@@ -7,7 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from md_jax.config import Config, define_flags, from_flags
+from md_jax.config import Config
+from md_jax.options.flags import define_flags, from_flags
 from md_jax.errors import UserError
 from md_jax.mocap.actions import prompt_of_action
 

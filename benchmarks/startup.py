@@ -20,7 +20,7 @@ from benchmarks import timing
 
 ROOT = Path(__file__).parents[1]
 MAIN = [sys.executable, "-m", "md_jax.main"]
-JOB = [*MAIN, "--flagfile=configs/run.flags", "--steps=1", "--log_every=1", "--preview_every=0", "--nocontrols"]
+JOB = [*MAIN, "--flagfile=configs/run.flags", "--steps=1", "--log_every=1", "--preview_every=0", "--nocontrol_run"]
 # The first words of the lines that the job prints once everything is loaded, and after its first step.
 LOADED, STEPPED = "machine", "motion"
 HELP_LIMIT = 1.5  # seconds

@@ -25,7 +25,7 @@ from scipy.optimize import nnls
 
 from benchmarks import chart, priors, synthetic, timing
 from benchmarks.step_worker import ROOT, Task, run
-from md_jax.config import from_flagfile
+from md_jax.options.flags import from_flagfile
 
 FLAGFILE = "configs/run.flags"
 MOTIONS = (1, 2, 4, 8, 16)

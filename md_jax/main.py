@@ -1,4 +1,4 @@
-"""The main job: ``python -m md_jax.main --flagfile=configs/run.flags [--prompt="a man is running, side view"]``.
+"""The main job: ``md-jax "a person is running"``, or ``python -m md_jax.main --flagfile=configs/run.flags``.
 
 Heavy imports stand inside functions, so that --help answers at once.
 """
@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
-from md_jax import config as options
 from md_jax.config import Config
 from md_jax.errors import DivergedError, UserError
+from md_jax.options import command
+from md_jax.options.flags import define_flags, define_quick, from_flags
+from md_jax.options.help import config_groups
 
 if TYPE_CHECKING:
-    from md_jax.fit.train import TrainState
+    from md_jax.fit.train import TorchLoss, TrainState
     from md_jax.run.build import Job
 
 CONTROL = "control"  # folder of the control run inside the run's folder
 _interrupted = threading.Event()  # Ctrl-C was pressed; see `_notice_interrupts`
 
 
-def main(argv: list[str]) -> None:
-    """Parse, run, and turn what the user can put right into one line."""
+USAGE = 'md-jax "a person is running" [flags]'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn what the user can put right into one line.
+
+    Args:
+        argv: what follows the program's name; default: the command line.
+    """
+    argv = sys.argv[1:] if argv is None else argv
     console = Console(highlight=False)
     _notice_interrupts()
     # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
@@ -42,15 +51,36 @@ def main(argv: list[str]) -> None:
 
     folder: Path | None = None
     try:
-        if len(argv) > 1:
-            raise UserError(f"flags start with --; not understood: {' '.join(argv[1:])}")
-        config, folder = _open(options.from_flags())
+        config, typed = read_options(argv)
+        config, folder = _open(config, typed)
         run_job(config, folder, console)
     except (UserError, BridgeError, DivergedError) as error:
         _stop(console, f"error: {error}", 2)
     except KeyboardInterrupt:
         go_on = f"go on with: {_python()} -m md_jax.main --workdir={folder} --resume"
         _stop(console, f"stopped; {go_on}" if folder else "stopped before anything was made.", 130)
+
+
+def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
+    """The options of a command line, and the names of those that were typed (not read from a flag file).
+
+    Raises:
+        UserError: the command line cannot be used.
+    """
+
+    def define(values: flags.FlagValues) -> None:
+        define_flags(values)
+        define_quick(values)
+
+    summary = "A sentence becomes human motion. Without flags: the embedded prior, the free body, this machine."
+    values, rest = command.parse(argv, define, config_groups, usage=USAGE, summary=summary)
+    typed = command.typed(argv)
+    sentence = command.sentence_of(rest, "md-jax")
+    if sentence is None:
+        return from_flags(values), typed
+    if "prompt" in typed:
+        raise UserError(f"two prompts: {sentence!r} and --prompt={values['prompt'].value}; leave one of them out.")
+    return from_flags(values, prompt=sentence), typed | {"prompt"}
 
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
@@ -84,36 +114,26 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
         else:
             write_preview(path, np.asarray(verts), render_frames, caption)
 
-    state = _fit(job, config, folder, console, "motion ", on_preview)
+    op = job.control if config.guidance_scale == 0 else job.op
+    state = _fit(job, config, op, folder, console, "motion ", on_preview)
     control = None
-    if config.controls:
+    if config.control_run:
         (folder / CONTROL).mkdir(exist_ok=True)
-        unguided = dataclasses.replace(config, guidance_scale=0.0, preview_every=0)
-        control = _fit(job, unguided, folder / CONTROL, console, "control")
+        quiet = dataclasses.replace(config, preview_every=0)
+        control = _fit(job, quiet, job.control, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
-    left: tuple[str, ...] = OUTPUTS
     if config.mode == "latent":
-        folders, left = latent_outputs.write_outputs(job, folder, state, control), latent_outputs.OUTPUTS
+        folders = latent_outputs.write_outputs(job, folder, state, control)
     else:
         folders = outputs.write_outputs(job, folder, state, control, render_frames)
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
     where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
-    for line in left:
-        there = line if config.controls else line.replace(", and guidance 0", "")
-        there = there if len(folders) == 1 else there.replace("metrics.jsonl", "../metrics.jsonl")
-        console.print("  " + there, markup=False, soft_wrap=True)
+    written = latent_outputs.written if config.mode == "latent" else outputs.written
+    for name, holds in written(config, len(folders)):
+        console.print(f"  {name:<13} {holds}", markup=False, soft_wrap=True)
     return folders
-
-
-OUTPUTS = (
-    "sheet.png     the motion, beside the mean pose held still, and guidance 0",
-    "motion.mp4    the motion from four sides",
-    "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
-    "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
-    "summary.json  final losses, how much it moves;  metrics.jsonl  every logged step",
-)
 
 
 # --- the parts of the job ---------------------------------------------------------------------------------------
@@ -122,6 +142,7 @@ OUTPUTS = (
 def _fit(
     job: Job,
     config: Config,
+    op: TorchLoss,
     folder: Path,
     console: Console,
     title: str,
@@ -131,7 +152,6 @@ def _fit(
     from md_jax.fit.train import fit
     from md_jax.run.logs import Metrics, progress_line
 
-    op = job.control if config.guidance_scale == 0 else job.op
     metrics: Metrics | None = None
     with progress_line(console, title, config.steps) as update:
 
@@ -153,16 +173,10 @@ def _fit(
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
 
 
-def _open(config: Config) -> tuple[Config, Path]:
+def _open(config: Config, typed: set[str]) -> tuple[Config, Path]:
     from md_jax.run import workdir
 
-    return workdir.open_run(config, _typed(sys.argv[1:]))
-
-
-def _typed(argv: list[str]) -> set[str]:
-    """Names of the flags typed on the command line itself (those inside a flag file are not)."""
-    names = {m.group(1) for arg in argv if (m := re.match(r"--?(\w+)", arg))}
-    return names | {name.removeprefix("no") for name in names}
+    return workdir.open_run(config, typed)
 
 
 def _notice_interrupts() -> None:
@@ -230,11 +244,8 @@ def _stop(console: Console, message: str, code: int) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    app.run(main)
+    main()
 
-
-options.define_flags()
-flags.adopt_module_key_flags(options)
 
 if __name__ == "__main__":
     run()

@@ -15,7 +15,7 @@ from bridge.render.camera import azimuth_range_of_prompt, view_phrase
 
 QUARTERS = 4  # view phrases go by quarters of the circle
 PLACE = "{view}"  # in a sentence: "front", "side" or "back" stands here
-# What distillation tends to make, in words: the source of `bridge` unless one is given (McAllister et al. 2024).
+# What distillation tends to make: the text of the objective `source` unless one is given (McAllister et al. 2024).
 SOURCE = "{}, oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
 # What `nfsd` leads away from unless something is given (Katzir et al. 2024).
 NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
@@ -65,7 +65,7 @@ def embed_prompts(
         prompts: one sentence for each motion.
         negative: what guidance leads away from; empty: the empty prompt.
         view_prompts: whether each camera's view is added to the prompt.
-        sources: for each motion what it looks like so far, for the objective `bridge`.
+        sources: for each motion what it looks like so far, for the objective `source`.
 
     Raises:
         PriorError: the prior knows no action in a prompt.

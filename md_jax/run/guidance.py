@@ -26,7 +26,7 @@ def embed(config: Config, prior: Any, sentences: list[str]) -> Any:
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
-    if config.distillation == "bridge":
+    if config.distillation == "source":
         sources = [config.source_prompt or SOURCE.format(sentence.rstrip(" .,")) for sentence in sentences]
     return embed_prompts(prior, sentences, negative, config.view_prompts, sources)
 
@@ -75,7 +75,7 @@ def load_image_term(config: Config, sentences: list[str], frames: int, device: s
             weighting=config.image_weighting,
             clip=config.residual_clip,
         ),
-        weight=config.image_weight / config.sds_weight,  # the trainer scales both losses by sds_weight
+        weight=config.image_weight / config.distillation_weight,  # the trainer scales both losses by distillation_weight
     )
     words = f"{config.image_prior}: {config.image_frames} of {frames} frames, {size}x{size} pixels, scale {scale:g}"
     return ImageTerm(term, shape, words)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from md_jax.config import Config
 from md_jax.files import write_bytes
 from md_jax.fit.train import TrainState
 from md_jax.output import sheet
@@ -19,12 +20,6 @@ from md_jax.run.workdir import write_json
 
 TILE_HEIGHT, VIDEO_HEIGHT = 192, 384  # pixels; a small video is shown with large pixels
 FIRST, UNGUIDED = "first render", "guidance 0"
-OUTPUTS = (
-    "sheet.png     the optimised video beside its controls: the first render, and guidance 0",
-    "video.mp4     the first render and the optimised video",
-    "latents.npz   z (C, f, h, w) in the prior's own scale, the decoded video, fps, prompt",
-    "summary.json  final losses, how much the pictures change;  metrics.jsonl  every logged step",
-)
 
 
 def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState | None) -> list[Path]:
@@ -81,6 +76,18 @@ def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState
         write_json(target / "summary.json", summary)
         folders.append(target)
     return folders
+
+
+def written(config: Config, motions: int) -> list[tuple[str, str]]:
+    """The files that a run has left, and what is in them, for the terminal."""
+    metrics = "metrics.jsonl" if motions == 1 else "../metrics.jsonl"
+    beside = "the first render" + (", and guidance 0" if config.control_run else "")
+    return [
+        ("sheet.png", f"the optimised video, beside {beside}"),
+        ("video.mp4", "the first render and the optimised video"),
+        ("latents.npz", "z (C, f, h, w) in the prior's own scale, the decoded video, fps, prompt"),
+        ("summary.json", f"final losses, how much the pictures change;  {metrics}  every logged step"),
+    ]
 
 
 def write_preview(path: Path, job: Job, z: Float[Array, "M C f h w"], caption: str) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
+from md_jax.config import Config
 from md_jax.fit import posefield
 from md_jax.fit.train import TrainState, vertices_of
 from md_jax.mocap.motion import Motion
@@ -74,6 +75,19 @@ def write_outputs(
         write_json(target / "summary.json", summary)
         folders.append(target)
     return folders
+
+
+def written(config: Config, motions: int) -> list[tuple[str, str]]:
+    """The files that a run has left, and what is in them, for the terminal."""
+    metrics = "metrics.jsonl" if motions == 1 else "../metrics.jsonl"
+    beside = "the mean pose held still" + (", and guidance 0" if config.control_run else "")
+    return [
+        ("sheet.png", f"the motion, beside {beside}"),
+        ("motion.mp4", "the motion from four sides"),
+        ("motion.npz", "AMASS SMPL-X keys, y up, 30 frames a second"),
+        ("motion.glb", "animated, skinned mesh;  motion.bvh  the skeleton's rotations"),
+        ("summary.json", f"final losses, how much it moves;  {metrics}  every logged step"),
+    ]
 
 
 def motion_of(job: Job, pose: posefield.Poses, m: int) -> Motion:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from md_jax import main as main_job
-from md_jax.config import Config, from_flagfile
+from md_jax.config import Config
+from md_jax.options.flags import from_flagfile
 from md_jax.errors import UserError
 from md_jax.run import workdir
 from md_jax.run.workdir import FLAGS_FILE

@@ -49,7 +49,7 @@ def test_a_sentence_reads_from_every_side(prompt, views):
 @pytest.mark.parametrize("objective", TEXTS)
 def test_each_objective_gets_its_texts(objective):
     prior, motion, azimuth = Recorder(), torch.tensor([0, 1]), torch.tensor([0.0, math.pi])
-    sources = ["a man stands", "a dog, side view"] if objective == "bridge" else None
+    sources = ["a man stands", "a dog, side view"] if objective == "source" else None
     prompts = embed_prompts(prior, ["a man walks", "a dog runs"], "a statue", sources=sources)
     found = dict(zip(TEXTS[objective], prior.read(prompts.of_clips(motion, azimuth, TEXTS[objective])), strict=True))
     expected = {
