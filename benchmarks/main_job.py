@@ -8,9 +8,9 @@ from pathlib import Path
 from absl import flags
 
 from md_jax.config import Config
-from md_jax.options.flags import define_flags, from_flags
 from md_jax.errors import UserError
 from md_jax.mocap.actions import prompt_of_action
+from md_jax.options.flags import define_flags, from_flags
 
 
 def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[str]) -> Config:

@@ -29,9 +29,9 @@ from benchmarks.main_job import config_of
 from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
 from benchmarks.optimizers_report import print_report, summary
 from md_jax.config import Config
-from md_jax.options.flags import to_flagfile
 from md_jax.errors import UserError
 from md_jax.evaluate.command import MAIN_ACTIONS
+from md_jax.options.flags import to_flagfile
 
 PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
 

@@ -21,10 +21,18 @@ LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an in
 
 
 def _field(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, first: bool = False, own: bool = False
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    first: bool = False,
+    own: bool = False,
 ) -> Any:
     """A dataclass field with its flag's help, inclusive bounds, and whether --help shows it (--helpfull shows all)."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "first": first, "own": own})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "low": low, "high": high, "first": first, "own": own}
+    )
 
 
 def _own(help: str, **settings: Any) -> Any:

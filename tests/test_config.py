@@ -6,8 +6,8 @@ import pytest
 from absl import flags
 
 from md_jax.config import Config, prompts
-from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 from md_jax.errors import UserError
+from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 
 
 def parse(*argv: str) -> Config:

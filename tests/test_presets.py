@@ -8,8 +8,8 @@ from absl import flags
 
 from md_jax import presets
 from md_jax.config import Config
-from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 from md_jax.errors import UserError
+from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 
 ROOT = Path(__file__).parents[1]
 SD = "--image_prior_path=sd"
@@ -93,12 +93,12 @@ def test_paper_flag_files(prior, action, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--image_prior_path=sd"], "--image_prior_path names no use"),
+        (["--image_prior_path=sd"], "--image_prior_path would do nothing"),
         (["--image_prior=sd15"], "give --image_prior_path"),
         (["--image_prior=sd15", SD, "--image_weight=0"], "--image_weight and --distillation_weight above 0"),
         (["--image_prior=sd15", SD, "--distillation_weight=0"], "--image_weight and --distillation_weight above 0"),
         (["--image_prior=sd15", SD, "--mode=latent"], "--mode=latent has none"),
-        (["--tiny_vae=x", "--mode=latent"], "--tiny_vae has no place"),
+        (["--tiny_vae=x", "--mode=latent"], "--tiny_vae would do nothing"),
     ],
 )
 def test_combinations_that_cannot_work(argv, message):

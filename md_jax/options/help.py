@@ -71,9 +71,7 @@ def page(usage: str, summary: str, groups: Sequence[Group], *, full: bool) -> st
                 lines.append(f"  {entry.flag}")
                 lines += textwrap.wrap(text, columns, initial_indent=" " * 26, subsequent_indent=" " * 26)
             else:
-                lines += textwrap.wrap(
-                    text, columns, initial_indent=f"  {entry.flag:<24}", subsequent_indent=" " * 26
-                )
+                lines += textwrap.wrap(text, columns, initial_indent=f"  {entry.flag:<24}", subsequent_indent=" " * 26)
     more = f"--helpfull shows {hidden} more flags. " if hidden else ""
     lines += ["", f"{more}--flagfile=FILE reads flags from a file, one a line."]
     return "\n".join(lines)

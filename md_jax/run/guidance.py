@@ -75,7 +75,8 @@ def load_image_term(config: Config, sentences: list[str], frames: int, device: s
             weighting=config.image_weighting,
             clip=config.residual_clip,
         ),
-        weight=config.image_weight / config.distillation_weight,  # the trainer scales both losses by distillation_weight
+        weight=config.image_weight
+        / config.distillation_weight,  # the trainer scales both losses by distillation_weight
     )
     words = f"{config.image_prior}: {config.image_frames} of {frames} frames, {size}x{size} pixels, scale {scale:g}"
     return ImageTerm(term, shape, words)

@@ -12,7 +12,6 @@ import pytest
 from absl import flags
 from rich.console import Console
 
-from bridge.errors import BridgeError
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
@@ -30,7 +29,7 @@ TINY = Config(steps=2, views=1, control_run=False, preview_every=0, log_every=1,
 
 
 def cells_in(folder, sentences=("a person is walking",), seeds=(0,), config=TINY, priors=(("embedded", ""),)):
-    return cell_runs.cells_of(lambda name: config, sentences, priors, seeds, folder)
+    return cell_runs.cells_of(lambda name, path: config, sentences, priors, seeds, folder)
 
 
 def here(cells, on_done):
@@ -124,17 +123,14 @@ def test_a_folder_of_another_prompt_is_not_taken_for_its_own(tmp_path, toy_run):
 
 
 def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
-    with pytest.raises(BridgeError, match="unknown prior 'nosuch': the priors are embedded"):
+    with pytest.raises(UserError, match="unknown prior 'nosuch': the priors are embedded"):
         study._cells_of_flags(study_flags("--priors=embedded,nosuch"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def study_flags(*argv):
     values = flags.FlagValues()
-    study.options.define_flags(values)
-    for name, default in (("prompts", []), ("priors", ["embedded"]), ("seeds", ["0"])):
-        define = flags.DEFINE_multi_string if name == "prompts" else flags.DEFINE_list
-        define(name, default, "", flag_values=values)
+    study.define(values)
     values(["x", *argv])
     return values
 
