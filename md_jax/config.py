@@ -30,9 +30,8 @@ def _field(
     own: bool = False,
 ) -> Any:
     """A dataclass field with its flag's help, inclusive bounds, and whether --help shows it (--helpfull shows all)."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "low": low, "high": high, "first": first, "own": own}
-    )
+    metadata = {"help": help, "low": low, "high": high, "first": first, "own": own}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _own(help: str, **settings: Any) -> Any:
@@ -202,8 +201,8 @@ class Config:
             raise UserError("--image_prior needs --image_weight and --distillation_weight above 0: it stands beside the"
                             f" video prior; got {self.image_weight} and {self.distillation_weight}.")  # fmt: skip
         if self.image_guidance_scale == 0 and self.distillation in ("csd", "source"):
-            raise UserError(f"--image_guidance_scale=0 leaves --distillation={self.distillation} nothing to distil: give"
-                            " a scale above 0, or --image_prior=none.")  # fmt: skip
+            raise UserError(f"--image_guidance_scale=0 leaves --distillation={self.distillation} nothing to distil:"
+                            " give a scale above 0, or --image_prior=none.")  # fmt: skip
 
 
 @functools.lru_cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from md_jax import main as main_job
-from md_jax.config import FIELDS
+from md_jax.config import FIELDS, GROUPS
 from md_jax.errors import UserError
 from md_jax.options import command
 
@@ -70,8 +70,7 @@ def test_help_is_quick_light_and_grouped():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == ["What to make:", "Prior and guidance:", "Motion:", "Body and camera:", "Optimisation:", "Machine:",
-                      "Files:"]  # fmt: skip
+    assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 7
     assert 18 <= done.stdout.count("\n  --") <= 26 and "embedded: 30" in done.stdout
 
 
