@@ -61,7 +61,9 @@ def try_out(device: str) -> str:
     import jax
     import jax.numpy as jnp
     import torch
+    from torch import Tensor
 
+    from bridge.critic import FunctionCritic, Judgement
     from bridge.exchange import ACCOUNT
     from bridge.op import torch_loss
     from bridge.render import render
@@ -72,14 +74,14 @@ def try_out(device: str) -> str:
     zero = torch.zeros(1, device=device)
     camera = Camera(zero, zero, 2.0, 1.0, torch.zeros(3, device=device))
 
-    def fn(verts: Any, draws: Any, grad_out: Any = None) -> Any:
+    def fn(verts: Tensor, draws: Any, grad_out: Tensor | None) -> Judgement:
         leaf = verts[0].detach().requires_grad_()
         loss = render(leaf, camera, mesh, 16, 16, background=(0.0, 0.0, 0.0)).sum()
         return loss.detach()[None], torch.autograd.grad(loss, leaf)[0][None], {}
 
     verts = jnp.asarray([[[[0.0, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.5, -0.5, 0.0]]]], jnp.float32)
     before = ACCOUNT.snapshot()
-    loss, grad, _ = torch_loss(fn, "staged").loss_and_grad(jax.device_put(verts, jax.devices()[0]), ())
+    loss, grad, _ = torch_loss(FunctionCritic(fn), "staged").loss_and_grad(jax.device_put(verts, jax.devices()[0]), ())
     copied = ACCOUNT.snapshot().copied - before.copied
     if copied or not float(jnp.abs(grad).sum()) > 0 or not float(loss[0]) > 0:
         raise BridgeError(f"a triangle drawn on {device} gave loss {float(loss[0])}, {copied} bytes copied.")

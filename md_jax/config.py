@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from md_jax.errors import UserError
+from md_jax.presets import own_values
 
 LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
 
@@ -203,22 +204,6 @@ class Config:
         if self.image_guidance_scale == 0 and self.distillation in ("csd", "source"):
             raise UserError(f"--image_guidance_scale=0 leaves --distillation={self.distillation} nothing to distil:"
                             " give a scale above 0, or --image_prior=none.")  # fmt: skip
-
-
-@functools.lru_cache
-def own_values(prior: str, mode: str, path: str = "") -> dict[str, Any]:
-    """What a prior wants, by the name of the option: the default of every field made by `_own`.
-
-    Raises:
-        UserError: there is no such video prior, or its folder's recipe cannot be read.
-    """
-    from bridge.errors import BridgeError
-    from bridge.recipes import recipe_of
-
-    try:
-        return dataclasses.asdict(recipe_of(prior, mode, path))
-    except BridgeError as error:
-        raise UserError(str(error)) from error
 
 
 GROUPS = (  # of --help: title, and the field that it begins at

@@ -1,10 +1,13 @@
-"""Named sets of values for the flags that are not given (--preset); what is typed, or in a flag file, wins."""
+"""Values for the options that are not given: the prior's own, and above them those of a --preset."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 from typing import Any
+
+from md_jax.errors import UserError
 
 # Where the paper's method (Janson et al. 2024, sec. 4) is not the defaults of `bridge.recipes.Recipe`: its own clip.
 _METHOD: dict[str, Any] = {"distillation": "sds", "bound_sigma": 3.0, "frames": 10, "fps": 8.0}
@@ -40,6 +43,22 @@ _PAPER: dict[str, Any] = {
 # ε_c + s(ε_c - ε_u) is guidance with s + 1.
 _PAPER_VIDEOCRAFTER2: dict[str, Any] = {"guidance_scale": 101.0, "motion_amp": 2.0, "scale_arr": False}
 _NVDIFFRAST: dict[str, Any] = {"renderer": "nvdiffrast", "antialias": "nvdiffrast"}
+
+
+@functools.lru_cache
+def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]:
+    """What a prior wants (`bridge.recipes.Recipe`), by the name of the option.
+
+    Raises:
+        UserError: there is no such video prior, or its folder's recipe cannot be read.
+    """
+    from bridge.errors import BridgeError
+    from bridge.recipes import recipe_of
+
+    try:
+        return dataclasses.asdict(recipe_of(prior, mode, path))
+    except BridgeError as error:
+        raise UserError(str(error)) from error
 
 
 def preset_values(preset: str, prior: str) -> dict[str, Any]:

@@ -233,8 +233,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(
         logging.WARNING
     )  # it tells of the accelerators that are not there
-    from bridge.errors import BridgeError
-
     try:
         if not options.motions:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
@@ -249,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prior_path=options.prior_path,
         )
         wrote = write(result, *output_files(options.motions, options.out, options.figure))
-    except (UserError, BridgeError) as error:
+    except UserError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     if options.json:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from md_jax.config import FIELDS, GROUPS, OWN, own_values
+from md_jax.config import FIELDS, GROUPS, OWN
 from md_jax.options.flags import QUICK, EnumWithOldNames, flag_value
+from md_jax.presets import own_values
 
 WIDEST = 110  # columns
 

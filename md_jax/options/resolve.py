@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from md_jax.config import FIELDS, Config, own_values
+from md_jax.config import FIELDS, Config
 from md_jax.errors import UserError
 from md_jax.options.combinations import refuse_unread
-from md_jax.presets import preset_values
+from md_jax.presets import own_values, preset_values
 
 
 def resolve(given: Mapping[str, Any], *, refuse: bool = True) -> Config:

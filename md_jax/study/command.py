@@ -18,11 +18,12 @@ from typing import Any
 from absl import flags
 from rich.console import Console
 
-from md_jax.config import Config, own_values, prompts
+from md_jax.config import Config, prompts
 from md_jax.errors import UserError
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import Group, config_groups, flag_group
+from md_jax.presets import own_values
 from md_jax.study.cells import Cell, Record, cells_of, is_done, launch_here, run_cell, run_study
 
 DEFAULT_FOLDER = "study"
@@ -64,16 +65,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
-    from bridge.errors import BridgeError
-
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     try:
         cells = _cells_of_flags(values, folder)
         run_study(cells, _launcher(values, console), console)
+        from md_jax.run.torch_side import user_errors
         from md_jax.study.report import report
 
-        report(folder, console, judge=values.evaluate)
-    except (UserError, BridgeError) as error:
+        with user_errors():
+            report(folder, console, judge=values.evaluate)
+    except UserError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from md_jax.study import command as study
 from md_jax.study import figure as study_figure
 from md_jax.study import ray as study_ray
 from md_jax.study import report as study_report
+from tests.pictures import assert_drawn
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]
@@ -171,7 +172,7 @@ def test_a_tiny_study_for_real(tmp_path, monkeypatch):
     assert [row["prompt"] for row in result["groups"]] == ["a person is running", "a person is walking, side view"]
     for row in result["groups"]:
         assert row["done"] == 1 and 0 <= row["evaluation"]["motion_only_own_probability"] <= 1
-    assert (tmp_path / "study.png").stat().st_size > 20_000
+    assert_drawn(tmp_path / "study.png")
     monkeypatch.setattr(main_job, "run_job", None)
     cell_runs.run_study(cells, here, QUIET)
 
@@ -194,7 +195,7 @@ def test_the_figure_shows_the_same_moments_of_motions_and_videos(tmp_path, monke
     common = {"prompt": "a person is walking", "prior_path": "", "mode": "latent", "seed": 0}
     records = [{**common, "prior": name, "folder": name} for name in ("a", "b")]
     study_figure.draw(tmp_path, records, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5_000
+    assert_drawn(tmp_path / "figure.png")
     (tmp_path / "b" / "latents.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="Remove the folder"):
         study_figure.draw(tmp_path, records, tmp_path / "figure.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -29,20 +30,15 @@ class LTXPrior(VideoTransformerPrior):
         shape = (1, -1, 1, 1, 1)
         self._mean = self._vae.latents_mean.float().reshape(shape)
         self._std = self._vae.latents_std.float().reshape(shape) / self._vae.config.scaling_factor
-        self.set_fps(spec.fps)
-        self.set_clip(spec.frames, spec.height, spec.width)
+        self._condition_on(spec.fps)
+        self._prepare_for(spec.latent_shape)
 
-    def set_fps(self, fps: float) -> bool:
-        """Tell the model the frame rate of the clips (> 0); returns whether it is told one at all: it is."""
-        if not 0 < fps < float("inf"):
-            raise PriorError(f"the frame rate must be a number above 0, got {fps}.")
+    def _condition_on(self, fps: float) -> bool:
         self._fps = fps
         return True
 
-    def set_clip(self, frames: int, height: int, width: int) -> None:
-        """Shift the times t as is right for clips of this size (until then: for the native one)."""
-        _, f, h, w = self.spec.latent_shape_of(frames, height, width)
-        self._shift = flow.shift_of(self._schedule, f * h * w, self._folder)
+    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
+        self._shift = flow.shift_of(self._schedule, math.prod(latents[1:]), self._folder)
 
     def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
         """The transformer leaves out the filling; the text encoder does not."""

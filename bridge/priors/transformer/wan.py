@@ -13,7 +13,7 @@ from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
-from bridge.priors.transformer.causal_vae import recomputed
+from bridge.priors.tuning import recomputed
 
 HUB_ID = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 LICENCE = "Apache-2.0"
