@@ -26,7 +26,8 @@ ALWAYS = (
     "residual_clip", "image_prior", "action", "statistics", "root", "frames", "fps", "rotation", "body", "betas",
     "views", "azimuths", "elevation", "distance", "fov", "height", "width", "background", "supersample", "renderer",
     "antialias", "steps", "learning_rate", "optimizer", "schedule", "grad_clip", "max_bad_steps", "fixed_draws",
-    "device", "dtype", "low_vram", "compile", "transport", "workdir", "resume", "log_every", "checkpoint_every", "preview_every",
+    "device", "dtype", "low_vram", "compile", "transport", "workdir", "resume", "log_every", "checkpoint_every",
+    "preview_every",
 )  # fmt: skip
 
 # An option may stand in several rules: the first that does not hold is the one that is told.

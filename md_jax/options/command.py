@@ -29,6 +29,7 @@ def parse(
     *,
     usage: str,
     summary: str,
+    pass_on: bool = False,
     notes: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
 ) -> tuple[flags.FlagValues, list[str]]:
     """Parse a command line; --help prints and ends the program with exit code 0.
@@ -38,6 +39,7 @@ def parse(
         define: defines the flags.
         groups: how --help shows them.
         usage, summary: the first lines of --help.
+        pass_on: return unknown flags, too, for another program.
         notes: says that an old name was used.
 
     Returns:
@@ -54,7 +56,7 @@ def parse(
         print(page(usage, summary, groups(values), full=any(arg in HELPFULL for arg in asked)))
         sys.exit(0)
     try:
-        rest = values(["program", *argv])[1:]
+        rest = values(["program", *argv], known_only=pass_on)[1:]
     except (flags.Error, ValueError, OSError) as error:  # UnicodeDecodeError of a flag file is a ValueError
         raise UserError(said(error, values)) from error
     for text in renamed(values):
@@ -129,7 +131,13 @@ def typed(argv: Iterable[str]) -> set[str]:
 
 
 def parse_simple(
-    doc: str | None, program: str, argv: Sequence[str] | None = None, *, rest: str = "", **options: tuple[Any, str]
+    doc: str | None,
+    program: str,
+    argv: Sequence[str] | None = None,
+    *,
+    rest: str = "",
+    pass_on: bool = False,
+    **options: tuple[Any, str],
 ) -> SimpleNamespace:
     """The flags of a small program, each named once: ``repeats=(5, "how often each is timed")``.
 
@@ -141,6 +149,7 @@ def parse_simple(
         program: "benchmarks.lbs".
         argv: what follows the program's name; default: the command line.
         rest: what may stand without a flag, under this name, as a list; "": nothing may.
+        pass_on: unknown flags are listed there, too, for another program.
         options: default and help by name.
 
     Returns:
@@ -156,7 +165,7 @@ def parse_simple(
     try:
         values, left = parse(
             sys.argv[1:] if argv is None else argv, define, lambda v: [flag_group("Flags", v, options)],
-            usage=called, summary=summary,
+            usage=called, summary=summary, pass_on=pass_on,
         )  # fmt: skip
         if left and not rest:
             raise UserError(f"flags start with --; not understood: {' '.join(left)}")
@@ -164,6 +173,22 @@ def parse_simple(
         stop(str(error))
     found = {name: values[name].value for name in options}
     return SimpleNamespace(**found, **({rest: left} if rest else {}))
+
+
+def numbers(name: str, texts: Sequence[str]) -> list[float]:
+    """A list of `parse_simple` as numbers; ends the program where it holds something else."""
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        stop(f"--{name} takes numbers separated by commas, got {','.join(texts)!r}.")
+
+
+def whole_numbers(name: str, texts: Sequence[str]) -> list[int]:
+    """As `numbers`, whole ones."""
+    found = numbers(name, texts)
+    if any(number != int(number) for number in found):
+        stop(f"--{name} takes whole numbers separated by commas, got {','.join(texts)!r}.")
+    return list(map(int, found))
 
 
 def _define_simple(values: flags.FlagValues, name: str, default: Any, help: str) -> None:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge.memory import peak_memory
 from rich.console import Console
 
+from bridge.profile import peak_memory
 from md_jax import main
 from md_jax.config import Config
 from md_jax.fit import problems, train

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from bridge.memory import peak_memory
 from rich.console import Console
 
+from bridge.profile import peak_memory
 from md_jax import main
 from md_jax.config import Config
 from md_jax.errors import UserError
