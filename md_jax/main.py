@@ -74,11 +74,13 @@ def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
     values, rest = command.parse(argv, define, config_groups, usage=USAGE, summary=summary)
     typed = command.typed(argv)
     sentence = command.sentence_of(rest, "md-jax")
-    if sentence is None:
-        return from_flags(values), typed
-    if "prompt" in typed:
+    if sentence is not None and "prompt" in typed:
         raise UserError(f"two prompts: {sentence!r} and --prompt={values['prompt'].value}; leave one of them out.")
-    return from_flags(values, prompt=sentence), typed | {"prompt"}
+    config = from_flags(values) if sentence is None else from_flags(values, prompt=sentence)
+    if config.prior != Config.prior and not config.prior_path and not config.resume:
+        raise UserError(f"--prior={config.prior} does not ship with the program: give --prior_path, its folder or"
+                        f" hub id (configs/{config.prior}.flags names it).")  # fmt: skip
+    return config, typed | ({"prompt"} if sentence is not None else set())
 
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:

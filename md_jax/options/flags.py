@@ -91,7 +91,9 @@ def from_flags(values: flags.FlagValues = flags.FLAGS, **instead: Any) -> Config
     Raises:
         UserError: a value is out of its bounds, two of them contradict each other, or one would do nothing.
     """
-    return resolve({**given_by(values), **instead})
+    given = {**given_by(values), **instead}
+    # a resumed run goes by the options that it has recorded, not by what the command line alone would mean
+    return resolve(given, refuse=not given.get("resume"))
 
 
 def renamed(values: flags.FlagValues) -> list[str]:

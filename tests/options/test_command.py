@@ -37,6 +37,7 @@ def test_a_sentence_is_the_prompt():
         (["--resume=maybe"], "--resume takes true or false, got 'maybe'"),
         (["--steps"], "--steps needs a value"),
         (["--flagfile=nowhere.flags"], r"--flagfile=nowhere.flags cannot be read: No such file"),
+        (["--prior=zeroscope"], "--prior=zeroscope does not ship with the program: give --prior_path"),
         (["--quick", "--control_run"], "--quick leaves the control run out"),
     ],
 )
@@ -44,6 +45,12 @@ def test_what_cannot_be_used_is_said_in_one_line(argv, message):
     with pytest.raises(UserError) as info:
         main_job.read_options(argv)
     assert message in str(info.value) and "\n" not in str(info.value)
+
+
+def test_a_resumed_run_is_not_judged_by_the_defaults():
+    """Which prior it has, its own run.flags say."""
+    config, typed = main_job.read_options(["--resume", "--workdir=x", "--encode_chunk=4"])
+    assert config.encode_chunk == 4 and "encode_chunk" in typed
 
 
 def test_a_broken_flag_file_is_one_line(tmp_path):
