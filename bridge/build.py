@@ -54,7 +54,7 @@ class Request:
     guidance: Guidance
     target: tuple[float, float, float]  # the point that every camera looks at
     negative: str = ""  # what guidance leads away from; empty: the empty prompt
-    sources: Sentences | None = None  # what the videos look like so far, for the objective `bridge`
+    sources: Sentences | None = None  # what the videos look like so far, for the objective `source`
     latent: bool = False  # whether latents are judged, not vertices
     image: ImageRequest | None = None
     # the clip and its camera

@@ -14,7 +14,7 @@ from bridge.errors import BridgeError
 from bridge.priors.spec import Prior, Text
 
 QUARTERS = 4  # of the circle: front, left, back, right
-# What distillation tends to make, in words: the source of `bridge` unless one is given (McAllister et al. 2024).
+# What distillation tends to make: the text of the objective `source` unless one is given (McAllister et al. 2024).
 SOURCE = "{}, oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
 # What `nfsd` leads away from unless something is given (Katzir et al. 2024).
 NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
@@ -62,7 +62,7 @@ def embed_prompts(
         prior: its text encoder is used here, and freed.
         sentences: (M, 4), each motion's sentence as it reads from the front, the left, the back and the right.
         negative: what guidance leads away from; empty: the empty prompt.
-        sources: (M, 4), what each motion looks like so far, for the objective `bridge`.
+        sources: (M, 4), what each motion looks like so far, for the objective `source`.
 
     Raises:
         BridgeError: a motion has other than four sentences.

@@ -79,7 +79,7 @@ def _request(config: Config, device: str, sentences: Sequence[str], body: Body) 
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
-    if config.distillation == "bridge":
+    if config.distillation == "source":
         given = config.source_prompt and sentence_for_prior(config.source_prompt, known)
         sources = seen([given or SOURCE.format(text.rstrip(" .,")) for text in sentences])
     guidance = Guidance(
@@ -103,7 +103,7 @@ def _request(config: Config, device: str, sentences: Sequence[str], body: Body) 
                 weighting=config.image_weighting,
                 clip=config.residual_clip,
             ),
-            weight=config.image_weight / config.sds_weight,  # the trainer scales both losses by sds_weight
+            weight=config.image_weight / config.distillation_weight,  # which scales both losses
         )
     background = config.background
     return Request(
@@ -181,11 +181,3 @@ def prompt_losses(
         prior = load_prior(name, path, shared.device, "float16" if shared.is_cuda else "float32")
         mesh = make_mesh(body.triangles, body.vertex_colors, shared.device)
         return losses.prompt_losses(prior, mesh, shared, sentences, body_centre(body)).numpy()
-
-
-def check_prior_name(name: str) -> None:
-    """Raise UserError where --prior names none that there is."""
-    with user_errors():
-        from bridge.priors import check_name
-
-        check_name(name)

@@ -78,7 +78,7 @@ def test_step_zero_is_the_mean_pose_and_the_loss_falls(problem, tmp_path):
 
 def test_the_gradient_is_that_of_the_whole_chain(problem):
     """One step of SGD moves the parameters by the gradient that jax.grad finds for loss and smoothness together."""
-    config = dataclasses.replace(CONFIG, optimizer="sgd", grad_clip=0.0, reg_weight=0.3, sds_weight=0.7)
+    config = dataclasses.replace(CONFIG, optimizer="sgd", grad_clip=0.0, reg_weight=0.3, distillation_weight=0.7)
     params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape), problem.params)
     fields, baked = problem.fixed.fields, problem.fixed.baked
 

@@ -219,7 +219,7 @@ def test_the_image_term_is_autograd_of_its_own_chain(folder, scene, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["nfsd", "bridge", "unguided"])
+@pytest.mark.parametrize("objective", ["nfsd", "source", "unguided"])
 def test_every_objective_reaches_the_vertices(objective, folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)

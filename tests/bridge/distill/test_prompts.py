@@ -34,7 +34,7 @@ class Recorder:
 @pytest.mark.parametrize("objective", TEXTS)
 def test_each_objective_gets_its_texts(objective):
     prior, motion, azimuth = Recorder(), torch.tensor([0, 1]), torch.tensor([0.0, math.pi])
-    sources = [seen("a man stands"), ["a dog"] * 4] if objective == "bridge" else None
+    sources = [seen("a man stands"), ["a dog"] * 4] if objective == "source" else None
     prompts = embed_prompts(prior, [seen("a man walks"), seen("a dog runs")], "a statue", sources)
     found = dict(zip(TEXTS[objective], prior.read(prompts.of_clips(motion, azimuth, TEXTS[objective])), strict=True))
     expected = {
