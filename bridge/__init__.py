@@ -9,7 +9,7 @@ import importlib
 
 _HOME = {"torch_loss": "bridge.op", "FunctionCritic": "bridge.critic"}
 
-__all__ = ["FunctionCritic", "torch_loss"]  # noqa: F822 (loaded by __getattr__)
+__all__ = ["FunctionCritic", "torch_loss"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""SMPL-X in JAX: the file, the full model (`forward`), and the fast path of training (`bake` once, `pose` in each step)."""
+"""SMPL-X in JAX: the file, the full model (`forward`), and the fast path of training (`bake` once, `pose` each step)."""
 
 from md_jax.lazy import exports
 
