@@ -1,4 +1,4 @@
-"""SMPL-X in JAX: the file, the full model (`forward`), and the fast path of training (`bake` once, `pose` each step)."""
+"""SMPL-X in JAX: the file, the full model (`forward`), and the fast path of training (`bake`, then `pose`)."""
 
 from md_jax.lazy import exports
 
