@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+import ftfy
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,7 +49,8 @@ class FolderPrior:
         for prompt in filter(None, prompts):  # the empty prompt names no action and needs none
             self.check_prompt(prompt)
         tokens = self._tokenizer(
-            [*prompts, negative],
+            [ftfy.fix_text(text) for text in (*prompts, negative)],  # as OpenAI's CLIP and open_clip do
+            split_special_tokens=True,  # "<|endoftext|>" in a prompt is text
             padding="max_length",
             truncation=True,
             max_length=min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from bridge.priors.folder import is_index, is_weights, read_json
 from bridge.priors.hub import HUB_ID, PARTS
 from bridge.priors.spec import PriorError
+from bridge.priors.weights import is_index, is_weights, read_json
 
 CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
 

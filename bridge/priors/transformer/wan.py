@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+import ftfy
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,8 +36,8 @@ class WanPrior(VideoTransformerPrior):
         self._std = torch.tensor(self._vae.config.latents_std, device=device).reshape(shape)
 
     def clean(self, text: str) -> str:
-        """The text without HTML entities and runs of spaces."""
-        return " ".join(html.unescape(html.unescape(text)).split())
+        """The text without curly quotes, ligatures, HTML entities and runs of spaces."""
+        return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 
     def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
         """Zeros take the place of the filling; the transformer attends to them."""
@@ -96,7 +97,7 @@ def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
         licence=LICENCE,
         origin=str(folder),
     )
-    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, 0, folder))
+    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, folder))
 
 
 def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 c f h w"]:

@@ -173,7 +173,7 @@ def pipeline(path, name):
     """Diffusers' own pipeline over the networks of a folder."""
     import diffusers
 
-    from bridge.priors.folder import read_network
+    from bridge.priors.weights import read_network
 
     index = json.loads((path / "model_index.json").read_text())
     # without accelerate diffusers itself cannot read Wan's transformer
