@@ -32,6 +32,8 @@ SCHEDULERS = (
     "EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
     "LMSDiscreteScheduler", "PNDMScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
+ORIGINALS = (".pth", ".pt", ".ckpt", ".safetensors", ".gguf")
+ONCE = " Take the -Diffusers folder of the hub, or write one with diffusers: from_single_file, then save_pretrained."
 UNET_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 UNUSED_PARTS = ("feature_extractor", "safety_checker")  # a folder's check of finished pictures
 # Entries of a model_index.json that change what the networks mean, and what they make of a folder.
@@ -107,7 +109,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
-        raise PriorError(f"prior folder {folder} {found}: expected a diffusers folder (with model_index.json).")
+        raise PriorError(
+            f"prior folder {folder} {found}: expected a diffusers folder (with model_index.json)."
+            f"{ONCE * folder.exists()}"
+        )
+    if not (folder / "model_index.json").exists():
+        originals = sorted(file.name for file in folder.iterdir() if file.suffix in ORIGINALS)
+        if originals:
+            raise PriorError(
+                f"{folder} holds {originals[0]}{f' and {len(originals) - 1} more' * (len(originals) > 1)} and no"
+                f" model_index.json: it is the layout of the model's own repository, expected a diffusers folder.{ONCE}"
+            )
     return read_json(folder / "model_index.json")
 
 

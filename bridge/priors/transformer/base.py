@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.priors.folder import class_name_of, read_index
+from bridge.priors.folder import check_parts, class_name_of, read_index
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
 from bridge.priors.transformer.causal_vae import (
     encode_clips,
