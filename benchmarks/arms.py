@@ -24,17 +24,20 @@ import torch
 from jax import Array
 
 from benchmarks import priors, torch_baseline, torch_draws
-from bridge.op import torch_loss
+from bridge.critic import Critic, FunctionCritic, Judgement
+from bridge.exchange import ACCOUNT
+from bridge.op import TorchLoss, torch_loss
 from bridge.profile import Stopwatch
 from md_jax.body.model import FREE_BODY
 from md_jax.config import Config
 from md_jax.fit import train
 from md_jax.fit.draws import Draws
+from md_jax.fit.problems import PoseProblem
 from md_jax.run.build import Job, make_job
 
 CASES = ("kernel", "null", "full")
 PARTS = ("pose + LBS", "render", "encode", "UNet", "optimiser", "bridge", "rest")
-TEACHER_PARTS = {"render": "render", "render_backward": "render", "encode": "encode", "predict": "UNet"}
+CRITIC_PARTS = {"render": "render", "render_backward": "render", "encode": "encode", "predict": "UNet"}
 
 
 class Arm(NamedTuple):
@@ -55,7 +58,7 @@ def make_setup(case: str, config: Config) -> Job:
         config = dataclasses.replace(config, prior=priors.NULL, distillation="sds", guidance_scale=1.0)
     job = make_job(config)
     if case == "kernel":
-        assert isinstance(job.problem, train.Problem)
+        assert isinstance(job.problem, PoseProblem)
         tiny = dataclasses.replace(job.problem, latent_shape=(1, 1, 1, 1))
         shape = (len(job.prompts), job.problem.fields.frames, len(job.body.v_template), 3)
         grad = jax.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), jax.devices()[0])
@@ -64,14 +67,22 @@ def make_setup(case: str, config: Config) -> Job:
     return job
 
 
+def critic_of(job: Job) -> Critic:
+    """The torch function behind a job's loss."""
+    assert isinstance(job.op, TorchLoss | GivenGradient)
+    return job.op.critic
+
+
 class GivenGradient:
-    """Stands for `bridge.op.TorchLoss`: the loss ⟨verts, g⟩ for a given g, in JAX and, as `fn`, in torch."""
+    """Stands for `bridge.op.TorchLoss`: the loss ⟨verts, g⟩ for a given g, in JAX and, as `critic`, in torch."""
 
     original_errors = staticmethod(contextlib.nullcontext)
+    traffic = ACCOUNT  # nothing crosses
 
     def __init__(self, grad: Array, device: str) -> None:
         self.grad = grad
-        self.fn = _given_in_torch(torch.tensor(np.asarray(grad), device=device))
+        self.critic = _given_in_torch(torch.tensor(np.asarray(grad), device=device))
+        self.parts = self.critic.parts
         self._loss = jax.jit(_inner_product)
 
     def __call__(self, verts: Array, draws: Draws) -> tuple[Array, dict[str, Array]]:
@@ -85,12 +96,11 @@ def _inner_product(verts: Array, grad: Array) -> Array:
     return jnp.sum(verts * grad, axis=(1, 2, 3))
 
 
-def _given_in_torch(grad: torch.Tensor) -> Any:
-    def fn(verts: torch.Tensor, draws: Draws, grad_out: Any = None) -> tuple[torch.Tensor, torch.Tensor, dict]:
+def _given_in_torch(grad: torch.Tensor) -> Critic:
+    def judge(verts: torch.Tensor, draws: Draws, grad_out: torch.Tensor | None) -> Judgement:
         return (verts * grad).sum(dim=(1, 2, 3)), grad, {}
 
-    fn.parts = Stopwatch()  # type: ignore[attr-defined]
-    return fn
+    return FunctionCritic(judge)
 
 
 # --- JAX --------------------------------------------------------------------------------------------------------
@@ -102,10 +112,10 @@ def jax_arm(job: Job, transport: str) -> Arm:
     config = dataclasses.replace(job.config, transport=chosen)
     given = isinstance(job.op, GivenGradient)
     clock = Stopwatch()
-    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
-    op = job.op if given else torch_loss(job.op.fn, transport)
+    state = train.init_state(config, job.params)
+    op = job.op if given else torch_loss(critic_of(job), transport)
     step = train.make_step(config, job.problem, op)
-    timed: Any = TimedOp(job.op if given else torch_loss(_timed(job.op.fn, clock), transport))
+    timed: Any = TimedOp(job.op if given else torch_loss(_timed(critic_of(job), clock), transport))
     step_apart = train.make_step(config, job.problem, timed)
     optimizer = train.optimizer_of(config)
     update = jax.jit(lambda grads, state: jax.vmap(optimizer.update)(grads, state.opt_state, state.params))
@@ -117,16 +127,16 @@ def jax_arm(job: Job, transport: str) -> Arm:
             jax.block_until_ready((state, report))
 
     def apart() -> dict[str, float]:
-        parts = _parts_of_teacher(job, clock, run_it=lambda: run(step_apart))
-        teacher, total = parts.pop("teacher"), parts.pop("total")
+        parts = _parts_of_critic(job, clock, run_it=lambda: run(step_apart))
+        critic, total = parts.pop("critic"), parts.pop("total")
         if transport == "jit":  # one program: only what torch does can be told apart
-            return {**parts, "rest": parts["rest"] + total - teacher}
+            return {**parts, "rest": parts["rest"] + total - critic}
         start = time.perf_counter()
         jax.block_until_ready(update(state.params, state))
         optimiser = time.perf_counter() - start
         inside = timed.end - timed.start
         parts.update({"pose + LBS": total - inside - optimiser, "optimiser": optimiser})
-        return {**parts, "rest": inside} if given else {**parts, "bridge": inside - teacher}
+        return {**parts, "rest": inside} if given else {**parts, "bridge": inside - critic}
 
     return Arm(run, apart)
 
@@ -135,7 +145,7 @@ class TimedOp:
     """A TorchLoss that waits for its inputs and outputs and notes when it began and ended."""
 
     def __init__(self, op: Any) -> None:
-        self.op, self.fn = op, op.fn
+        self.op, self.critic = op, op.critic
         self.original_errors = op.original_errors
         self.start = self.end = 0.0
 
@@ -150,15 +160,14 @@ class TimedOp:
         return result
 
 
-def _timed(fn: Any, clock: Stopwatch) -> Any:
-    """`fn`, with its seconds added up by `clock` under "teacher"."""
+def _timed(critic: Critic, clock: Stopwatch) -> Critic:
+    """`critic`, with its seconds added up by `clock` under "critic"."""
 
-    def call(*args: Any) -> Any:
-        with clock("teacher"):
-            return fn(*args)
+    def judge(x: torch.Tensor, draws: Any, grad_out: torch.Tensor | None) -> Judgement:
+        with clock("critic"):
+            return critic(x, draws, grad_out)
 
-    call.metric_names = fn.metric_names  # type: ignore[attr-defined]
-    return call
+    return FunctionCritic(judge, critic.metric_names, critic.parts)
 
 
 # --- torch ------------------------------------------------------------------------------------------------------
@@ -167,7 +176,7 @@ def _timed(fn: Any, clock: Stopwatch) -> Any:
 def torch_arm(job: Job, body: str, adam: torch_baseline.Adam, compiled: bool = False) -> Arm:
     """The step of `benchmarks.torch_baseline`, on the `smplx` package or on our own algorithm."""
     config, problem, device = job.config, job.problem, job.device
-    assert isinstance(problem, train.Problem)
+    assert isinstance(problem, PoseProblem)
     motions = len(job.prompts)
     fields, weights = torch_baseline.fields_from_jax(problem.fields, job.params, device)
     if body == "smplx":
@@ -177,7 +186,7 @@ def torch_arm(job: Job, body: str, adam: torch_baseline.Adam, compiled: bool = F
         body_fn = torch_baseline.baked_body(problem.baked, device)
     clock = Stopwatch()
     step = torch_baseline.make_step(
-        config, fields, weights, body_fn, job.op.fn, adam=adam, compiled=compiled, parts=clock
+        config, fields, weights, body_fn, critic_of(job), adam=adam, compiled=compiled, parts=clock
     )
     draw = torch_draws.make_draws(config, problem.latent_shape, problem.elevation_range, motions, device)
     count = itertools.count()
@@ -190,32 +199,32 @@ def torch_arm(job: Job, body: str, adam: torch_baseline.Adam, compiled: bool = F
             torch.cuda.synchronize()
 
     def apart() -> dict[str, float]:
-        parts = _parts_of_teacher(job, clock, run_it=run)
-        parts["rest"] += parts.pop("total") - parts.pop("teacher") - parts["pose + LBS"] - parts["optimiser"]
+        parts = _parts_of_critic(job, clock, run_it=run)
+        parts["rest"] += parts.pop("total") - parts.pop("critic") - parts["pose + LBS"] - parts["optimiser"]
         return parts
 
     return Arm(run, apart)
 
 
-def _parts_of_teacher(job: Job, clock: Stopwatch, run_it: Callable[[], None]) -> dict[str, float]:
-    """Seconds of one step as `clock` and the teacher's own stopwatch divide it, and of the whole as "total".
+def _parts_of_critic(job: Job, clock: Stopwatch, run_it: Callable[[], None]) -> dict[str, float]:
+    """Seconds of one step as `clock` and the critic's own stopwatch divide it, and of the whole as "total".
 
-    "rest" is what the teacher does besides its parts.
+    "rest" is what the critic does besides its parts.
     """
-    watches = (clock, job.op.fn.parts)
+    watches = (clock, critic_of(job).parts)
     for watch in watches:
         watch.wait = torch.cuda.synchronize if job.device == "cuda" else lambda: None
         watch.take()
     start = time.perf_counter()
     run_it()
-    parts = {"total": time.perf_counter() - start, "teacher": 0.0, **clock.take()}
+    parts = {"total": time.perf_counter() - start, "critic": 0.0, **clock.take()}
     named = dict.fromkeys(("render", "encode", "UNet"), 0.0)
-    for name, seconds in job.op.fn.parts.take().items():
-        if name in TEACHER_PARTS:
-            named[TEACHER_PARTS[name]] += seconds
+    for name, seconds in critic_of(job).parts.take().items():
+        if name in CRITIC_PARTS:
+            named[CRITIC_PARTS[name]] += seconds
     for watch in watches:
         watch.wait = lambda: None
-    return {**parts, **named, "rest": parts["teacher"] - sum(named.values())}
+    return {**parts, **named, "rest": parts["critic"] - sum(named.values())}
 
 
 ARMS: dict[str, Callable[[Job], Arm]] = {

@@ -21,6 +21,7 @@ from jax import Array
 
 from benchmarks import timing
 from bridge.configure import configure
+from bridge.critic import FunctionCritic
 from bridge.exchange import ACCOUNT, Traffic, to_jax, to_torch
 from bridge.op import torch_loss
 
@@ -50,7 +51,7 @@ def update(params: Array, grad: Array) -> Array:
 
 def make_steps() -> dict[str, Step]:
     """The ways to take a step, by name; the first is the one without torch."""
-    staged, jitted = torch_loss(half_square, "staged"), torch_loss(half_square, "jit")
+    staged, jitted = (torch_loss(FunctionCritic(half_square), transport) for transport in ("staged", "jit"))
     forward_jit = jax.jit(lambda p: jax.vjp(forward, p))
     backward_jit = jax.jit(lambda p, pullback, grad: update(p, pullback(grad)[0]))
     verts_jit, update_jit = jax.jit(forward), jax.jit(update)

@@ -18,7 +18,7 @@ from benchmarks import timing
 from benchmarks.memory import FRAMEWORKS, GIB, SAMPLE, SCRATCH, SUPERSAMPLE, counted, weight_bytes
 from bridge.priors.base import pull_back
 from bridge.priors.transformer import cogvideox, wan
-from bridge.priors.transformer.causal_vae import recomputed
+from bridge.priors.tuning import recomputed
 
 T5, UMT5 = 4_762_310_656, 5_680_910_336  # parameters of the XXL encoders
 

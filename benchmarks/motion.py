@@ -4,7 +4,7 @@
     python -m benchmarks.motion report --out=RUNS
 
 A cell is a line "name | flags": flags of the main job on top of configs/run.flags, and words of this script:
-@teacher=unconditional (guidance 0) or oracle (the prior replaced by true renders of a held-out clip), @start=wrong
+@critic=unconditional (guidance 0) or oracle (the prior replaced by true renders of a held-out clip), @start=wrong
 (another action's start and range). All actions of a seed run at once. A cell and seed that is done is not run again, so
 several processes may share a folder. The pooled start (--action=generic) gives nothing of the action away.
 """
@@ -57,36 +57,36 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     import jax
 
     from md_jax.fit import posefield
-    from md_jax.fit.train import init_state, make_fields, make_step
+    from md_jax.fit.losses import CriticLoss
+    from md_jax.fit.problems import PoseProblem, make_fields
+    from md_jax.fit.train import init_state, steps
     from md_jax.mocap.statistics import load_statistics
     from md_jax.run.build import make_job
     from md_jax.run.outputs import motion_of
 
     job = make_job(config)
-    problem: Any = job.problem
-    params, op = job.params, job.op
+    problem, params = job.problem, job.params
+    op: CriticLoss = job.op
+    assert isinstance(problem, PoseProblem)
     if cell.words.get("start") == "wrong":
         shift = 1 + config.seed % (len(actions) - 1)
         wrong = [load_statistics(actions[(a + shift) % len(actions)]) for a in range(len(actions))]
         fields, params = make_fields(config, wrong, problem.fields.frames)
         problem = dataclasses.replace(problem, fields=fields)
-    teacher = cell.words.get("teacher", "prior")
-    if teacher == "unconditional":
+    critic = cell.words.get("critic", "prior")
+    if critic == "unconditional":
         op = job.control
-    if teacher == "oracle":
+    if critic == "oracle":
         from benchmarks.oracle import oracle_op
 
         op = oracle_op(job, actions)
-    step = make_step(config, problem, op)
-    state = jax.device_put(init_state(config, params), jax.devices()[0])
     begun = time.perf_counter()
-    for _ in range(config.steps):
-        state, report = step(state)
-    jax.block_until_ready(report.verts)
+    *_, (state, report) = steps(config, problem, init_state(config, params), op)
+    jax.block_until_ready(report.shown)
     seconds = time.perf_counter() - begun
     poses = posefield.poses(problem.fields, state.params)
     motions = [motion_of(job, poses, m) for m in range(len(actions))]
-    parts = {name: round(value / config.steps, 4) for name, value in op.fn.parts.take().items()}
+    parts = {name: round(value / config.steps, 4) for name, value in op.parts.take().items()}
     cost = {"seconds": round(seconds, 1), "seconds_a_step": round(seconds / config.steps, 4), "parts_a_step": parts}
     return np.stack([motion.body_pose for motion in motions]), cost
 

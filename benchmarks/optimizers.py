@@ -61,15 +61,12 @@ def run_cell(config: Config, job: Any) -> tuple[Float[np.ndarray, "M F 21 3"], d
 
     from md_jax.fit import posefield
     from md_jax.fit.optimizers import final_params
-    from md_jax.fit.train import init_state, make_step
+    from md_jax.fit.train import init_state, steps
     from md_jax.run.outputs import motion_of
 
     begun = time.perf_counter()
-    step = make_step(config, job.problem, job.op)
-    state = jax.device_put(init_state(config, job.params), jax.devices()[0])
     marks = []
-    for _ in range(config.steps):
-        state, report = step(state)
+    for state, report in steps(config, job.problem, init_state(config, job.params), job.op):  # noqa: B007 (the last)
         jax.block_until_ready(state.params)
         marks.append(time.perf_counter())
     poses = posefield.poses(job.problem.fields, final_params(state.opt_state, state.params))

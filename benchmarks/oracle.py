@@ -1,4 +1,4 @@
-"""The teacher that knows the answer: true renders of a held-out clip in place of the prior.
+"""The critic that knows the answer: true renders of a held-out clip in place of the prior.
 
 What remains between its result and that clip is the renderer's, the PoseField's and the optimiser's doing.
 """
@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bridge.op import torch_loss
-from bridge.profile import Stopwatch
+from bridge.critic import FunctionCritic, Judgement
+from bridge.op import TorchLoss, torch_loss
 from bridge.render import render
 from bridge.render.camera import Camera
 from bridge.render.mesh import make_mesh
 from md_jax.body import lbs
 from md_jax.evaluate.reference import HELD_OUT
-from md_jax.fit.train import TorchLoss
+from md_jax.fit.problems import PoseProblem
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.windows import every_window
-from md_jax.run.build import Job, body_centre
+from md_jax.run.build import Job
+from md_jax.run.torch_side import body_centre
 
 METRICS = ("vertex_grad_norm",)
 
@@ -44,12 +45,13 @@ def oracle_op(job: Job, actions: Sequence[str]) -> TorchLoss:
 
     spec = load_prior(job.config.prior, job.config.prior_path).spec
     mesh = make_mesh(job.body.triangles, job.body.vertex_colors)
-    problem: Any = job.problem
+    problem = job.problem
+    assert isinstance(problem, PoseProblem)
     poses = held_out_poses(actions, problem.fields.frames, job.fps)
     truth = torch.from_numpy(np.array(lbs.pose(problem.baked, poses)))
     target = torch.tensor(body_centre(job.body))
 
-    def teacher(verts: Tensor, draws: Any, grad_out: Tensor | None = None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def judge(verts: Tensor, draws: Any, grad_out: Tensor | None) -> Judgement:
         motions, frames = verts.shape[:2]
         views = len(draws.azimuth) // motions
         motion = torch.arange(len(draws.azimuth)) // views
@@ -67,6 +69,4 @@ def oracle_op(job: Job, actions: Sequence[str]) -> TorchLoss:
             (grad,) = torch.autograd.grad(loss.sum(), leaf)
         return loss.detach(), grad, {"vertex_grad_norm": grad.flatten(1).norm(dim=1)}
 
-    teacher.metric_names = METRICS  # type: ignore[attr-defined]
-    teacher.parts = Stopwatch()  # type: ignore[attr-defined]
-    return torch_loss(teacher, job.config.transport)
+    return torch_loss(FunctionCritic(judge, METRICS), job.config.transport)

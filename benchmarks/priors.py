@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.priors import LOADERS, Conditioning, PriorError, PriorSpec, Text, load_prior
+from bridge.priors import LOADERS, Conditioning, PriorError, PriorSpec, Setup, Text, load_prior
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import Parts
 from bridge.priors.unet.text_to_video import NATIVE
@@ -60,6 +60,10 @@ class NullPrior:
         )  # fmt: skip
         self._device = device
 
+    def configure(self, setup: Setup) -> tuple[str, ...]:
+        """Nothing to prepare; takes clips of any size."""
+        return ()
+
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
         """One number a prompt."""
         return Conditioning(*(Text(torch.zeros(n, 1, 1, device=self._device)) for n in (len(prompts), 1)))
@@ -73,6 +77,10 @@ class NullPrior:
     ) -> Float[Tensor, "N 3 F H W"]:
         """2 g."""
         return 2 * g
+
+    def encode_and_vjp(self, video: Float[Tensor, "N 3 F H W"]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(`encode`(video), g -> 2 g)."""
+        return self.encode(video), lambda g: 2 * g
 
     def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
         """cos and sin of a quarter turn."""

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmarks import lbs_torch
+from bridge.critic import Critic
 from bridge.profile import Stopwatch
 from md_jax.body import lbs
 from md_jax.config import Config
@@ -133,7 +134,7 @@ def make_step(
     fields: PoseFields,
     weights: list[list[Tensor]],
     body: BodyFn,
-    teacher: Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]],
+    critic: Critic,
     *,
     adam: Adam = "foreach",
     compiled: bool = False,
@@ -146,10 +147,10 @@ def make_step(
         fields, weights: from `fields_from_jax`. Every motion has leaves of its own, so that one whose gradient is not
             finite can sit out a step alone, moments and step count included.
         body: pose parameters to vertices.
-        teacher: from `bridge.distill.critic.make_teacher`.
+        critic: e.g. a `bridge.distill.critic.VertexCritic`.
         adam: which of torch's implementations.
         compiled: torch.compile PoseFields, body and smoothness with their backward pass, on CUDA as CUDA graphs.
-        parts: adds up the seconds of "pose + LBS", "teacher" and "optimiser".
+        parts: adds up the seconds of "pose + LBS", "critic" and "optimiser".
 
     Returns:
         step(draws of tensors) -> the terms that the JAX step reports, each (M,).
@@ -178,8 +179,8 @@ def make_step(
             if compiled and cuda:
                 torch.compiler.cudagraph_mark_step_begin()
             verts, reg = body_and_smoothness(leaves)
-        with clock("teacher"):
-            loss, grad_verts, metrics = teacher(verts.detach(), draws)
+        with clock("critic"):
+            loss, grad_verts, metrics = critic(verts.detach(), draws)
         with clock("pose + LBS"):
             cotangents = (config.sds_weight * grad_verts, torch.full_like(reg, config.reg_weight))
             grads = torch.autograd.grad((verts, reg), leaves, cotangents)

@@ -61,7 +61,9 @@ def try_out(device: str) -> str:
     import jax
     import jax.numpy as jnp
     import torch
+    from torch import Tensor
 
+    from bridge.critic import FunctionCritic, Judgement
     from bridge.exchange import ACCOUNT
     from bridge.op import torch_loss
     from bridge.render import render
@@ -72,35 +74,36 @@ def try_out(device: str) -> str:
     zero = torch.zeros(1, device=device)
     camera = Camera(zero, zero, 2.0, 1.0, torch.zeros(3, device=device))
 
-    def fn(verts: Any, draws: Any, grad_out: Any = None) -> Any:
+    def fn(verts: Tensor, draws: Any, grad_out: Tensor | None) -> Judgement:
         leaf = verts[0].detach().requires_grad_()
         loss = render(leaf, camera, mesh, 16, 16, background=(0.0, 0.0, 0.0)).sum()
         return loss.detach()[None], torch.autograd.grad(loss, leaf)[0][None], {}
 
     verts = jnp.asarray([[[[0.0, 0.5, 0.0], [-0.5, -0.5, 0.0], [0.5, -0.5, 0.0]]]], jnp.float32)
     before = ACCOUNT.snapshot()
-    loss, grad, _ = torch_loss(fn, "staged").loss_and_grad(jax.device_put(verts, jax.devices()[0]), ())
+    loss, grad, _ = torch_loss(FunctionCritic(fn), "staged").loss_and_grad(jax.device_put(verts, jax.devices()[0]), ())
     copied = ACCOUNT.snapshot().copied - before.copied
     if copied or not float(jnp.abs(grad).sum()) > 0 or not float(loss[0]) > 0:
         raise BridgeError(f"a triangle drawn on {device} gave loss {float(loss[0])}, {copied} bytes copied.")
     return f"a triangle was drawn on {device} and its gradient came back, 0 bytes copied"
 
 
-def prior_state(name: str, path: str) -> str:
-    """Where a prior's weights are. The small embedded one is loaded; of others the files are looked at.
+def prior_state(name: str, path: str, clip: tuple[int, int, int] | None = None) -> str:
+    """What a prior's weights are, and where. The small embedded one is loaded; of others the headers are read.
 
     Args:
         name: one of `bridge.priors.LOADERS`.
         path: --prior_path, or empty for the shipped prior.
+        clip: (frames, height, width) to estimate a step's memory for; None: that of the family's flag file.
 
     Raises:
         BridgeError: they are not on this machine, or damaged; the message says what to do.
     """
     from bridge.priors import check_name, load_prior
-    from bridge.priors.files import check_files
+    from bridge.priors.files import describe
 
     check_name(name)
     if not path and name != "embedded":
         raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
-    found = str(check_files(path)) if path else ""
-    return load_prior(name, path).spec.origin if name == "embedded" else found
+    found = describe(name, path, clip) if path else ""
+    return found if name != "embedded" else load_prior(name, path).spec.origin

@@ -26,15 +26,14 @@ from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.critic import Critic
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
+from bridge.profile import Stopwatch
 from bridge.retry import ADVICE, OutOfMemory
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__
-
-# fn(verts, draws, grad_out) -> (loss (M,), grad like verts, metrics {name: (M,)})
-TorchFn = Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]
 
 # One torch call at a time: XLA may run callbacks of two executions on two threads, and the function's caches, streams
 # and random state are shared. Held around the function alone, never while waiting for a JAX array.
@@ -49,16 +48,16 @@ class Outputs(NamedTuple):
     metrics: dict[str, Any]  # (M,) float32 each
 
 
-def torch_loss(fn: TorchFn, transport: str = "staged") -> TorchLoss:
+def torch_loss(critic: Critic, transport: str = "staged") -> TorchLoss:
     """Make a JAX function, differentiable in its first argument, of a torch function that gives loss and gradient.
 
     Args:
-        fn: fn(verts (M, ...), draws, grad_out) -> (loss (M,) float32, grad like verts, metrics {name: (M,) float32}).
-            `verts` is detached and, like every leaf of `draws` (the caller's pytree with tensors for arrays), read
-            only and valid during the call alone. `grad_out` is None, or uninitialised memory like `verts`: write the
-            gradient there and return it. `fn.metric_names` names the metrics. It is called with gradients enabled
-            and autocast off, whatever the caller's mode, and must not call JAX. On CUDA it runs on torch's current
-            stream and joins any other stream before it returns.
+        critic: critic(verts (M, ...), draws, grad_out) -> (loss (M,) float32, grad like verts, metrics {name: (M,)
+            float32}); make one of a plain function by `bridge.critic.FunctionCritic`. `verts` is detached and, like
+            every leaf of `draws` (the caller's pytree with tensors for arrays), read only and valid during the call
+            alone. `grad_out` is None, or uninitialised memory like `verts`: write the gradient there and return it.
+            It is called with gradients enabled and autocast off, whatever the caller's mode, and must not call JAX. On
+            CUDA it runs on torch's current stream and joins any other stream before it returns.
         transport: 'staged' (between jitted functions) or 'jit' (inside one).
 
     Returns:
@@ -69,7 +68,7 @@ def torch_loss(fn: TorchFn, transport: str = "staged") -> TorchLoss:
     """
     if transport not in TRANSPORTS:
         raise BridgeError(f"transport must be one of {', '.join(TRANSPORTS)}, got {transport!r}.")
-    return TorchLoss(fn, transport)
+    return TorchLoss(critic, transport)
 
 
 class TorchLoss:
@@ -79,15 +78,19 @@ class TorchLoss:
     its loss times what the torch function gave for it. `draws` and metrics carry no gradient.
     """
 
-    def __init__(self, fn: TorchFn, transport: str) -> None:
-        self.fn = fn
+    def __init__(self, critic: Critic, transport: str) -> None:
+        self.critic = critic
         self.transport = transport
-        self.metric_names: tuple[str, ...] = tuple(getattr(fn, "metric_names", ()))
         # On CUDA a framework may reuse memory that the other's queued kernels still read. When step k + 1 hands over,
         # each stream has waited for the other's work of step k, so holding two steps is enough.
         self._kept: collections.deque[Any] = collections.deque(maxlen=KEEP_STEPS)
         self._failure: BaseException | None = None
         self._op = _differentiable(self._loss_and_grad)
+
+    @property
+    def parts(self) -> Stopwatch:
+        """Adds up the seconds of the parts of the critic's calls."""
+        return self.critic.parts
 
     @property
     def traffic(self) -> Traffic:
@@ -161,9 +164,9 @@ class TorchLoss:
     # --- jit: XLA's buffers, on whatever thread XLA chose and on XLA's stream
 
     def _in_jit(self, verts: Array, draws: Any) -> Outputs:
-        per_motion = jax.ShapeDtypeStruct(verts.shape[:1], jnp.float32)
+        for_each_motion = jax.ShapeDtypeStruct(verts.shape[:1], jnp.float32)
         grad = jax.ShapeDtypeStruct(verts.shape, verts.dtype)
-        shapes = Outputs(per_motion, grad, dict.fromkeys(self.metric_names, per_motion))
+        shapes = Outputs(for_each_motion, grad, dict.fromkeys(self.critic.metric_names, for_each_motion))
         # Without the side effect equal calls would be merged; in a CUDA graph torch would run once and never again.
         # The callback must be the same object every time, or every eager call would compile.
         call = buffer_callback(self._callback, shapes, has_side_effect=True, command_buffer_compatible=False)
@@ -188,22 +191,22 @@ class TorchLoss:
         versions = [tensor._version for tensor in inputs]
         ACCOUNT.add(calls=1)
         with _ONE_AT_A_TIME, _torch_defaults(verts.device):
-            loss, grad, metrics = self.fn(verts, draws, grad_out)
+            loss, grad, metrics = self.critic(verts, draws, grad_out)
         if versions != [tensor._version for tensor in inputs]:
             raise BridgeError(
                 "the torch function wrote into its verts or draws, which are JAX's immutable arrays: use out-of-place"
                 " operations, or clone what it changes."
             )
-        if set(metrics) != set(self.metric_names):
+        names = self.critic.metric_names
+        if set(metrics) != set(names):
             raise BridgeError(
-                f"the torch function must give the metrics in its metric_names, {list(self.metric_names)}, got"
-                f" {list(metrics)}."
+                f"the torch function must give the metrics in its metric_names, {list(names)}, got {list(metrics)}."
             )
         _check("the loss", loss, verts.shape[:1], torch.float32, verts.device)
         _check("the gradient", grad, verts.shape, verts.dtype, verts.device)
         for name, value in metrics.items():
             _check(f"metric {name!r}", value, verts.shape[:1], torch.float32, verts.device)
-        return Outputs(loss.detach(), grad.detach(), {name: metrics[name].detach() for name in self.metric_names})
+        return Outputs(loss.detach(), grad.detach(), {name: metrics[name].detach() for name in names})
 
 
 def _differentiable(loss_and_grad: Callable[[Array, Any], Outputs]) -> Callable[[Array, Any], Any]:
@@ -219,8 +222,8 @@ def _differentiable(loss_and_grad: Callable[[Array, Any], Outputs]) -> Callable[
         return (outputs.loss, outputs.metrics), outputs.grad
 
     def backward(grad: Array, cotangents: tuple[Array, dict[str, Array]]) -> tuple[Array, None]:
-        per_motion = cotangents[0].reshape(-1, *[1] * (grad.ndim - 1))
-        return (per_motion * grad).astype(grad.dtype), None  # None: no gradient for the draws
+        scale = cotangents[0].reshape(-1, *[1] * (grad.ndim - 1))
+        return (scale * grad).astype(grad.dtype), None  # None: no gradient for the draws
 
     op.defvjp(forward, backward)
     return op

@@ -1,9 +1,11 @@
-"""Where the time of a torch step goes."""
+"""Where the time of a torch step goes, and how much memory this process has held."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,3 +58,13 @@ class Stopwatch:
             return end - start
         end.synchronize()
         return start.elapsed_time(end) / 1000
+
+
+def peak_memory() -> dict[str, float]:
+    """Peaks in MiB: "host" (resident set), and on CUDA "torch" (its allocator's, without JAX's)."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peaks = {"host": host}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["torch"] = torch.cuda.max_memory_allocated()
+    return {name: round(peak / 2**20, 1) for name, peak in peaks.items()}

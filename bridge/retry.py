@@ -6,12 +6,14 @@ import dataclasses
 import gc
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bridge.critic import Batching, Critic, Judgement
 from bridge.errors import BridgeError
+from bridge.profile import Stopwatch
 
 ADVICE = (
     "What helps, the most first: --low_vram; --oom=retry, which halves what is done at once until it fits;"
@@ -24,76 +26,71 @@ class OutOfMemory(BridgeError):
     """The GPU's memory does not hold a step; the message names the flags that help."""
 
 
-class Amounts(Protocol):
-    """The settings of a teacher that decide how much is done at once (`bridge.distill.critic.TeacherSettings`)."""
-
-    @property
-    def prior_batch(self) -> int: ...
-
-    @property
-    def encode_chunk(self) -> int: ...
-
-
-S = TypeVar("S", bound=Amounts)
-TeacherFn = Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]
-
-
-def halved(settings: S, clips: int, frames: int) -> S | None:
-    """Settings that do half as much at once: fewer clips, and where it is one, fewer frames encoded at a time.
+def halved(batching: Batching, clips: int, frames: int) -> Batching | None:
+    """Half as much at once: fewer clips, and where it is one, fewer frames encoded at a time.
 
     Args:
-        settings: what did not fit.
+        batching: what did not fit.
         clips: N of a step; a batch is never larger.
         frames: F of a clip; a chunk of 0 means all of them.
 
     Returns:
-        The new settings; None where there is nothing left to halve. The step's result is the same up to rounding.
+        What to try next; None where there is nothing left to halve.
     """
-    batch = min(settings.prior_batch, clips)
-    chunk = min(settings.encode_chunk or frames, frames)
+    batch = min(batching.prior_batch, clips)
+    chunk = min(batching.encode_chunk or frames, frames)
     if batch > 1:
-        change = {"prior_batch": batch // 2}
-    elif chunk > 1:
-        change = {"encode_chunk": chunk // 2}
-    else:
-        return None
-    return dataclasses.replace(settings, **change)  # type: ignore[type-var]
+        return dataclasses.replace(batching, prior_batch=batch // 2)
+    if chunk > 1:
+        return dataclasses.replace(batching, encode_chunk=chunk // 2)
+    return None
 
 
-def sparing(make: Callable[[S], TeacherFn], settings: S, retry: bool) -> TeacherFn:
-    """A teacher that survives a full GPU, or says what to do about it.
+class CarefulCritic:
+    """A critic that survives a full GPU, or says what to do about it: OutOfMemory in place of torch's own error."""
 
-    Args:
-        make: a teacher of given settings (`bridge.distill.critic.make_teacher`); cheap, as the prior stays loaded.
-        settings: to begin with.
-        retry: whether to halve what is done at once and try the same step again.
+    def __init__(self, make: Callable[[Batching], Critic], batching: Batching, retry: bool) -> None:
+        """Wrap the critics that `make` gives.
 
-    Returns:
-        A function like make(settings), which raises OutOfMemory in place of torch.OutOfMemoryError.
-    """
-    current, teach = settings, make(settings)
+        Args:
+            make: a critic that does so much at once; cheap, as the prior stays loaded.
+            batching: to begin with.
+            retry: whether to halve what is done at once and try the same step again.
+        """
+        self._make, self._batching, self._retry = make, batching, retry
+        self._critic = make(batching)
 
-    def teacher(verts: Tensor, draws: Any, grad_out: Tensor | None = None) -> Any:
-        nonlocal current, teach
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """See `bridge.critic.Critic`."""
+        return self._critic.metric_names
+
+    @property
+    def parts(self) -> Stopwatch:
+        """See `bridge.critic.Critic`."""
+        return self._critic.parts
+
+    def __call__(self, x: Tensor, draws: Any, grad_out: Tensor | None = None) -> Judgement:
+        """Judge x (see `bridge.critic.Critic`).
+
+        Raises:
+            OutOfMemory: it does not fit, and may not or cannot be halved.
+        """
         while True:
             try:
-                return teach(verts, draws, grad_out)
+                return self._critic(x, draws, grad_out)
             except torch.OutOfMemoryError as error:
                 reason = reason_of(error)
             # Out here the error, and with it the tensors of its frames, is gone.
-            smaller = halved(current, len(draws.azimuth), verts.shape[1]) if retry else None
+            smaller = halved(self._batching, len(draws.azimuth), x.shape[1]) if self._retry else None
             if smaller is None:
                 raise OutOfMemory(f"the GPU's memory is full ({reason}). {ADVICE}")
-            warnings.warn(f"the GPU's memory is full ({reason}): {_difference(current, smaller)}", stacklevel=2)
-            current, teach = smaller, make(smaller)
-            teacher.parts = teach.parts  # type: ignore[attr-defined]
+            change = _change(self._batching, smaller)
+            warnings.warn(f"the GPU's memory is full ({reason}): going on with {change}.", stacklevel=2)
+            self._batching, self._critic = smaller, self._make(smaller)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-    teacher.metric_names = teach.metric_names  # type: ignore[attr-defined]
-    teacher.parts = teach.parts  # type: ignore[attr-defined]
-    return teacher
 
 
 def reason_of(error: torch.OutOfMemoryError) -> str:
@@ -101,6 +98,7 @@ def reason_of(error: torch.OutOfMemoryError) -> str:
     return str(error).removeprefix("CUDA out of memory. ").split(". ")[0] or "no details given"
 
 
-def _difference(old: Amounts, new: Amounts) -> str:
-    name = "prior_batch" if old.prior_batch != new.prior_batch else "encode_chunk"
-    return f"going on with --{name}={getattr(new, name)} (was {getattr(old, name) or 'all frames'})."
+def _change(old: Batching, new: Batching) -> str:
+    if new.prior_batch != old.prior_batch:
+        return f"--prior_batch={new.prior_batch} (was {old.prior_batch})"
+    return f"--encode_chunk={new.encode_chunk} (was {old.encode_chunk or 'all frames'})"

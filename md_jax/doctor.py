@@ -163,7 +163,9 @@ def prior(options: argparse.Namespace) -> str:
     from bridge.errors import BridgeError
 
     try:
-        return f"{options.prior}: {prior_state(options.prior, options.prior_path)}"
+        frames, height, width = (int(vars(options).get(name) or 0) for name in ("frames", "height", "width"))
+        clip = (frames, height, width) if frames and height and width else None
+        return f"{options.prior}: {prior_state(options.prior, options.prior_path, clip)}"
     except BridgeError as error:
         raise Trouble(f"--prior={options.prior}", str(error)) from error
 
@@ -270,6 +272,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON for a program to read")
     for name, default in (("prior", "embedded"), ("prior_path", ""), ("body", "free"), ("device", "auto")):
         parser.add_argument(f"--{name}", default=default, help=f"as in python -m md_jax.main (default: {default!r})")
+    for name in ("frames", "height", "width"):
+        parser.add_argument(f"--{name}", type=int, default=0, help="of the clip whose memory is estimated")
     options = parser.parse_args(argv)
     checks = examine(options)
     ok = all(check.ok for check in checks if check.needed)

@@ -38,15 +38,13 @@ def main(argv: list[str]) -> None:
     # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
     # of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from bridge.errors import BridgeError
-
     folder: Path | None = None
     try:
         if len(argv) > 1:
             raise UserError(f"flags start with --; not understood: {' '.join(argv[1:])}")
         config, folder = _open(options.from_flags())
         run_job(config, folder, console)
-    except (UserError, BridgeError, DivergedError) as error:
+    except (UserError, DivergedError) as error:
         _stop(console, f"error: {error}", 2)
     except KeyboardInterrupt:
         go_on = f"go on with: {_python()} -m md_jax.main --workdir={folder} --resume"
@@ -54,12 +52,22 @@ def main(argv: list[str]) -> None:
 
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
-    """Make the motions of a config in `folder`; returns the folder of each motion."""
-    import numpy as np
+    """Make the motions of a config in `folder`; returns the folder of each motion.
 
-    from md_jax.output.export import make_renderer, write_preview
-    from md_jax.run import latent_outputs, outputs, workdir
+    Raises:
+        UserError, DivergedError: what the user can put right.
+    """
+    from md_jax.run.torch_side import user_errors
+
+    with user_errors():
+        return _run(config, folder, console)
+
+
+def _run(config: Config, folder: Path, console: Console) -> list[Path]:
+    from md_jax.output.export import make_renderer
+    from md_jax.run import workdir
     from md_jax.run.build import make_job
+    from md_jax.run.results import RESULTS
 
     start = time.perf_counter()
     _use_compilation_cache()
@@ -69,20 +77,16 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
         workdir.discard_unused(folder)
         raise
     console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{folder}[/]", soft_wrap=True)
-    for name, value in job.words:
+    for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
 
-    render_frames = make_renderer(job.body, job.device)
+    render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
 
-    def on_preview(step: int, verts: Any) -> None:
+    def on_preview(step: int, shown: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
         path.parent.mkdir(exist_ok=True)
-        caption = f"step {step} of {config.steps}"
-        if config.mode == "latent":
-            latent_outputs.write_preview(path, job, verts, caption)
-        else:
-            write_preview(path, np.asarray(verts), render_frames, caption)
+        results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_frames)
 
     state = _fit(job, config, folder, console, "motion ", on_preview)
     control = None
@@ -92,28 +96,13 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
         control = _fit(job, unguided, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
-    left: tuple[str, ...] = OUTPUTS
-    if config.mode == "latent":
-        folders, left = latent_outputs.write_outputs(job, folder, state, control), latent_outputs.OUTPUTS
-    else:
-        folders = outputs.write_outputs(job, folder, state, control, render_frames)
+    folders = results.write_outputs(job, folder, state, control, render_frames)
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
     where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
-    for line in left:
-        there = line if config.controls else line.replace(", and guidance 0", "")
-        there = there if len(folders) == 1 else there.replace("metrics.jsonl", "../metrics.jsonl")
-        console.print("  " + there, markup=False, soft_wrap=True)
+    for line in results.files(config.controls, len(folders) > 1):
+        console.print("  " + line, markup=False, soft_wrap=True)
     return folders
-
-
-OUTPUTS = (
-    "sheet.png     the motion, beside the mean pose held still, and guidance 0",
-    "motion.mp4    the motion from four sides",
-    "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
-    "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
-    "summary.json  final losses, how much it moves;  metrics.jsonl  every logged step",
-)
 
 
 # --- the parts of the job ---------------------------------------------------------------------------------------
@@ -125,7 +114,7 @@ def _fit(
     folder: Path,
     console: Console,
     title: str,
-    on_preview: Callable[[int, Any], None] = lambda step, verts: None,
+    on_preview: Callable[[int, Any], None] = lambda step, shown: None,
 ) -> TrainState:
     """Optimise with a progress line and metrics."""
     from md_jax.fit.train import fit
@@ -142,7 +131,7 @@ def _fit(
             metrics = metrics or Metrics(folder, step - 1)
             traffic = op.traffic.snapshot()
             op.traffic.reset()
-            parts = {name: round(seconds / traffic.calls, 5) for name, seconds in op.fn.parts.take().items()}
+            parts = {name: round(seconds / traffic.calls, 5) for name, seconds in op.parts.take().items()}
             metrics.append(step, {**line, "parts_seconds": parts, "torch_calls": traffic.calls,
                                   "bytes_aliased": traffic.aliased, "bytes_copied": traffic.copied})  # fmt: skip
             update(step, line)
@@ -216,7 +205,7 @@ def _minutes(seconds: float) -> str:
 
 def _memory() -> str:
     """The most memory that was used so far, in words."""
-    from bridge.memory import peak_memory
+    from md_jax.run.torch_side import peak_memory
 
     peaks = {name: f"{mib / 1024:.1f} GiB" for name, mib in peak_memory().items()}
     card = f" and {peaks['torch']} of the GPU's by torch" if "torch" in peaks else ""

@@ -16,7 +16,7 @@ ROOMS = {
     "bridge": ("render.kernels", "render", "priors", "distill"),
 }
 LARGEST_ROOM = 9  # modules, without __init__ and __main__
-MOST_USERS_OF_BRIDGE = 13  # of the modules of md_jax
+MOST_USERS_OF_BRIDGE = 4  # of the modules of md_jax
 
 
 class Import(NamedTuple):

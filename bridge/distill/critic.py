@@ -10,49 +10,41 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bridge.critic import DEFAULT, Batching, Judgement
 from bridge.distill import objectives as distill
-from bridge.distill.prompts import Prompts, embed_prompts
+from bridge.distill.prompts import Prompts
 from bridge.priors.spec import Prior, Text
 from bridge.profile import Stopwatch
 from bridge.render import render
 from bridge.render.camera import Camera
 from bridge.render.mesh import Mesh
 
-__all__ = [
-    "METRICS",
-    "ClipDraws",
-    "Prompts",
-    "TeacherSettings",
-    "Term",
-    "distill_latents",
-    "embed_prompts",
-    "film",
-    "make_teacher",
-    "per_motion",
-]
+METRICS = ("t", "latent_grad_norm", "guidance_rms", "vertex_grad_norm")
+# With an image term the loss is the sum of two, and both are reported.
+IMAGE_METRICS = ("loss_sds", "loss_image", "image_t", "image_latent_grad_norm", "image_guidance_rms")
 
 
 class ClipDraws(Protocol):
-    """The draws that a teacher reads, N = M·views clips each; clip n belongs to motion n // views."""
+    """The draws that a critic reads, N = M·views clips each; clip n belongs to motion n // views."""
 
-    azimuth: Any  # (N,) radians
-    elevation: Any  # (N,) radians
-    t: Any  # (N,) diffusion times in (0, 1)
-    noise: Any  # (N, C, f, h, w) standard normal
+    azimuth: Float[Tensor, "N"]  # radians
+    elevation: Float[Tensor, "N"]  # radians
+    t: Float[Tensor, "N"]  # diffusion times in (0, 1)
+    noise: Float[Tensor, "N C f h w"]  # standard normal
     # read where there is an image term:
-    frames: Any  # (N, n) frames that the image prior sees
-    image_t: Any  # (N,) diffusion times in (0, 1)
-    image_noise: Any  # (N, C, n, h, w) standard normal
+    frames: Int[Tensor, "N n"]  # frames that the image prior sees
+    image_t: Float[Tensor, "N"]  # diffusion times in (0, 1)
+    image_noise: Float[Tensor, "N C n h w"]  # standard normal
 
 
 @dataclasses.dataclass(frozen=True)
-class TeacherSettings:
+class CriticSettings:
     """How clips are filmed and judged. Angles in radians, lengths in metres."""
 
     height: int
@@ -63,8 +55,6 @@ class TeacherSettings:
     background: tuple[float, float, float]
     supersample: int = 2
     guidance: distill.Guidance = dataclasses.field(default_factory=distill.Guidance)
-    prior_batch: int = 16  # clips rendered and judged at once
-    encode_chunk: int = 0  # frames encoded at once in the backward pass; 0 = all
     antialias: str = "edge"  # see bridge.render.render
     renderer: str = "warp"  # its backend
 
@@ -79,6 +69,83 @@ class Term:
     width: int
     guidance: distill.Guidance
     weight: float = 1.0  # of an image prior's loss beside the video prior's
+
+
+class VertexCritic:
+    """A `bridge.critic.Critic` of the vertices (M, F, V, 3) of M motions: what a prior says of their renders."""
+
+    def __init__(
+        self,
+        prior: Prior,
+        prompts: Prompts,
+        mesh: Mesh,
+        settings: CriticSettings,
+        image: Term | None = None,
+        batching: Batching = DEFAULT,
+    ) -> None:
+        """Put a critic together; cheap.
+
+        Args:
+            prior: a frozen prior, configured for these clips.
+            prompts: the embedded sentences of the M motions (`bridge.distill.prompts.embed_prompts`).
+            mesh: the body's triangles and colours, on the prior's device.
+            settings: camera, picture and guidance.
+            image: an image prior beside it; the draws then hold its frames, times and noise.
+            batching: how much is done at once.
+        """
+        self._mesh, self._settings, self._batching, self._image = mesh, settings, batching, image
+        self._video = Term(prior, prompts, settings.height, settings.width, settings.guidance)
+        self.parts = Stopwatch(mesh.device)
+        self.metric_names = METRICS if image is None else METRICS + IMAGE_METRICS
+
+    def __call__(
+        self, verts: Float[Tensor, "M F V 3"], draws: ClipDraws, grad_out: Float[Tensor, "M F V 3"] | None = None
+    ) -> Judgement:
+        """(loss (M,), gradient (M, F, V, 3), metrics {name: (M,)}); see `bridge.critic.Critic`."""
+        views = len(draws.azimuth) // len(verts)
+        motions = torch.arange(len(draws.azimuth), device=self._mesh.device) // views
+        verts, image = verts.detach(), self._image
+        grad = torch.zeros_like(verts) if grad_out is None else grad_out.zero_()
+        of_clips: list[dict[str, Tensor]] = []
+        for part in torch.arange(len(motions), device=self._mesh.device).split(self._batching.prior_batch):
+            motion, camera = motions[part], (draws.azimuth[part], draws.elevation[part])
+            loss, clip_grad, metrics = self._judge(
+                self._video, verts[motion], motion, *camera, draws.t[part], draws.noise[part]
+            )
+            grad.index_add_(0, motion, clip_grad, alpha=1 / views)
+            if image is not None:
+                shown = (motion[:, None], draws.frames[part].long())
+                image_loss, image_grad, more = self._judge(
+                    image, verts[shown], motion, *camera, draws.image_t[part], draws.image_noise[part]
+                )
+                grad.index_put_(shown, image_grad * (image.weight / views), accumulate=True)
+                metrics |= {"loss_sds": loss, "loss_image": image_loss}
+                metrics |= {f"image_{name}": value for name, value in more.items()}
+                loss = loss + image.weight * image_loss
+            of_clips.append({"loss": loss, **metrics})
+        means = means_over_views(of_clips, len(verts))
+        means["vertex_grad_norm"] = grad.flatten(1).norm(dim=1)
+        return means.pop("loss"), grad, {name: means[name] for name in self.metric_names}
+
+    def _judge(
+        self, term: Term, clips: Float[Tensor, "n f V 3"], motion: Int[Tensor, "n"], azimuth: Tensor, elevation: Tensor,
+        t: Tensor, noise: Tensor,
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:  # fmt: skip
+        """Loss (n,), gradient (n, f, V, 3) and metrics of n clips."""
+        with self.parts("render"), torch.enable_grad():
+            leaf = clips.requires_grad_()
+            pictures = film(leaf, azimuth, elevation, self._mesh, self._settings, term.height, term.width)
+        frames = pictures.detach().movedim(-1, 1)
+        with self.parts("encode"):
+            z, pull_back = _encode(term.prior, frames, self._batching.encode_chunk)
+        with self.parts("predict"):
+            texts = term.prompts.of_clips(motion, azimuth, distill.TEXTS[term.guidance.objective])
+            g, metrics = distill_latents(term.prior, z, t, noise, texts, term.guidance)
+        with self.parts("encode"):
+            g_frames = pull_back(g)
+        with self.parts("render_backward"):
+            (grad,) = torch.autograd.grad(pictures, leaf, g_frames.movedim(1, -1))
+        return 0.5 * g.flatten(1).square().sum(dim=1), grad, metrics
 
 
 def distill_latents(
@@ -104,92 +171,12 @@ def distill_latents(
     }
 
 
-METRICS = ("t", "latent_grad_norm", "guidance_rms", "vertex_grad_norm")
-# With an image term the loss is the sum of two, and both are told.
-IMAGE_METRICS = ("loss_sds", "loss_image", "image_t", "image_latent_grad_norm", "image_guidance_rms")
-
-TeacherFn = Callable[..., tuple[Tensor, Tensor, dict[str, Tensor]]]
-
-
-def make_teacher(
-    prior: Prior, prompts: Prompts, mesh: Mesh, settings: TeacherSettings, image: Term | None = None
-) -> TeacherFn:
-    """The torch function behind `bridge.op.torch_loss`.
-
-    Args:
-        prior: a frozen prior.
-        prompts: the embedded sentences of the M motions (`embed_prompts`).
-        mesh: the body's triangles and colours, on the prior's device.
-        settings: camera, picture and guidance.
-        image: an image prior beside it; the draws then hold its frames, times and noise.
-
-    Returns:
-        fn(verts (M, F, V, 3), draws, grad_out=None) -> (loss (M,), gradient (M, F, V, 3), metrics {name: (M,)}), with
-        the attributes `metric_names` and `parts` (a `Stopwatch`); the gradient is written into `grad_out` where that
-        is given.
-    """
-    device = mesh.device
-    parts = Stopwatch(device)
-    video = Term(prior, prompts, settings.height, settings.width, settings.guidance)
-
-    def judge(
-        term: Term, clips: Float[Tensor, "n f V 3"], motion: Int[Tensor, "n"], azimuth: Tensor, elevation: Tensor,
-        t: Tensor, noise: Tensor,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:  # fmt: skip
-        """Loss (n,), gradient (n, f, V, 3) and metrics of n clips."""
-        with parts("render"), torch.enable_grad():
-            leaf = clips.requires_grad_()
-            pictures = film(leaf, azimuth, elevation, mesh, settings, term.height, term.width)
-        frames = pictures.detach().movedim(-1, 1)
-        with parts("encode"):
-            z, pull_back = _encode(term.prior, frames, settings.encode_chunk)
-        with parts("predict"):
-            texts = term.prompts.of_clips(motion, azimuth, distill.TEXTS[term.guidance.objective])
-            g, metrics = distill_latents(term.prior, z, t, noise, texts, term.guidance)
-        with parts("encode"):
-            g_frames = pull_back(g)
-        with parts("render_backward"):
-            (grad,) = torch.autograd.grad(pictures, leaf, g_frames.movedim(1, -1))
-        return 0.5 * g.flatten(1).square().sum(dim=1), grad, metrics
-
-    def teacher(
-        verts: Float[Tensor, "M F V 3"], draws: ClipDraws, grad_out: Float[Tensor, "M F V 3"] | None = None
-    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M F V 3"], dict[str, Float[Tensor, "M"]]]:
-        views = len(draws.azimuth) // len(verts)
-        motions = torch.arange(len(draws.azimuth), device=device) // views
-        verts = verts.detach()
-        grad = torch.zeros_like(verts) if grad_out is None else grad_out.zero_()
-        per_clip: list[dict[str, Tensor]] = []
-        for part in torch.arange(len(motions), device=device).split(settings.prior_batch):
-            motion, camera = motions[part], (draws.azimuth[part], draws.elevation[part])
-            loss, clip_grad, metrics = judge(video, verts[motion], motion, *camera, draws.t[part], draws.noise[part])
-            grad.index_add_(0, motion, clip_grad, alpha=1 / views)
-            if image is not None:
-                shown = (motion[:, None], draws.frames[part].long())
-                image_loss, image_grad, more = judge(
-                    image, verts[shown], motion, *camera, draws.image_t[part], draws.image_noise[part]
-                )
-                grad.index_put_(shown, image_grad * (image.weight / views), accumulate=True)
-                metrics |= {"loss_sds": loss, "loss_image": image_loss}
-                metrics |= {f"image_{name}": value for name, value in more.items()}
-                loss = loss + image.weight * image_loss
-            per_clip.append({"loss": loss, **metrics})
-        means = per_motion(per_clip, len(verts))
-        means["vertex_grad_norm"] = grad.flatten(1).norm(dim=1)
-        return means.pop("loss"), grad, {name: means[name] for name in names}
-
-    names = METRICS if image is None else METRICS + IMAGE_METRICS
-    teacher.metric_names = names  # type: ignore[attr-defined]
-    teacher.parts = parts  # type: ignore[attr-defined]
-    return teacher
-
-
 def film(
     clips: Float[Tensor, "n f V 3"],
     azimuth: Float[Tensor, "n"],
     elevation: Float[Tensor, "n"],
     mesh: Mesh,
-    settings: TeacherSettings,
+    settings: CriticSettings,
     height: int,
     width: int,
 ) -> Float[Tensor, "n f H W 3"]:
@@ -229,14 +216,14 @@ def _encode(
 
     Where all frames are encoded at once, that is done once and the activations are kept; in chunks it is done anew.
     """
-    if chunk == 0 and hasattr(prior, "encode_and_vjp"):
+    if chunk == 0:
         return prior.encode_and_vjp(video)
     return prior.encode(video), lambda g: prior.encode_vjp(video, g, chunk)
 
 
-def per_motion(per_clip: Sequence[Mapping[str, Tensor]], motions: int) -> dict[str, Float[Tensor, "M"]]:
+def means_over_views(of_clips: Sequence[Mapping[str, Tensor]], motions: int) -> dict[str, Float[Tensor, "M"]]:
     """Means over each motion's views of what batches of clips gave."""
     return {
-        name: torch.cat([batch[name] for batch in per_clip]).float().unflatten(0, (motions, -1)).mean(dim=1)
-        for name in per_clip[0]
+        name: torch.cat([batch[name] for batch in of_clips]).float().unflatten(0, (motions, -1)).mean(dim=1)
+        for name in of_clips[0]
     }

@@ -6,14 +6,46 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.critic import Judgement
 from bridge.distill import objectives as distill
-from bridge.distill.critic import ClipDraws, TeacherFn, TeacherSettings, distill_latents, film, per_motion
+from bridge.distill.critic import ClipDraws, CriticSettings, distill_latents, film, means_over_views
 from bridge.distill.prompts import Prompts
 from bridge.priors.spec import Prior
 from bridge.profile import Stopwatch
 from bridge.render.mesh import Mesh
 
 METRICS = ("t", "latent_grad_norm", "guidance_rms")
+
+
+class LatentCritic:
+    """Judges the latents (M, C, f, h, w) of M videos (a `bridge.critic.Critic`): no body, no camera but in the text."""
+
+    metric_names = METRICS
+
+    def __init__(self, prior: Prior, prompts: Prompts, guidance: distill.Guidance, prior_batch: int = 16) -> None:
+        """Put a critic together; `prior_batch` is the number of videos judged at once."""
+        self._prior, self._prompts, self._guidance, self._batch = prior, prompts, guidance, prior_batch
+        self.parts = Stopwatch(prompts.row.device)
+
+    def __call__(
+        self, z: Float[Tensor, "M C f h w"], draws: ClipDraws, grad_out: Float[Tensor, "M C f h w"] | None = None
+    ) -> Judgement:
+        """(loss (M,), gradient like z, metrics {name: (M,)}); see `bridge.critic.Critic`."""
+        views = len(draws.azimuth) // len(z)
+        motions = torch.arange(len(draws.azimuth), device=z.device) // views
+        grad = torch.zeros_like(z) if grad_out is None else grad_out.zero_()
+        of_clips: list[dict[str, Tensor]] = []
+        for part in torch.arange(len(motions), device=z.device).split(self._batch):
+            motion = motions[part]
+            with self.parts("predict"):
+                texts = self._prompts.of_clips(motion, draws.azimuth[part], distill.TEXTS[self._guidance.objective])
+                g, metrics = distill_latents(
+                    self._prior, z.detach()[motion], draws.t[part], draws.noise[part], texts, self._guidance
+                )
+            grad.index_add_(0, motion, g, alpha=1 / views)
+            of_clips.append({"loss": 0.5 * g.flatten(1).square().sum(dim=1), **metrics})
+        means = means_over_views(of_clips, len(z))
+        return means.pop("loss"), grad, means
 
 
 @torch.no_grad()
@@ -23,43 +55,11 @@ def first_latents(
     azimuth: Float[Tensor, "M"],
     elevation: Float[Tensor, "M"],
     mesh: Mesh,
-    settings: TeacherSettings,
+    settings: CriticSettings,
 ) -> Float[Tensor, "M C f h w"]:
     """The latents of M clips, each filmed by one camera (radians)."""
     pictures = film(verts, azimuth, elevation, mesh, settings, settings.height, settings.width)
     return prior.encode(pictures.movedim(-1, 1)).contiguous()
-
-
-def make_latent_teacher(prior: Prior, prompts: Prompts, guidance: distill.Guidance, prior_batch: int = 16) -> TeacherFn:
-    """As `make_teacher`, for videos that are optimised themselves, as latents: no body, no camera but in the words.
-
-    Returns:
-        fn(z (M, C, f, h, w), draws, grad_out=None) -> (loss (M,), gradient like z, metrics {name: (M,)}).
-    """
-    parts = Stopwatch(prompts.row.device)
-
-    def teacher(
-        z: Float[Tensor, "M C f h w"], draws: ClipDraws, grad_out: Float[Tensor, "M C f h w"] | None = None
-    ) -> tuple[Float[Tensor, "M"], Float[Tensor, "M C f h w"], dict[str, Float[Tensor, "M"]]]:
-        views = len(draws.azimuth) // len(z)
-        motions = torch.arange(len(draws.azimuth), device=z.device) // views
-        grad = torch.zeros_like(z) if grad_out is None else grad_out.zero_()
-        per_clip: list[dict[str, Tensor]] = []
-        for part in torch.arange(len(motions), device=z.device).split(prior_batch):
-            motion = motions[part]
-            with parts("predict"):
-                texts = prompts.of_clips(motion, draws.azimuth[part], distill.TEXTS[guidance.objective])
-                g, metrics = distill_latents(
-                    prior, z.detach()[motion], draws.t[part], draws.noise[part], texts, guidance
-                )
-            grad.index_add_(0, motion, g, alpha=1 / views)
-            per_clip.append({"loss": 0.5 * g.flatten(1).square().sum(dim=1), **metrics})
-        means = per_motion(per_clip, len(z))
-        return means.pop("loss"), grad, means
-
-    teacher.metric_names = METRICS  # type: ignore[attr-defined]
-    teacher.parts = parts  # type: ignore[attr-defined]
-    return teacher
 
 
 @torch.no_grad()

@@ -70,18 +70,36 @@ def embed_prompts(
     Raises:
         PriorError: the prior knows no action in a prompt.
     """
-    check = getattr(prior, "check_prompt", None)  # priors of closed vocabulary, in the user's own words
-    if check is not None:
-        for prompt in [*prompts, *(sources or ())]:
-            check(prompt)
+
+    def seen(texts: Sequence[str]) -> list[list[str]]:
+        return [as_seen_from_each_side(text, view_prompts) for text in texts]
+
+    return embed_sentences(prior, seen(prompts), negative, None if sources is None else seen(sources))
+
+
+def embed_sentences(
+    prior: Prior,
+    sentences: Sequence[Sequence[str]],
+    negative: str = "",
+    sources: Sequence[Sequence[str]] | None = None,
+) -> Prompts:
+    """Embed what is said of M motions once.
+
+    Args:
+        prior: its text encoder is used here, and freed.
+        sentences: (M, 4), for each motion as it reads from every quarter of the circle.
+        negative: what guidance leads away from; empty: the empty prompt.
+        sources: (M, 4), what the motions look like so far, for the objective `bridge`.
+
+    Raises:
+        PriorError: the prior knows no action in a sentence.
+    """
     table: dict[str, int] = {}
 
-    def rows(sentences: Sequence[str]) -> Int[Tensor, "M 4"]:
-        azimuths = [quarter * 2 * math.pi / QUARTERS for quarter in range(QUARTERS)]
-        seen = [[as_seen(sentence, azimuth, view_prompts) for azimuth in azimuths] for sentence in sentences]
-        return torch.tensor([[table.setdefault(text, len(table)) for text in texts] for texts in seen])
+    def rows(sentences: Sequence[Sequence[str]]) -> Int[Tensor, "M 4"]:
+        return torch.tensor([[table.setdefault(text, len(table)) for text in texts] for texts in sentences])
 
-    row, source = rows(prompts), None if sources is None else rows(sources)
+    row, source = rows(sentences), None if sources is None else rows(sources)
     empty = table.setdefault("", len(table)) if negative else None
     conditioning = prior.embed(list(table), negative)
     device = conditioning.positive.hidden.device
@@ -92,6 +110,11 @@ def embed_prompts(
         None if source is None else source.to(device),
         empty,
     )
+
+
+def as_seen_from_each_side(prompt: str, view_prompts: bool = True) -> list[str]:
+    """(4,): a sentence as it reads from the front, the left, the back and the right (see `as_seen`)."""
+    return [as_seen(prompt, quarter * 2 * math.pi / QUARTERS, view_prompts) for quarter in range(QUARTERS)]
 
 
 def as_seen(prompt: str, azimuth: float, view_prompts: bool = True) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from bridge.priors import embedded
-from bridge.priors.spec import Conditioning, Prior, PriorError, PriorSpec, Text
+from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import cogvideox, ltx, wan
 from bridge.priors.unet import stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
@@ -49,9 +49,9 @@ def load_prior(
         PriorError: the name is unknown, or the folder cannot be read.
     """
     check_name(name)
-    precision = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if precision not in (torch.float32, torch.float16, torch.bfloat16):
-        raise PriorError(f"unknown precision {dtype!r}: expected float32, float16 or bfloat16.")
+    precision = PRECISIONS.get(dtype) if isinstance(dtype, str) else dtype
+    if precision is None or precision not in PRECISIONS.values():
+        raise PriorError(f"unknown precision {dtype!r}: expected {', '.join(PRECISIONS)}.")
     try:
         return LOADERS[name](path, torch.device(device), precision)
     except torch.OutOfMemoryError as error:
@@ -61,4 +61,4 @@ def load_prior(
         ) from error
 
 
-__all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Text", "check_name", "load_prior"]
+__all__ = ["LOADERS", "Conditioning", "Prior", "PriorError", "PriorSpec", "Setup", "Text", "check_name", "load_prior"]

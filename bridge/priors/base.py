@@ -1,35 +1,78 @@
-"""A Prior made of a diffusers folder: a 2D or 3D UNet, a CLIP text encoder and, where there is one, a per-frame VAE."""
+"""What the families of priors share, and a Prior made of a diffusers folder with a UNet.
+
+The latter has a 2D or 3D UNet, a CLIP text encoder and, where there is one, a VAE that encodes frame by frame.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import ftfy
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from bridge.priors import schedule
 from bridge.priors.folder import Parts
-from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
+from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Setup, Text
+from bridge.priors.tuning import tune
 
 
-class FolderPrior:
+class FrozenPrior:
+    """The part of the Prior protocol that is the same for all families: `configure`. See `bridge.priors.spec.Prior`."""
+
+    def __init__(self, spec: PriorSpec, denoiser: nn.Module, vae: Any | None) -> None:
+        self.spec = spec
+        self._low_memory = False  # one text, and where frames are independent one frame, at a time
+        self._networks = denoiser, vae
+
+    def configure(self, setup: Setup) -> tuple[str, ...]:
+        """Prepare for clips of this size and rate, and for this way to run (see `Prior.configure`)."""
+        spec = self.spec
+        fps = spec.fps if setup.fps is None else setup.fps
+        frames, height, width = setup.frames or spec.frames, setup.height or spec.height, setup.width or spec.width
+        latents = spec.latent_shape_of(frames, height, width)
+        if not 0 < fps < math.inf:
+            raise PriorError(f"the frame rate must be a number above 0, got {fps}.")
+        tune(*self._networks, setup)
+        self._low_memory = setup.low_memory
+        self._prepare_for(latents)
+        self._scale_latents(setup.scale_latents)
+        if not self._condition_on(fps) and fps != spec.fps:
+            return (f"--fps={fps:g}: prior '{spec.name}' is not told a frame rate, and knows {spec.fps:g}",)
+        return ()
+
+    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
+        """Shift the times t as is right for clips of these latents (C, f, h, w), in families that do so."""
+
+    def _scale_latents(self, on: bool) -> None:
+        """Use the factor s_t of the latents that VideoCrafter is trained with, or leave it out."""
+        if not on:
+            raise PriorError(f"--noscale_arr is for VideoCrafter, and prior '{self.spec.name}' scales no latents.")
+
+    def _condition_on(self, fps: float) -> bool:
+        """Tell the model the frame rate of the clips; returns whether it takes one."""
+        return False
+
+
+class FolderPrior(FrozenPrior):
     """The Prior protocol over the parts of a diffusers folder; see `bridge.priors.spec.Prior`."""
 
     def __init__(self, spec: PriorSpec, parts: Parts, device: torch.device) -> None:
-        self.spec = spec
+        super().__init__(spec, parts.unet, parts.vae)
         self._unet = parts.unet
         self._vae = parts.vae
+        self._vae_is_tiny = type(parts.vae).__name__ == "AutoencoderTiny"  # gives latents, not their distribution
         self._tokenizer = parts.tokenizer
         self._text_encoder = parts.text_encoder
         self._alphas_cumprod = parts.alphas_cumprod.to(device)
         self._vocabulary = parts.vocabulary
         self._packing = int(parts.settings.get("frame_packing", 0))
         self._device = device
-        self.sparing = False  # one text and one frame at a time (bridge.priors.tuning)
 
     # --- text ---------------------------------------------------------------------------------------------------
 
@@ -65,7 +108,7 @@ class FolderPrior:
     @torch.no_grad()
     def encode(self, video: Float[Tensor, "N 3 F H W"]) -> Float[Tensor, "N C f h w"]:
         """Latents of a video in [0, 1] (see `Prior.encode`)."""
-        if self.sparing:
+        if self._low_memory:
             return torch.cat([self._encode(frame) for frame in video.split(1, dim=2)], dim=2)
         return self._encode(video)
 
@@ -106,7 +149,7 @@ class FolderPrior:
         frames = 2 * frames - 1
         if self._vae is not None:
             encoded = self._vae.encode(frames.to(self._vae.dtype))
-            mean = encoded.latent_dist.mean if hasattr(encoded, "latent_dist") else encoded.latents
+            mean = encoded.latents if self._vae_is_tiny else encoded.latent_dist.mean
             frames = mean.float() * self._vae.config.scaling_factor
         return frames.unflatten(0, (len(video), -1)).transpose(1, 2)
 
@@ -121,7 +164,7 @@ class FolderPrior:
         self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
     ) -> tuple[Float[Tensor, "N C f h w"], ...]:
         """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
-        if self.sparing and len(texts) > 1:
+        if self._low_memory and len(texts) > 1:
             return tuple(FolderPrior.predict(self, z_t, t, (text,))[0] for text in texts)  # subclasses call this one
         n, times = len(z_t), schedule.timesteps(t, len(self._alphas_cumprod))
         inputs = pack_frames(z_t, self._packing) if self._packing else z_t

@@ -1,10 +1,10 @@
-"""What every prior is: its facts (PriorSpec), its text (Text) and the functions that it offers (Prior)."""
+"""What every prior is: its facts (PriorSpec), its text (Text), how it is run (Setup), what it offers (Prior)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from bridge.errors import BridgeError
 
 Prediction = Literal["eps", "v", "flow", "sample"]  # what a model outputs
+Compile = Literal["off", "on", "graphs"]
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}  # of weights
 
 
 class PriorError(BridgeError):
@@ -45,14 +47,11 @@ class PriorSpec:
     pads_frames: bool = False  # by `encode`; the gradient of the copies goes to the last frame
     fixed_frames: bool = False
     fixed_size: bool = False  # videos of another size are resized to the native one by `encode`
-    t_min: float = 0.02
-    t_max: float = 0.98
-    guidance_scale: float = 100.0
     elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # radians, low and high
     fov: float = math.radians(50.0)  # radians, vertical
     distance: float = 3.0  # metres from the body's centre
     background: tuple[float, float, float] = (0.9, 0.9, 0.9)
-    dtype: str = "float32"
+    dtype: str = "float32"  # of the weights: one of PRECISIONS
     licence: str = "unknown"
     origin: str = "unknown"  # where the weights come from
     actions: tuple[str, ...] = ()  # what a closed vocabulary knows; empty: any text
@@ -116,10 +115,46 @@ class Conditioning:
         return self.positive.rows(index), self.negative.rows(torch.zeros_like(index))
 
 
-class Prior(Protocol):
-    """A frozen diffusion model, seen through the functions that distillation needs. Stateless apart from weights."""
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """How a prior is to be run: the clips that it will judge, and choices that change speed and memory.
 
-    spec: PriorSpec
+    The latter (`channels_last`, `compile`, `low_memory`) change results by rounding alone.
+    """
+
+    # The clip; None: the prior's own.
+    frames: int | None = None
+    height: int | None = None  # pixels
+    width: int | None = None
+    fps: float | None = None  # frames a second, > 0
+    scale_latents: bool = True  # False: without VideoCrafter's own factor of the latents (s_t = 1)
+    channels_last: bool = False  # 2D convolutions read channels from neighbouring addresses, as tensor cores want them
+    compile: Compile = "off"  # by torch.compile; "graphs": the denoiser is also replayed as one CUDA graph
+    compile_backend: str = "inductor"  # torch.compile's
+    low_memory: bool = False  # one text and one frame at a time, activations of the VAE computed again
+
+
+class Prior(Protocol):
+    """A frozen diffusion model: everything that the program asks of one.
+
+    Its weights never change. `configure` comes first, once; after `embed` the text encoder is gone.
+    """
+
+    @property
+    def spec(self) -> PriorSpec:
+        """The facts of this prior."""
+        ...
+
+    def configure(self, setup: Setup) -> tuple[str, ...]:
+        """Prepare for clips of this size and rate, and for this way to run; before the first step, shapes being fixed.
+
+        Returns:
+            What of `setup` this prior ignores: one line each, for the user.
+
+        Raises:
+            PriorError: the prior cannot take such a clip, or cannot do what is asked.
+        """
+        ...
 
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
         """Embed all prompts of a run, once; the text encoder is freed afterwards.
@@ -137,6 +172,12 @@ class Prior(Protocol):
         self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
     ) -> Float[Tensor, "N 3 F H W"]:
         """g·∂encode(video)/∂video, exactly, `chunk` frames at a time (0: all) where frames are independent."""
+        ...
+
+    def encode_and_vjp(
+        self, video: Float[Tensor, "N 3 F H W"]
+    ) -> tuple[Float[Tensor, "N C f h w"], Callable[[Float[Tensor, "N C f h w"]], Float[Tensor, "N 3 F H W"]]]:
+        """(`encode`(video), g -> `encode_vjp`(video, g)): all frames at once, with what lies in between kept."""
         ...
 
     def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:

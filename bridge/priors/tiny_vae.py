@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import pull_back
-from bridge.priors.spec import PriorError
+from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.weights import read_network
 
 
@@ -21,13 +21,34 @@ class TinyGradient:
     The first gradient is also taken through the prior's own encoder, a frame at a time, and their cosine kept.
     """
 
-    def __init__(self, prior: Any, tiny: Any) -> None:
+    def __init__(self, prior: Prior, tiny: Any) -> None:
         self._prior, self._tiny = prior, tiny
-        self.spec = prior.spec
-        self.cosine: float | None = None
+        self.cosine: float | None = None  # None: no gradient has been taken
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._prior, name)
+    @property
+    def spec(self) -> PriorSpec:
+        """The prior's own, as is everything down to `decode`."""
+        return self._prior.spec
+
+    def configure(self, setup: Setup) -> tuple[str, ...]:
+        return self._prior.configure(setup)
+
+    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
+        return self._prior.embed(prompts, negative)
+
+    def encode(self, video: Float[Tensor, "N 3 F H W"]) -> Float[Tensor, "N C f h w"]:
+        return self._prior.encode(video)
+
+    def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+        return self._prior.alpha_sigma(t)
+
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        return self._prior.predict(z_t, t, texts)
+
+    def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
+        return self._prior.decode(z)
 
     def encode_vjp(
         self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0
@@ -56,8 +77,8 @@ class TinyGradient:
         return z.unflatten(0, (len(video), -1)).transpose(1, 2)
 
 
-def with_tiny_vae(prior: Any, path: str) -> TinyGradient:
-    """`prior`, a `FolderPrior`, with the AutoencoderTiny in the folder `path` in its gradient.
+def with_tiny_vae(prior: Prior, path: str, device: torch.device | str = "cpu") -> TinyGradient:
+    """`prior` with the AutoencoderTiny in the folder `path`, in the prior's precision, in its gradient.
 
     Raises:
         PriorError: the folder is missing or damaged, or its latents are not the prior's.
@@ -68,8 +89,8 @@ def with_tiny_vae(prior: Any, path: str) -> TinyGradient:
         raise PriorError(f"--tiny_vae replaces an encoder of single frames, and prior '{spec.name}' {kind}.")
     if not folder.is_dir():
         raise PriorError(f"--tiny_vae={path}: there is no such folder; expected one with an AutoencoderTiny.")
-    tiny = read_network(folder.parent, folder.name, "AutoencoderTiny", prior._vae.dtype)
-    tiny.to(prior._device).requires_grad_(False).eval()
+    tiny = read_network(folder.parent, folder.name, "AutoencoderTiny", PRECISIONS[spec.dtype])
+    tiny.to(device).requires_grad_(False).eval()
     tiny.decoder = None  # never used
     stride = 2 ** (len(tiny.config.encoder_block_out_channels) - 1)
     found = (tiny.config.latent_channels, stride)

@@ -1,62 +1,45 @@
-"""How a frozen prior is run: memory formats, compilation, CUDA graphs, and what spares memory."""
+"""How the networks of a frozen prior are run: memory formats, compilation, CUDA graphs, activations computed again."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from bridge.priors.spec import PriorError
+from bridge.priors.spec import Compile, PriorError, Setup
 
-Compile = Literal["off", "on", "graphs"]
-DENOISERS = ("_unet", "_transformer")  # what predicts; what encodes is `_vae`
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-    """Choices that change speed and memory, and the result by rounding alone."""
-
-    channels_last: bool = False  # 2D convolutions read channels from neighbouring addresses, as tensor cores want them
-    compile: Compile = "off"  # "graphs": the denoiser's kernels are also replayed as one CUDA graph
-    sparing: bool = False  # the least memory: one text at a time, one frame encoded at a time, activations recomputed
+# Nothing in a frozen network is random, and keeping the generator's state would stop the GPU's queue.
+recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
-def tune(prior: Any, tuning: Tuning, backend: str = "inductor") -> None:
-    """Apply `tuning` to the networks of a prior, in place; before the first step, since shapes are taken as fixed.
+def tune(denoiser: nn.Module, vae: Any | None, setup: Setup) -> None:
+    """Prepare the networks of a prior, in place; before the first step, since shapes are taken as fixed.
 
     Args:
-        prior: a prior that keeps its networks as `_unet` or `_transformer`, and `_vae`.
-        tuning: what to do.
-        backend: torch.compile's; tests take "eager".
+        denoiser: the UNet or transformer.
+        vae: an autoencoder of diffusers with an `encoder`; None: the prior works in pixels.
+        setup: `channels_last`, `compile`, `compile_backend` and `low_memory` are read.
 
     Raises:
         PriorError: the choice is unknown.
     """
-    if tuning.compile not in ("off", "on", "graphs"):
-        raise PriorError(f"compile must be off, on or graphs, got {tuning.compile!r}.")
-    denoisers = [network for name in DENOISERS if isinstance(network := getattr(prior, name, None), nn.Module)]
-    vae: Any = getattr(prior, "_vae", None)
-    if tuning.channels_last:
-        for network in [*denoisers, *([vae] if vae is not None else [])]:
-            _channels_last(network)
-    if tuning.compile != "off":
-        for network in denoisers:
-            _compile(network, backend, graphs=tuning.compile == "graphs")
-        encoder = getattr(vae, "encoder", None)
-        if isinstance(encoder, nn.Module):
+    if setup.compile not in get_args(Compile):
+        raise PriorError(f"compile must be off, on or graphs, got {setup.compile!r}.")
+    if setup.channels_last:
+        for network in (denoiser, vae):
+            if network is not None:
+                _channels_last(network)
+    if setup.compile != "off":
+        _compile(denoiser, setup.compile_backend, graphs=setup.compile == "graphs")
+        if vae is not None:
             # No graphs here: their outputs are overwritten by the next chunk's, and one chunk's gradients wait for all.
-            _compile(encoder, backend, graphs=False)
-    if tuning.sparing:
-        prior.sparing = True
-    recomputes = getattr(vae, "_supports_gradient_checkpointing", False)  # Wan's does not; its prior does it instead
-    if recomputes and (getattr(vae, "is_gradient_checkpointing", False) or tuning.sparing):
-        # Nothing in a frozen network is random, and keeping the generator's state would stop the GPU's queue.
-        vae.enable_gradient_checkpointing(functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
+            _compile(vae.encoder, setup.compile_backend, graphs=False)
+    if setup.low_memory and vae is not None and vae._supports_gradient_checkpointing:
+        vae.enable_gradient_checkpointing(recomputed)  # Wan's cannot; its prior does it instead
 
 
 def _channels_last(network: nn.Module) -> None:

@@ -213,8 +213,6 @@ def main(argv: list[str]) -> None:
     logging.getLogger("jax._src.xla_bridge").setLevel(
         logging.WARNING
     )  # it tells of the accelerators that are not there
-    from bridge.errors import BridgeError
-
     try:
         if len(argv) < 2:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
@@ -235,7 +233,7 @@ def main(argv: list[str]) -> None:
         out, figure = output_files(argv[1:], options.out, options.figure)
         write_json(out, result)
         draw(result, figure)
-    except (UserError, BridgeError) as error:
+    except UserError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     if options.json:

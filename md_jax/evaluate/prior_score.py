@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from md_jax.body import lbs
 from md_jax.evaluate import measures
+from md_jax.run import torch_side
 
 
 def prompt_losses(
@@ -23,18 +24,9 @@ def prompt_losses(
         name, path: the prior, as in --prior and --prior_path.
 
     Raises:
-        bridge.errors.BridgeError: the prior cannot be loaded, takes other clips, or does not know a prompt.
+        UserError: the prior cannot be loaded, takes other clips, or does not know a prompt.
     """
-    from bridge.configure import configure
-    from bridge.distill import prompt_losses as losses
-    from bridge.exchange import to_torch
-    from bridge.priors import load_prior
-    from bridge.render.mesh import make_mesh
-    from md_jax.run.build import body_centre
-
-    device = configure("auto")
-    prior = load_prior(name, path, device, "float16" if device == "cuda" else "float32")
+    torch_side.start("auto")
     body, baked = measures.free_body()
-    vertices = to_torch(lbs.pose(baked, jnp.asarray(body_pose)))
-    mesh = make_mesh(body.triangles, body.vertex_colors, device)
-    return losses.prompt_losses(prior, mesh, vertices, prompts, body_centre(body)).numpy()
+    vertices: Float[Array, "M F V 3"] = lbs.pose(baked, jnp.asarray(body_pose))
+    return torch_side.prompt_losses(name, path, body, vertices, prompts)

@@ -1,17 +1,16 @@
-"""The optimisation of M motions against a frozen torch teacher, read from top to bottom.
+"""The optimisation of M motions against a frozen torch critic, read from top to bottom.
 
 One step: draws from JAX keys → PoseFields → skinning → ``op`` (torch, behind `bridge.op`) → dL/dvertices → back through
 skinning and PoseFields → optax. This module knows the op only as a JAX function; it imports neither torch nor bridge.
-In latent mode the parameters are the video's latents, and the op judges these themselves (`LatentProblem`).
+What is optimised is a `Problem`: PoseFields, or in latent mode the latents of a video, which the op judges directly.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,55 +22,26 @@ from md_jax.config import Config, pair
 from md_jax.errors import DivergedError
 from md_jax.fit.checkpoint import Checkpoints
 from md_jax.fit.draws import Draws, draw, t_range_at
+from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
-from md_jax.fit.problems import LatentProblem, Problem, make_fields, vertices_of
-
-__all__ = [
-    "LatentProblem",
-    "Problem",
-    "Report",
-    "TorchLoss",
-    "TrainState",
-    "draws_at",
-    "fit",
-    "init_state",
-    "make_fields",
-    "make_step",
-    "optimizer_of",
-    "vertices_of",
-]
-
-
-class TorchLoss(Protocol):
-    """What `bridge.op.torch_loss` returns; see there."""
-
-    fn: Any
-
-    @property
-    def traffic(self) -> Any: ...
-
-    def __call__(self, verts: Any, draws: Draws) -> tuple[Any, dict[str, Any]]: ...
-
-    def loss_and_grad(self, verts: Any, draws: Draws) -> tuple[Any, Any, dict[str, Any]]: ...
-
-    def original_errors(self) -> AbstractContextManager[None]: ...
+from md_jax.fit.problems import Params, Problem
 
 
 class TrainState(NamedTuple):
     """Everything that a step changes; every leaf but `step` has the leading axis M."""
 
     step: Int[Array, ""]
-    params: Any  # trainable: PoseField parameters, or latents
-    opt_state: Any
+    params: Params
+    opt_state: optax.OptState
     skipped: Int[Array, "M"]  # steps left out because the gradient was not finite
     bad_streak: Int[Array, "M"]  # how many of them in a row up to now
 
 
 class Report(NamedTuple):
-    """What a step tells: every value per motion."""
+    """What came out of a step, for each motion."""
 
     terms: dict[str, Float[Array, "M"]]
-    verts: Float[Array, "M F V 3"]  # in latent mode the latents (M, C, f, h, w)
+    shown: Float[Array, "M *x"]  # what the critic judged: vertices (M, F, V, 3) or latents (M, C, f, h, w)
 
 
 # --- setting up -------------------------------------------------------------------------------------------------
@@ -88,22 +58,28 @@ def optimizer_of(config: Config) -> optax.GradientTransformation:
     )
 
 
-def init_state(config: Config, params: Any) -> TrainState:
-    """The state before the first step."""
+def init_state(config: Config, params: Params) -> TrainState:
+    """The state before the first step, on the device where the steps are taken."""
     motions = jax.tree.leaves(params)[0].shape[0]
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=jax.vmap(optimizer_of(config).init)(params),
         skipped=jnp.zeros(motions, jnp.int32),
         bad_streak=jnp.zeros(motions, jnp.int32),
     )
+    return committed(state)
+
+
+def committed(state: TrainState) -> TrainState:
+    """The state tied to its device, as the results of a step are: otherwise the second step would compile anew."""
+    return jax.device_put(state, jax.devices()[0])
 
 
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-def draws_at(config: Config, problem: Problem | LatentProblem, motions: int, step: Array, key: Array) -> Draws:
+def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: Array) -> Draws:
     """The draws of one step (of step 0, where --fixed_draws is on)."""
     step = jnp.zeros_like(step) if config.fixed_draws else step
     fraction = step / max(config.steps - 1, 1)
@@ -120,9 +96,7 @@ def draws_at(config: Config, problem: Problem | LatentProblem, motions: int, ste
     )
 
 
-def make_step(
-    config: Config, problem: Problem | LatentProblem, op: TorchLoss
-) -> Callable[[TrainState], tuple[TrainState, Report]]:
+def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[TrainState], tuple[TrainState, Report]]:
     """The training step, by the transport that the config names.
 
     `staged` runs jitted forward → torch → jitted backward and update. The second computes poses and bones again: that
@@ -133,15 +107,15 @@ def make_step(
     arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
 
     def show(params: Any, arrays: Any) -> tuple[tuple[Array, Array], Any]:
-        return jax.vjp(lambda p: problem.show(p, *arrays), params)
+        return jax.vjp(lambda p: problem.show(p, arrays), params)
 
     def draws(state: TrainState, key: Array) -> Draws:
         return draws_at(config, problem, state.skipped.shape[0], state.step, key)
 
     def update(
-        state: TrainState, pullback: Any, grad_verts: Array, loss: Array, reg: Array, metrics: dict[str, Array]
+        state: TrainState, pullback: Any, grad_shown: Array, loss: Array, reg: Array, metrics: dict[str, Array]
     ) -> Any:
-        (grads,) = pullback((config.sds_weight * grad_verts, jnp.full_like(reg, config.reg_weight)))
+        (grads,) = pullback((config.sds_weight * grad_shown, jnp.full_like(reg, config.reg_weight)))
         norms = jax.vmap(optax.tree.norm)(grads)
         ok = jnp.isfinite(norms) & jnp.isfinite(loss)
 
@@ -165,31 +139,49 @@ def make_step(
 
         @jax.jit
         def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
-            (verts, reg), pullback = show(state.params, arrays)
-            loss, op_pullback, metrics = jax.vjp(lambda v: op(v, draws(state, key)), verts, has_aux=True)
-            (grad_verts,) = op_pullback(jnp.ones_like(loss))
-            state, terms = update(state, pullback, grad_verts, loss, reg, metrics)
-            return state, Report(terms, verts)
+            (shown, reg), pullback = show(state.params, arrays)
+            loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key)), shown, has_aux=True)
+            (grad_shown,) = op_pullback(jnp.ones_like(loss))
+            state, terms = update(state, pullback, grad_shown, loss, reg, metrics)
+            return state, Report(terms, shown)
 
         return lambda state: whole(state, arrays, key)
 
     @jax.jit
     def forward(state: TrainState, arrays: Any, key: Array) -> Any:
-        verts, _ = problem.show(state.params, *arrays)
-        return verts, draws(state, key)
+        shown, _ = problem.show(state.params, arrays)
+        return shown, draws(state, key)
 
     @jax.jit
-    def backward(state: TrainState, arrays: Any, grad_verts: Array, loss: Array, metrics: dict[str, Array]) -> Any:
+    def backward(state: TrainState, arrays: Any, grad_shown: Array, loss: Array, metrics: dict[str, Array]) -> Any:
         (_, reg), pullback = show(state.params, arrays)
-        return update(state, pullback, grad_verts, loss, reg, metrics)
+        return update(state, pullback, grad_shown, loss, reg, metrics)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
-        verts, drawn = forward(state, arrays, key)
-        loss, grad_verts, metrics = op.loss_and_grad(verts, drawn)
-        state, terms = backward(state, arrays, grad_verts, loss, metrics)
-        return state, Report(terms, verts)
+        shown, drawn = forward(state, arrays, key)
+        loss, grad_shown, metrics = op.loss_and_grad(shown, drawn)
+        state, terms = backward(state, arrays, grad_shown, loss, metrics)
+        return state, Report(terms, shown)
 
     return staged
+
+
+def steps(config: Config, problem: Problem, state: TrainState, op: CriticLoss) -> Iterator[tuple[TrainState, Report]]:
+    """Every step from where `state` is up to `config.steps`: no files, no clock, nothing printed.
+
+    Args:
+        config, problem: the options and what stays fixed.
+        state: from `init_state`, or restored.
+        op: the critic's loss.
+
+    Yields:
+        The state after each step, and what came out of it; the arrays may still be being computed.
+    """
+    step, state = make_step(config, problem, op), committed(state)
+    for _ in range(int(state.step), config.steps):
+        with op.original_errors():
+            state, report = step(state)
+        yield state, report
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------
@@ -197,13 +189,13 @@ def make_step(
 
 def fit(
     config: Config,
-    problem: Problem | LatentProblem,
-    params: Any,
-    op: TorchLoss,
+    problem: Problem,
+    params: Params,
+    op: CriticLoss,
     folder: Path,
     *,
     on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None,
-    on_preview: Callable[[int, Float[Array, "M F V 3"]], None] = lambda step, verts: None,
+    on_preview: Callable[[int, Float[Array, "M *x"]], None] = lambda step, shown: None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> TrainState:
     """Optimise until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
@@ -217,24 +209,19 @@ def fit(
         op: the torch loss (bridge.op.torch_loss).
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
-        on_preview: called with the steps done and `Report.verts`, each `preview_every` steps.
+        on_preview: called with the steps done and `Report.shown`, each `preview_every` steps.
         tell: called with a line about the checkpoint that the run goes on from.
 
     Raises:
         DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row.
         UserError: the checkpoints cannot be read or written.
     """
-    step_fn = make_step(config, problem, op)
     checkpoints = Checkpoints(folder / "checkpoints")
-    state = checkpoints.restore(init_state(config, params), tell)
-    # Gradients come back from torch committed to their device; uncommitted parameters would make step 2 compile anew.
-    state = jax.device_put(state, jax.devices()[0])
-    done = start = int(state.step)
+    begun = state = checkpoints.restore(init_state(config, params), tell)
+    done = start = int(begun.step)
     try:
         since, since_step = time.perf_counter(), done
-        while done < config.steps:
-            with op.original_errors():
-                state, report = step_fn(state)
+        for state, report in steps(config, problem, begun, op):
             done += 1
             if done == start + 1 < config.steps and done % config.log_every:  # the first rate told leaves compiling out
                 jax.block_until_ready(state.step)
@@ -245,7 +232,7 @@ def fit(
                 on_log(done, line)
                 _check_divergence(config, done, state)
             if config.preview_every and done % config.preview_every == 0:
-                on_preview(done, report.verts)
+                on_preview(done, report.shown)
             if done % config.checkpoint_every == 0 or done == config.steps:
                 checkpoints.save(state)
     except KeyboardInterrupt:

@@ -1,66 +1,60 @@
-"""Putting the pieces of a run together: body, statistics, prior, cameras and the torch op."""
+"""Putting the pieces of a run together: body, statistics, problem, and the torch side (`md_jax.run.torch_side`)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from md_jax.body import lbs
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
-from md_jax.fit.train import Problem, TorchLoss, make_fields, optimizer_of
+from md_jax.fit.draws import ImageShape
+from md_jax.fit.losses import CriticLoss
+from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
+from md_jax.fit.train import draws_at, optimizer_of
 from md_jax.mocap.actions import resolve_action
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
-from md_jax.run.guidance import embed, load_image_term, tiny_vae_cosine
-from md_jax.run.latent import Decode, first_render, make_decode
-from md_jax.run.machine import amounts, choose_renderer, tune_prior
+from md_jax.run import torch_side
+
+if TYPE_CHECKING:
+    from bridge.build import TorchSide
 
 CIRCLE = [(-math.pi, math.pi)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything a run needs, and a few words for the terminal about what was chosen."""
+    """Everything that a run needs, and what was chosen for it."""
 
     config: Config
     prompts: list[str]  # one a motion
     actions: list[str]  # whose statistics each motion uses
     body: Body
-    problem: Any  # Problem; in latent mode LatentProblem
-    params: Any  # what is optimised, before the first step
-    op: TorchLoss
-    control: TorchLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
+    problem: Problem
+    params: Params  # before the first step
+    op: CriticLoss
+    control: CriticLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
+    frames: int
     fps: float
     device: str
-    words: list[tuple[str, str]]
-    facts: dict[str, Any]  # what was measured before the first step, for the summary
-    decode: Decode | None = None  # latent mode: latents (M, C, f, h, w) to (M, F, H, W, 3) uint8
+    choices: list[tuple[str, str]]  # (name, value) of what was chosen, for the terminal
+    measured: dict[str, float]  # before the first step, for the summary
 
 
 def make_job(config: Config) -> Job:
     """Load and check everything before anything is computed.
 
     Raises:
-        UserError: an option does not fit the prior, the body or the statistics.
-        bridge.errors.BridgeError: the prior cannot be loaded, or does not know a prompt.
+        UserError: an option does not fit the prior, the body or the statistics, or the torch side cannot be built.
     """
-    from bridge.configure import configure
-    from bridge.distill import objectives as distill
-    from bridge.distill.critic import TeacherSettings, make_teacher
-    from bridge.distill.latents import make_latent_teacher
-    from bridge.op import torch_loss
-    from bridge.priors import load_prior
-    from bridge.render.camera import azimuth_range_of_prompt
-    from bridge.render.mesh import make_mesh
-    from bridge.retry import sparing
-
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
-    device = configure(config.device)
+    device = torch_side.start(config.device)
     sentences = prompts(config)
     chosen = [_statistics(config, sentence) for sentence in sentences]
     body = load_body(config.body, config.gender)
@@ -69,113 +63,25 @@ def make_job(config: Config) -> Job:
             f"--betas: this body has {body.shapedirs.shape[-1]} shape axes, got {len(config.betas)} numbers."
         )
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
+    built = torch_side.build(config, device, sentences, body)
 
-    # --- prior: its native clip unless the flags say otherwise
-    dtype = config.dtype if config.dtype != "auto" else "float16" if device == "cuda" else "float32"
-    prior = load_prior(config.prior, config.prior_path, device, dtype)
-    tune_prior(prior, config, device)
-    spec = prior.spec
-    if spec.kind != "video":
-        raise UserError(
-            f"--prior={config.prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded."
-        )
-    if hasattr(prior, "set_fps"):  # models that are told the frame rate
-        prior.set_fps(config.fps or spec.fps)
-    if not config.scale_arr:
-        if not hasattr(prior, "set_scale"):
-            raise UserError(f"--noscale_arr is for VideoCrafter, and prior '{spec.name}' scales no latents.")
-        prior.set_scale(False)
-    if config.tiny_vae:
-        from bridge.priors.tiny_vae import with_tiny_vae
-
-        prior = with_tiny_vae(prior, config.tiny_vae)
-    frames = config.frames or spec.frames
-    height, width = config.height or spec.height, config.width or spec.width
-    latent_shape = spec.latent_shape_of(frames, height, width)
-    if hasattr(prior, "set_clip"):  # models that shift their times by the size of the clip
-        prior.set_clip(frames, height, width)
-    embedded = embed(config, prior, sentences)
-
-    # --- cameras: a view in the prompt wins over the circle, --azimuths over both
-    arcs = [azimuth_range_of_prompt(sentence) or CIRCLE for sentence in sentences]
+    # A view in the prompt wins over the circle, --azimuths over both.
+    arcs = [torch_side.azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
     if config.azimuths:
         arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
-    elevation = tuple(math.radians(e) for e in config.elevation) or spec.elevation
-    batch, chunk = amounts(config)
-    settings = TeacherSettings(
-        height=height,
-        width=width,
-        distance=config.distance or spec.distance,
-        fov=math.radians(config.fov) if config.fov else spec.fov,
-        target=body_centre(body),
-        background=tuple(config.background) or spec.background,  # type: ignore[arg-type]
-        supersample=config.supersample,
-        guidance=distill.Guidance(
-            objective=config.distillation,
-            scale=config.guidance_scale,
-            scale_low=config.guidance_low,
-            weighting=config.weighting,
-            motion_amp=config.motion_amp,
-            clip=config.residual_clip,
-        ),
-        antialias=config.antialias,
-        prior_batch=batch,
-        encode_chunk=chunk,
-    )
-    mesh = make_mesh(body.triangles, body.vertex_colors, device)
-    settings = dataclasses.replace(settings, renderer=choose_renderer(config, device, body, mesh, height, width))
-    image = None
-    if config.image_prior != "none":
-        image = load_image_term(config, sentences, frames, device, dtype)
-
-    fields, params = make_fields(config, [statistics for statistics, _ in chosen], frames)
-    decode: Decode | None = None
-    problem: Any = Problem(
+    elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
+    fields, params = make_fields(config, [statistics for statistics, _ in chosen], built.frames)
+    posed = PoseProblem(
         fields=fields,
         baked=baked,
         key=jax.random.key(config.seed),
-        latent_shape=latent_shape,
+        latent_shape=built.latent_shape,
         azimuth_ranges=arcs,
         elevation_range=(elevation[0], elevation[-1]),
-        image=image.shape if image else None,
+        image=None if built.image is None else ImageShape(built.frames, built.image.latent_shape),
     )
-    if config.mode == "latent":
-        problem, params = first_render(config, problem, params, prior, mesh, settings)
-        decode = make_decode(prior, frames)
-
-    retry = config.oom == "retry"
-
-    def op_with(objective: str) -> TorchLoss:
-        guidance = dataclasses.replace(settings.guidance, objective=objective)
-        if config.mode == "latent":
-            teacher = sparing(lambda s: make_latent_teacher(prior, embedded, guidance, s.prior_batch), settings, retry)
-            return torch_loss(teacher, config.transport)
-        term = None
-        if image is not None:
-            of_images = dataclasses.replace(image.term.guidance, objective=objective)
-            term = dataclasses.replace(image.term, guidance=of_images)
-        filmed = dataclasses.replace(settings, guidance=guidance)
-        teacher = sparing(lambda s: make_teacher(prior, embedded, mesh, s, term), filmed, retry)
-        return torch_loss(teacher, config.transport)
-
-    op = op_with(config.distillation)
-    seconds = (frames - 1) / (config.fps or spec.fps)
-    words = [
-        ("prompt", "\n".join(dict.fromkeys(sentences))),
-        ("action", "\n".join(dict.fromkeys(why for _, why in chosen))),
-        ("prior", f"{spec.name}: {frames} frames of {width}x{height} pixels over {seconds:.1f} s"),
-        ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
-        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
-        ("machine", f"{device}, {config.steps} steps, pictures by {settings.renderer}"),
-    ]  # fmt: skip
-    if image is not None:
-        words.insert(3, ("images", image.words))
-    if config.preset == "paper" and config.renderer != "nvdiffrast":
-        words.append(("preset", "paper, but for its renderer: nvdiffrast is not installed, and ours stands in"))
-    facts: dict[str, Any] = {}
-    if config.tiny_vae:
-        facts["tiny_vae_gradient_cosine"] = cosine = tiny_vae_cosine(config, problem, params, prior, op)
-        words.append(("tiny VAE", f"{config.tiny_vae}: cosine {cosine:.3f} with the gradient through the VAE itself"))
+    problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
+    measured = _measure(config, problem, params, built)
     return Job(
         config=config,
         prompts=sentences,
@@ -183,23 +89,83 @@ def make_job(config: Config) -> Job:
         body=body,
         problem=problem,
         params=params,
-        op=op,
-        control=op_with("unguided"),
-        fps=config.fps or spec.fps,
+        op=built.guided,
+        control=built.unguided,
+        frames=built.frames,
+        fps=built.fps,
         device=device,
-        words=words,
-        facts=facts,
-        decode=decode,
+        choices=_choices(config, device, sentences, [why for _, why in chosen], body, built, measured),
+        measured=measured,
     )
 
 
-def body_centre(body: Body) -> tuple[float, float, float]:
-    """Where cameras look: the middle of the body's height in the rest pose, on its axis (metres)."""
-    low, high = float(body.v_template[:, 1].min()), float(body.v_template[:, 1].max())
-    return (0.0, (low + high) / 2, 0.0)
+def first_render(
+    config: Config, problem: PoseProblem, params: Params, built: TorchSide
+) -> tuple[LatentProblem, Params]:
+    """Film every motion once, from the camera that its first step draws, and keep that camera for the sentence.
+
+    Args:
+        config, problem, params: as pose mode would begin.
+        built: films and encodes.
+
+    Returns:
+        What stays fixed from here on, and the parameters {"z": latents of the first render}.
+    """
+    drawn = draws_at(config, problem, len(problem.azimuth_ranges), jnp.zeros((), jnp.int32), problem.key)
+    azimuth, elevation = (x[:: config.views] for x in (drawn.azimuth, drawn.elevation))
+    z = built.first_latents(problem.vertices(params), azimuth, elevation)
+    cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
+    latent = LatentProblem(problem.key, problem.latent_shape, cameras, problem.elevation_range, decode=built.decode)
+    return latent, {"z": z}
 
 
 def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
     """The statistics of a motion, and why these."""
     action, why = resolve_action(config.action, sentence, config.statistics)
     return load_statistics(action, config.statistics), why
+
+
+def _measure(config: Config, problem: Problem, params: Params, built: TorchSide) -> dict[str, float]:
+    """What is worth knowing before the first step: how well the gradient through a tiny VAE fits the VAE's own."""
+    if not config.tiny_vae:
+        return {}
+    motions = jax.tree.leaves(params)[0].shape[0]
+    shown, _ = problem.show(params, problem.arrays)
+    built.guided.loss_and_grad(shown, draws_at(config, problem, motions, jnp.zeros((), jnp.int32), problem.key))
+    cosine = built.tiny_vae_cosine()
+    assert cosine is not None  # a gradient has been taken
+    return {"tiny_vae_gradient_cosine": round(cosine, 6)}
+
+
+def _choices(
+    config: Config,
+    device: str,
+    sentences: list[str],
+    actions: list[str],
+    body: Body,
+    built: TorchSide,
+    measured: dict[str, float],
+) -> list[tuple[str, str]]:
+    """What was chosen, for the terminal."""
+    frames, size = built.frames, f"{built.width}x{built.height}"
+    seconds = (frames - 1) / built.fps
+    lines = [
+        ("prompt", "\n".join(dict.fromkeys(sentences))),
+        ("action", "\n".join(dict.fromkeys(actions))),
+        ("prior", f"{built.spec.name}: {frames} frames of {size} pixels over {seconds:.1f} s"),
+    ]
+    if built.image is not None:
+        scale, pixels = torch_side.image_scale(config), built.image.size
+        seen = f"{config.image_frames} of {frames} frames, {pixels}x{pixels} pixels"
+        lines.append(("images", f"{config.image_prior}: {seen}, scale {scale:g}"))
+    lines += [
+        ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
+        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
+        ("machine", f"{device}, {config.steps} steps, pictures by {built.renderer}"),
+    ]
+    if config.preset == "paper" and config.renderer != "nvdiffrast":
+        lines.append(("preset", "paper, but for its renderer: nvdiffrast is not installed, and ours stands in"))
+    for cosine in measured.values():
+        lines.append(("tiny VAE", f"{config.tiny_vae}: cosine {cosine:.3f} with the gradient through the VAE itself"))
+    lines += [("ignored", line) for line in built.ignored]
+    return lines

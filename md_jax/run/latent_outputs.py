@@ -10,24 +10,34 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from md_jax.files import write_bytes
+from md_jax.fit.problems import LatentProblem
 from md_jax.fit.train import TrainState
 from md_jax.output import sheet
+from md_jax.output.pictures import RenderFrames
 from md_jax.output.video import write_mp4
 from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
+from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
 
 TILE_HEIGHT, VIDEO_HEIGHT = 192, 384  # pixels; a small video is shown with large pixels
 FIRST, UNGUIDED = "first render", "guidance 0"
-OUTPUTS = (
-    "sheet.png     the optimised video beside its controls: the first render, and guidance 0",
-    "video.mp4     the first render and the optimised video",
-    "latents.npz   z (C, f, h, w) in the prior's own scale, the decoded video, fps, prompt",
-    "summary.json  final losses, how much the pictures change;  metrics.jsonl  every logged step",
-)
 
 
-def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState | None) -> list[Path]:
+def files(controls: bool, several: bool) -> tuple[str, ...]:
+    """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
+    beside = "its controls: the first render, and guidance 0" if controls else "its control, the first render"
+    return (
+        f"sheet.png     the optimised video beside {beside}",
+        "video.mp4     the first render and the optimised video",
+        "latents.npz   z (C, f, h, w) in the prior's own scale, the decoded video, fps, prompt",
+        f"summary.json  final losses, how much the pictures change;  {'../' * several}metrics.jsonl  every logged step",
+    )
+
+
+def write_outputs(
+    job: Job, folder: Path, state: TrainState, control: TrainState | None, render_frames: RenderFrames
+) -> list[Path]:
     """Write the outputs of every motion: into `folder` itself for one, into `motion-00/` … for several.
 
     Returns:
@@ -36,13 +46,11 @@ def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState
     Raises:
         UserError: a file cannot be written.
     """
-    from bridge.memory import peak_memory
-
-    assert job.decode is not None
-    config, count = job.config, len(job.prompts)
-    videos, controls = job.decode(state.params["z"]), {FIRST: job.decode(job.params["z"])}
+    config, count, problem = job.config, len(job.prompts), job.problem
+    assert isinstance(problem, LatentProblem)
+    videos, controls = problem.decode(state.params["z"]), {FIRST: problem.decode(job.params["z"])}
     if control is not None:
-        controls[UNGUIDED] = job.decode(control.params["z"])
+        controls[UNGUIDED] = problem.decode(control.params["z"])
     last = read_metrics(folder)[-1]
     folders = []
     for m in range(count):
@@ -76,17 +84,19 @@ def write_outputs(job: Job, folder: Path, state: TrainState, control: TrainState
             "frame_change": frame_change(videos[m]),
             "controls": {label: {"frame_change": frame_change(clip[m])} for label, clip in controls.items()},
             "peak_memory_mib": peak_memory(),
-            **job.facts,
+            **job.measured,
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
     return folders
 
 
-def write_preview(path: Path, job: Job, z: Float[Array, "M C f h w"], caption: str) -> None:
+def write_preview(
+    path: Path, job: Job, shown: Float[Array, "M C f h w"], caption: str, render_frames: RenderFrames
+) -> None:
     """Write a small picture of the videos as they are; the first four motions."""
-    assert job.decode is not None
-    strips = np.stack([enlarged(video, TILE_HEIGHT // 2) for video in job.decode(z[:4])])
+    assert isinstance(job.problem, LatentProblem)
+    strips = np.stack([enlarged(video, TILE_HEIGHT // 2) for video in job.problem.decode(shown[:4])])
     write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption)))
 
 

@@ -7,20 +7,34 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
 from md_jax.fit import posefield
-from md_jax.fit.train import TrainState, vertices_of
+from md_jax.fit.problems import PoseProblem
+from md_jax.fit.train import TrainState
 from md_jax.mocap.motion import Motion
-from md_jax.output import export
+from md_jax.output import export, pictures
 from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
+from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
 
 STILL, UNGUIDED = "mean pose, held still", "guidance 0"
+
+
+def files(controls: bool, several: bool) -> tuple[str, ...]:
+    """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
+    beside = "the mean pose held still" + (", and guidance 0" if controls else "")
+    return (
+        f"sheet.png     the motion, beside {beside}",
+        "motion.mp4    the motion from four sides",
+        "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
+        "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
+        f"summary.json  final losses, how much it moves;  {'../' * several}metrics.jsonl  every logged step",
+    )
 
 
 def write_outputs(
@@ -34,15 +48,13 @@ def write_outputs(
     Raises:
         UserError: a file cannot be written.
     """
-    from bridge.memory import peak_memory
-
-    config, count = job.config, len(job.prompts)
-    verts = np.asarray(vertices_of(job.problem.fields, state.params, job.problem.baked))
-    start = np.asarray(vertices_of(job.problem.fields, job.params, job.problem.baked))
-    controls = {STILL: start}
+    config, count, problem = job.config, len(job.prompts), job.problem
+    assert isinstance(problem, PoseProblem)
+    verts = np.asarray(problem.vertices(state.params))
+    controls = {STILL: np.asarray(problem.vertices(job.params))}
     if control is not None:
-        controls[UNGUIDED] = np.asarray(vertices_of(job.problem.fields, control.params, job.problem.baked))
-    poses = posefield.poses(job.problem.fields, state.params)
+        controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
+    poses = posefield.poses(problem.fields, state.params)
     last = read_metrics(folder)[-1]
 
     folders = []
@@ -69,11 +81,18 @@ def write_outputs(
             "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
             "mean_vertex_speed": _speed(verts[m], job.fps),
             "peak_memory_mib": peak_memory(),
-            **job.facts,
+            **job.measured,
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
     return folders
+
+
+def write_preview(
+    path: Path, job: Job, shown: Float[Array, "M F V 3"], caption: str, render_frames: export.RenderFrames
+) -> None:
+    """Write a small picture of the motions as they are."""
+    pictures.write_preview(path, np.asarray(shown), render_frames, caption)
 
 
 def motion_of(job: Job, pose: posefield.Poses, m: int) -> Motion:

@@ -49,17 +49,17 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
-    from bridge.errors import BridgeError
-
     values = flags.FLAGS
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     try:
         cells = _cells_of_flags(values, folder)
         run_study(cells, _launcher(values, console), console)
+        from md_jax.run.torch_side import user_errors
         from md_jax.study.report import report
 
-        report(folder, console, judge=values.evaluate)
-    except (UserError, BridgeError) as error:
+        with user_errors():
+            report(folder, console, judge=values.evaluate)
+    except UserError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     except KeyboardInterrupt:
@@ -71,11 +71,11 @@ def main(argv: list[str]) -> None:
 
 
 def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
-    from bridge.priors import check_name
+    from md_jax.run.torch_side import check_prior_name
 
     priors = _priors_of(values)
     for prior, _ in priors:  # a wrong name should leave nothing in the folder
-        check_name(prior)
+        check_prior_name(prior)
 
     def config_of(name: str) -> Config:
         values["prior"].value = name

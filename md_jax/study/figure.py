@@ -119,15 +119,15 @@ def read_strip(folder: Path, record: dict[str, Any]) -> Strip:
 
 def render_strips(strips: Sequence[Strip], times: Float[np.ndarray, "T"]) -> list[UInt8[np.ndarray, "T H W 3"]]:
     """Square tiles of each strip at the given times (the nearest frame); bodies are all shown at one scale."""
-    from bridge.render.camera import azimuth_range_of_prompt
     from md_jax.output.pictures import frame_all, make_renderer
+    from md_jax.run.torch_side import azimuth_arcs
 
     def at(clip: np.ndarray, fps: float) -> np.ndarray:
         return clip[np.minimum((times * fps).round().astype(int), len(clip) - 1)]
 
     azimuths = []
     for strip in strips:
-        arcs = azimuth_range_of_prompt(strip.prompt)
+        arcs = azimuth_arcs(strip.prompt)
         azimuths.append(sum(arcs[0]) / 2 if arcs else SLANTED)
     bodies = [strip.vertices for strip in strips if strip.vertices is not None]
     framing = frame_all(bodies, sorted(set(azimuths)), TILE) if bodies else None

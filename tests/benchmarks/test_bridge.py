@@ -1,10 +1,6 @@
 """benchmarks.bridge: every arm ends at the same parameters (checked inside), and ours copy nothing."""
 
-import torch
-
 from benchmarks import bridge as benchmark
-
-torch.set_num_threads(1)
 
 
 def test_arms_agree_and_ours_copy_nothing():

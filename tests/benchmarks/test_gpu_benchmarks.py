@@ -20,11 +20,6 @@ TINY_VAE = {
 TINY = gpu_step.Case(4, 32, 32, 1.0, 1.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 # --- precision
 
 

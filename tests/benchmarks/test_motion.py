@@ -11,8 +11,8 @@ from benchmarks.oracle import held_out_poses
 ACTIONS = ("walking", "punching")
 CELLS = """# a comment
 one step | --action=generic --steps=1 --views=1
-the truth | --action=generic --steps=2 --views=1 @teacher=oracle
-no words | --steps=1 --views=1 @teacher=unconditional
+the truth | --action=generic --steps=2 --views=1 @critic=oracle
+no words | --steps=1 --views=1 @critic=unconditional
 elsewhere | --steps=1 --views=1 @start=wrong
 """
 
@@ -38,7 +38,7 @@ def test_cells_are_read(tmp_path):
     (tmp_path / "cells.txt").write_text(CELLS)
     cells = motion.read_cells(tmp_path / "cells.txt")
     assert [cell.name for cell in cells] == ["one step", "the truth", "no words", "elsewhere"]
-    assert cells[1].words == {"teacher": "oracle"}
+    assert cells[1].words == {"critic": "oracle"}
     prompts = tmp_path / "prompts.txt"
     config = main_job.config_of("configs/run.flags", ACTIONS, prompts, [*cells[0].flags, "--seed=3"])
     assert (config.action, config.steps, config.seed) == ("generic", 1, 3)

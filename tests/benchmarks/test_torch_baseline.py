@@ -11,19 +11,18 @@ import torch
 
 from benchmarks import lbs_torch, torch_draws
 from benchmarks import torch_baseline as baseline
+from bridge.critic import FunctionCritic
 from bridge.exchange import to_torch
 from bridge.op import torch_loss
 from md_jax.body import lbs
 from md_jax.body.model import FREE_BODY, load_body
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.fit import train
+from md_jax.fit import problems, train
 from md_jax.fit.losses import smoothness
 from md_jax.fit.posefield import apply_fields
 from md_jax.mocap.statistics import load_statistics
 from md_jax.run import build as jobs
-
-torch.set_num_threads(1)
 
 STEPS = 50
 CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu")
@@ -49,9 +48,9 @@ def jax_run(config, problem, params, op, steps):
     return lines, recorded, state
 
 
-def torch_run(config, problem, params, body, teacher, draws, **options):
+def torch_run(config, problem, params, body, critic, draws, **options):
     fields, weights = baseline.fields_from_jax(problem.fields, params)
-    step = baseline.make_step(config, fields, weights, body, teacher, **options)
+    step = baseline.make_step(config, fields, weights, body, critic, **options)
     return [{name: value.numpy() for name, value in step(each).items()} for each in draws], weights
 
 
@@ -100,12 +99,12 @@ def test_fifty_steps_on_the_embedded_prior_follow_the_jax_run(embedded, kind, mo
         monkeypatch.setattr(smplx.lbs, "batch_rodrigues", lambda vectors, **_: lbs_torch.axis_angle_to_matrix(vectors))
         body, adam = baseline.smplx_body(FREE_BODY, problem.fields.frames, dtype=torch.float64), "foreach"
 
-    def teacher(verts, draws):
-        loss, grad, metrics = job.op.fn(verts.float(), draws)
+    def critic(verts, draws):
+        loss, grad, metrics = job.op.critic(verts.float(), draws)
         return loss, grad.double(), metrics
 
     narrow = [jax.tree.map(lambda x: x.float(), each) for each in draws]
-    ours, _ = torch_run(CONFIG, problem, params, body, teacher, narrow, adam=adam)
+    ours, _ = torch_run(CONFIG, problem, params, body, critic, narrow, adam=adam)
     assert len(ours) == STEPS
     for name in ("loss", "loss_sds", "loss_reg"):
         mine, theirs = (np.stack([line[name] for line in run]) for run in (ours, lines))
@@ -116,7 +115,7 @@ def test_fifty_steps_on_the_embedded_prior_follow_the_jax_run(embedded, kind, mo
 # --- two motions on a loss without a network --------------------------------------------------------------------
 
 
-def make_teacher(targets, spoil_at=()):
+def make_critic(targets, spoil_at=()):
     """½‖v − target‖² a motion; the second motion's gradient is NaN in the calls `spoil_at`."""
     calls = []
 
@@ -128,19 +127,18 @@ def make_teacher(targets, spoil_at=()):
             grad[1] = torch.nan
         return loss, grad, {"t": draws.t + 0}
 
-    fn.metric_names = ("t",)
-    return fn
+    return FunctionCritic(fn, ("t",))
 
 
 @pytest.fixture(scope="module")
 def toy():
     config = dataclasses.replace(CONFIG, num_motions=2, grad_clip=0.5, learning_rate=0.01)
-    fields, params = train.make_fields(config, [load_statistics("walking"), load_statistics("running")], 4)
+    fields, params = problems.make_fields(config, [load_statistics("walking"), load_statistics("running")], 4)
     baked = lbs.bake(load_body("free"))
     baked = dataclasses.replace(baked, skin=baked.skin[:, ::50])
-    problem = train.Problem(fields, baked, jax.random.key(0), (1, 2, 2, 2), [[(-3.0, 3.0)]] * 2, (0.1, 0.2))
+    problem = problems.PoseProblem(fields, baked, jax.random.key(0), (1, 2, 2, 2), [[(-3.0, 3.0)]] * 2, (0.1, 0.2))
     bent = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params)
-    return config, problem, params, torch.tensor(np.array(train.vertices_of(fields, bent, baked)))
+    return config, problem, params, torch.tensor(np.array(problems.posed_vertices(fields, bent, baked)))
 
 
 @pytest.mark.parametrize("spoil_at", [(), (2, 3)])
@@ -150,15 +148,15 @@ def test_two_motions_with_clipping_and_nan_steps_end_at_the_jax_runs_weights(toy
     config = dataclasses.replace(config, schedule={"tanh": "cosine", "clamp": "linear"}[bound], steps=8)
     graphdef = problem.fields
     if bound == "clamp":
-        graphdef, params = train.make_fields(
+        graphdef, params = problems.make_fields(
             dataclasses.replace(config, bound="clamp"), [load_statistics("walking"), load_statistics("running")], 4
         )
     problem = dataclasses.replace(problem, fields=graphdef)
-    op = torch_loss(make_teacher(target, spoil_at), "staged")
+    op = torch_loss(make_critic(target, spoil_at), "staged")
     lines, draws, state = jax_run(config, problem, params, op, 8)
     assert state.skipped.tolist() == [0, len(spoil_at)]
-    teacher = make_teacher(target, spoil_at)
-    ours, weights = torch_run(config, problem, params, baseline.baked_body(problem.baked), teacher, draws)
+    critic = make_critic(target, spoil_at)
+    ours, weights = torch_run(config, problem, params, baseline.baked_body(problem.baked), critic, draws)
     for theirs, own in zip(lines, ours, strict=True):
         for name in theirs:
             np.testing.assert_allclose(own[name], theirs[name], rtol=1e-4, err_msg=name)
@@ -186,7 +184,7 @@ def test_what_the_twin_does_not_cover_is_refused(toy):
     with pytest.raises(UserError, match="got --optimizer=lion"):
         fields, weights = baseline.fields_from_jax(problem.fields, params)
         lion = dataclasses.replace(config, optimizer="lion")
-        baseline.make_step(lion, fields, weights, baseline.baked_body(problem.baked), make_teacher(target))
+        baseline.make_step(lion, fields, weights, baseline.baked_body(problem.baked), make_critic(target))
 
 
 def test_torch_draws_have_the_distribution_of_the_jax_draws():

@@ -52,7 +52,6 @@ def body(path):
 
 
 def oracle(path, **options):
-    torch.set_num_threads(1)
     settings = {"num_betas": 10, "num_expression_coeffs": 10, "use_pca": False, "flat_hand_mean": True}
     return smplx.SMPLX(str(path), batch_size=FRAMES, dtype=torch.float64, **(settings | options))
 

@@ -6,7 +6,6 @@ device, which a GPU makes in silence, are noted. The device is torch's spare one
 streams; registering it changes a process for good, so this is one of its own.
 """
 
-import dataclasses
 import functools
 import json
 import sys
@@ -29,19 +28,20 @@ torch.__future__.set_swap_module_params_on_conversion(False)
 torch.autograd.set_multithreading_enabled(False)  # a thread of its own for the device would need the device
 
 from bridge import render  # noqa: E402
-from bridge.distill import critic as teacher  # noqa: E402
+from bridge.critic import DEFAULT, Batching  # noqa: E402
+from bridge.distill import critic as critics  # noqa: E402
 from bridge.distill import latents  # noqa: E402
 from bridge.distill.objectives import Guidance  # noqa: E402
-from bridge.priors import load_prior  # noqa: E402
-from bridge.priors.tuning import Tuning, tune  # noqa: E402
+from bridge.distill.prompts import embed_prompts  # noqa: E402
+from bridge.priors import Setup, load_prior  # noqa: E402
 from bridge.profile import Stopwatch  # noqa: E402
 from bridge.render.mesh import make_mesh  # noqa: E402
-from tests.bridge.distill import test_critic as test_teacher  # noqa: E402
+from tests.bridge.distill import test_critic  # noqa: E402
 from tests.bridge.priors import tiny_priors, tiny_transformers  # noqa: E402
 from tests.bridge.priors import videocrafter_twin as twin  # noqa: E402
 
 MODE = FakeTensorMode()
-M, N = test_teacher.M, test_teacher.N
+M, N = test_critic.M, test_critic.N
 PICTURE, SHOWN = 16, 2  # of the image prior: pixels, and frames a clip
 
 
@@ -103,15 +103,15 @@ def folder_of(prior, parent):
     return str((tiny_priors.picture_folder if prior == "sd15" else tiny_priors.video_folder)(path))
 
 
-def steps_of(parent, prior, dtype="float16", tuning=None, guidance=None, image=False, latent=False, **settings):
-    """The functions that move something between host and device in a teacher's step, or what torch refuses."""
+def steps_of(parent, prior, dtype="float16", setup=None, guidance=None, image=False, latent=False, batching=DEFAULT):
+    """The functions that move something between host and device in a critic's step, or what torch refuses."""
     files, picture_files = folder_of(prior, parent), folder_of("sd15", parent) if image else ""
     with Pretend() as on:
-        teach, latent_teach, verts, z, draws = _make(
-            files, picture_files, prior, dtype, tuning, guidance or Guidance(), settings
+        critic, latent_critic, verts, z, draws = _make(
+            files, picture_files, prior, dtype, setup, guidance or Guidance(), batching
         )
         on.crossings.clear()
-        return _said(on, lambda: latent_teach(z, draws) if latent else teach(verts, draws))
+        return _said(on, lambda: latent_critic(z, draws) if latent else critic(verts, draws))
 
 
 def _said(on, call):
@@ -133,30 +133,29 @@ def found_in(spoil):
         return _said(on, lambda: spoil(x))
 
 
-def _make(files, picture_files, prior, dtype, tuning, guidance, settings):
-    taught = load_prior(prior, files, NAME, dtype)
-    if tuning:
-        tune(taught, tuning)
+def _make(files, picture_files, prior, dtype, setup, guidance, batching):
+    loaded = load_prior(prior, files, NAME, dtype)
+    if setup:
+        loaded.configure(setup)
     frames, size = (10, 32) if prior == "embedded" else (5, 32)
-    faces = test_teacher.octahedron()[1]
+    faces = test_critic.octahedron()[1]
     mesh = make_mesh(faces, torch.rand(6, 3), NAME)
-    sources = test_teacher.PROMPTS if guidance.objective == "bridge" else None
-    prompts = teacher.embed_prompts(taught, test_teacher.PROMPTS, sources=sources)
-    shapes = [(N,), (N,), (N,), (N, *taught.spec.latent_shape_of(frames, size, size))]
+    sources = test_critic.PROMPTS if guidance.objective == "bridge" else None
+    prompts = embed_prompts(loaded, test_critic.PROMPTS, sources=sources)
+    shapes = [(N,), (N,), (N,), (N, *loaded.spec.latent_shape_of(frames, size, size))]
     image = None
     if picture_files:
         judge = load_prior("sd15", picture_files, NAME, dtype)
-        spoken = teacher.embed_prompts(judge, test_teacher.PROMPTS)
-        image = teacher.Term(judge, spoken, PICTURE, PICTURE, Guidance())
+        spoken = embed_prompts(judge, test_critic.PROMPTS)
+        image = critics.Term(judge, spoken, PICTURE, PICTURE, Guidance())
         shapes += [(N, SHOWN), (N,), (N, *judge.spec.latent_shape_of(SHOWN, PICTURE, PICTURE))]
     with MODE:
         drawn = [torch.zeros(shape, device=NAME) for shape in shapes]
         verts, z = torch.zeros(M, frames, 6, 3, device=NAME), torch.zeros(M, *shapes[3][1:], device=NAME)
-    plain = teacher.TeacherSettings(size, size, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), guidance=guidance)
-    chosen = dataclasses.replace(plain, **settings)
-    teach = teacher.make_teacher(taught, prompts, mesh, chosen, image)
-    latent_teach = latents.make_latent_teacher(taught, prompts, guidance)
-    return teach, latent_teach, verts, z, test_teacher.Draws(*drawn)
+    settings = critics.CriticSettings(size, size, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), guidance=guidance)
+    critic = critics.VertexCritic(loaded, prompts, mesh, settings, image, batching)
+    latent_critic = latents.LatentCritic(loaded, prompts, guidance)
+    return critic, latent_critic, verts, z, test_critic.Draws(*drawn)
 
 
 PRIORS = ("embedded", "modelscope", "videocrafter2", "wan21", "cogvideox", "ltx")
@@ -166,9 +165,11 @@ CASES = {
     "latent mode": {"prior": "modelscope", "latent": True},
     **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge", "unguided")},
     "csd, everything else": {"prior": "modelscope", "guidance": Guidance("csd", scale_low=3.0, clip=1.0, motion_amp=2)},
-    "low_vram": {"prior": "modelscope", "tuning": Tuning(True, sparing=True), "encode_chunk": 1, "prior_batch": 1},
-    "bfloat16, chunks": {"prior": "modelscope", "dtype": "bfloat16", "encode_chunk": 2},
-}
+    "low_vram": {
+        "prior": "modelscope", "setup": Setup(channels_last=True, low_memory=True), "batching": Batching(1, 1),
+    },
+    "bfloat16, chunks": {"prior": "modelscope", "dtype": "bfloat16", "batching": Batching(encode_chunk=2)},
+}  # fmt: skip
 SPOILS = {  # does it find what it looks for?
     "a value": lambda x: x.sum().item(),
     "a mask": lambda x: x[x > 0],
@@ -181,7 +182,7 @@ SPOILS = {  # does it find what it looks for?
 def main():
     """Print what each case found, as JSON."""
     render.Render = FlatRender
-    teacher.Stopwatch = latents.Stopwatch = lambda device: Stopwatch("cpu")
+    critics.Stopwatch = latents.Stopwatch = lambda device: Stopwatch("cpu")
     with tempfile.TemporaryDirectory() as folder:
         found = {name: steps_of(Path(folder), **case) for name, case in CASES.items()}
     print(json.dumps({"steps": found, "spoils": {name: found_in(spoil) for name, spoil in SPOILS.items()}}))

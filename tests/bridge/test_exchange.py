@@ -11,8 +11,6 @@ import torch
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, ZeroCopyError, to_jax, to_torch
 
-torch.set_num_threads(1)
-
 SHARED_DTYPES = [
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float16", "bfloat16", "float32", "complex64",
 ]  # fmt: skip

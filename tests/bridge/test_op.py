@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.critic import FunctionCritic
 from bridge.exchange import ACCOUNT
 from bridge.op import TRANSPORTS, torch_loss
 from tests.bridge.op_toys import F, M, V, draws_at, make_draws, make_verts, toy, toy_in_jax
@@ -92,7 +93,7 @@ def test_any_leading_shape(verts):
 
     z = verts.reshape(M, 3, F, 10, 5)
     for transport in TRANSPORTS:
-        op = torch_loss(fn, transport)
+        op = torch_loss(FunctionCritic(fn), transport)
         grad = jax.grad(lambda z, op=op: op(z, ())[0].sum())(z)
         np.testing.assert_array_equal(grad, z)
 
@@ -132,7 +133,7 @@ def test_draws_may_be_any_tree_of_any_dtype(transport, verts):
         loss = d["half"][0].float() * d["half"][1].float() + d["flag"][0].float() * int(d["seed"])
         return loss, v.clone(), {}
 
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn), transport)
     loss, grad, _ = op.loss_and_grad(verts, draws)
     np.testing.assert_array_equal(loss, [13.0, 6.0])
     np.testing.assert_array_equal(grad, verts)
@@ -152,8 +153,7 @@ def test_threads_take_turns_in_torch(transport, verts):
         finally:
             busy.release()
 
-    fn.metric_names = toy.metric_names
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn, toy.metric_names), transport)
     expected = op.loss_and_grad(verts, draws)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: op.loss_and_grad(verts, draws), range(16)))
@@ -173,9 +173,8 @@ def test_staged_results_are_torch_memory(verts):
         kept.update(verts=v.data_ptr(), loss=loss.data_ptr(), grad=grad.data_ptr(), t=metrics["t"].data_ptr())
         return loss, grad, metrics
 
-    fn.metric_names = toy.metric_names
     draws = make_draws()
-    loss, grad, metrics = torch_loss(fn, "staged").loss_and_grad(verts, draws)
+    loss, grad, metrics = torch_loss(FunctionCritic(fn, toy.metric_names), "staged").loss_and_grad(verts, draws)
     pointers = {"verts": verts, "loss": loss, "grad": grad, "t": metrics["t"]}
     assert kept == {name: x.unsafe_buffer_pointer() for name, x in pointers.items()}
     every = [verts, grad, loss, *metrics.values(), *draws]
@@ -187,8 +186,9 @@ def test_jit_counts_copies_on_the_device_apart(in_place, verts):
     def fn(v, draws, grad_out):
         return toy(v, draws, grad_out if in_place else None)
 
-    fn.metric_names = toy.metric_names
-    loss, grad, metrics = jax.jit(torch_loss(fn, "jit").loss_and_grad)(verts, make_draws())
+    loss, grad, metrics = jax.jit(torch_loss(FunctionCritic(fn, toy.metric_names), "jit").loss_and_grad)(
+        verts, make_draws()
+    )
     small = sum(x.nbytes for x in (loss, *metrics.values()))
     assert ACCOUNT.copied == 0 and ACCOUNT.device_copied == small + (0 if in_place else grad.nbytes)
 

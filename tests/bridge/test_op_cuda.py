@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.critic import FunctionCritic
 from bridge.exchange import ACCOUNT
 from bridge.op import TRANSPORTS, torch_loss
 
@@ -38,7 +39,7 @@ def test_cuda_long_run_matches_jax(cuda, transport):
         torch.full_like(v, -1e9)  # overwrites what was freed too early
         return v.square().flatten(1).sum(dim=1) / 2, grad, {}
 
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn), transport)
     eye = jnp.eye(n)
 
     @jax.jit
@@ -64,7 +65,7 @@ def test_cuda_trace_has_no_host_transfer(cuda, transport):
     def fn(v, draws, grad_out=None):
         return v.square().flatten(1).sum(dim=1) / 2, v.clone(), {}
 
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn), transport)
     call = jax.jit(op.loss_and_grad) if transport == "jit" else op.loss_and_grad
     verts = jax.device_put(jnp.ones((1, 10, 10475, 3)), jax.devices()[0])
     jax.block_until_ready(call(verts, ()))
@@ -85,7 +86,7 @@ def test_staged_results_are_torch_memory_on_the_gpu(cuda):
         return loss, grad, {}
 
     verts, draws = (jax.device_put(jnp.ones(shape), jax.devices()[0]) for shape in ((2, 3, 50, 3), (7,)))
-    loss, grad, _ = torch_loss(fn, "staged").loss_and_grad(verts, draws)
+    loss, grad, _ = torch_loss(FunctionCritic(fn), "staged").loss_and_grad(verts, draws)
     arrays = {"verts": verts, "draws": draws, "loss": loss, "grad": grad}
     assert seen == {name: x.unsafe_buffer_pointer() for name, x in arrays.items()}
     assert ACCOUNT.copied == 0 and ACCOUNT.aliased == sum(x.nbytes for x in arrays.values())
@@ -98,7 +99,7 @@ def test_the_jit_transport_writes_into_xlas_buffer(cuda):
         return v.square().flatten(1).sum(dim=1) / 2, torch.mul(v, 1, out=grad_out), {}
 
     verts = jax.device_put(jnp.full((2, 3, 50, 3), 2.0), jax.devices()[0])
-    loss, grad, _ = jax.jit(torch_loss(fn, "jit").loss_and_grad)(verts, ())
+    loss, grad, _ = jax.jit(torch_loss(FunctionCritic(fn), "jit").loss_and_grad)(verts, ())
     np.testing.assert_array_equal(grad, verts)
     assert ACCOUNT.copied == 0 and ACCOUNT.device_copied == loss.nbytes
 
@@ -121,7 +122,7 @@ def test_each_side_waits_for_the_others_slow_kernel(cuda, transport, slow_side):
             factor = work.sum() / n  # 1
         return (v * factor).flatten(1).sum(dim=1), grad.add_(v * factor), {}
 
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn), transport)
 
     def make(k):
         factor = jax.lax.fori_loop(0, 10, lambda _, b: b @ ones, ones).sum() / n if slow_side == "jax" else 1.0
@@ -152,7 +153,7 @@ def test_memory_in_flight_is_not_reused(cuda, transport):
             torch.full_like(v, float("nan"))
         return v.flatten(1).sum(dim=1), grad, {}
 
-    op = torch_loss(fn, transport)
+    op = torch_loss(FunctionCritic(fn), transport)
     half = jax.jit(lambda g: g * 0.5)
     whole = jax.jit(lambda v: op.loss_and_grad(v, ())[1] * 0.5)
     verts = jax.device_put(jnp.zeros(size), jax.devices()[0])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.critic import FunctionCritic
 from bridge.errors import BridgeError
 from bridge.exchange import ACCOUNT, ZeroCopyError
 from bridge.op import TRANSPORTS, torch_loss
@@ -36,8 +37,11 @@ def test_the_original_error_is_raised_and_arrays_are_unharmed(transport, error_t
             raise error_type("no more memory for you")
         return toy(v, draws, grad_out)
 
-    fn.metric_names = toy.metric_names
-    op, draws, before = torch_loss(fn, transport), make_draws(), np.asarray(verts).copy()
+    op, draws, before = (
+        torch_loss(FunctionCritic(fn, toy.metric_names), transport),
+        make_draws(),
+        np.asarray(verts).copy(),
+    )
     with pytest.raises(error_type, match="no more memory"):
         op.loss_and_grad(verts, draws)
     with pytest.raises(error_type, match="no more memory"):
@@ -76,8 +80,7 @@ def test_ctrl_c_during_the_torch_call(transport, verts):
             threading.Event().wait(0.01)
         return toy(v, draws, grad_out)
 
-    fn.metric_names = toy.metric_names
-    op, draws = torch_loss(fn, transport), make_draws()
+    op, draws = torch_loss(FunctionCritic(fn, toy.metric_names), transport), make_draws()
 
     def press():
         started.wait(10)
@@ -88,7 +91,7 @@ def test_ctrl_c_during_the_torch_call(transport, verts):
     with pytest.raises(KeyboardInterrupt), op.original_errors():
         jax.block_until_ready(jax.jit(op.loss_and_grad)(verts, draws) if transport == "jit" else op(verts, draws))
     presser.join()
-    op.fn = toy
+    op.critic = toy
     np.testing.assert_allclose(op(verts, draws)[0], toy_in_jax(verts, draws), rtol=1e-4)
 
 
@@ -101,8 +104,7 @@ def test_the_callers_torch_mode_changes_nothing(transport, mode, verts):
         seen.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")))
         return toy(v, draws, grad_out)
 
-    fn.metric_names = toy.metric_names
-    op, draws = torch_loss(fn, transport), make_draws()
+    op, draws = torch_loss(FunctionCritic(fn, toy.metric_names), transport), make_draws()
     call = jax.jit(op.loss_and_grad) if transport == "jit" else op.loss_and_grad
     expected = call(verts, draws)
     with mode():
@@ -132,8 +134,7 @@ def _bad(change):
         loss, grad, metrics = toy(v, draws)
         return change(loss, grad, metrics)
 
-    fn.metric_names = toy.metric_names
-    return fn
+    return FunctionCritic(fn, toy.metric_names)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -159,6 +160,5 @@ def test_writing_into_the_inputs_is_an_error(transport, verts):
         v.add_(1)
         return toy(v, draws, grad_out)
 
-    fn.metric_names = toy.metric_names
     with pytest.raises(BridgeError, match="wrote into"):
-        torch_loss(fn, transport).loss_and_grad(verts, make_draws())
+        torch_loss(FunctionCritic(fn, toy.metric_names), transport).loss_and_grad(verts, make_draws())

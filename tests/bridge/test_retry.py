@@ -1,41 +1,35 @@
 """bridge.retry: a full GPU names the flags that help, or does less at once with the same result."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from bridge.distill.critic import TeacherSettings, embed_prompts, make_teacher
+from bridge.critic import Batching, FunctionCritic
+from bridge.distill.critic import METRICS, CriticSettings, VertexCritic
+from bridge.distill.prompts import embed_prompts
 from bridge.priors import load_prior
 from bridge.render.mesh import make_mesh
-from bridge.retry import OutOfMemory, halved, sparing
+from bridge.retry import CarefulCritic, OutOfMemory, halved
 from tests.bridge.distill.test_critic import PROMPTS, Draws, F, M, N, octahedron
 from tests.bridge.priors import tiny_priors
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 11.90 GiB of which 1 MiB is free"
 
 
-@dataclasses.dataclass(frozen=True)
-class Amounts:
-    prior_batch: int = 16
-    encode_chunk: int = 0
-
-
 def maker(fits):
-    """make(settings) -> a teacher that runs out of memory unless fits(settings); made.tried lists the settings."""
+    """make(batching) -> a critic that runs out of memory unless fits(batching); make.tried lists what was tried."""
 
-    def make(settings):
-        def teacher(verts, draws, grad_out=None):
-            make.tried.append((settings.prior_batch, settings.encode_chunk))
+    def make(batching):
+        def judge(verts, draws, grad_out):
+            make.tried.append((batching.prior_batch, batching.encode_chunk))
             grad = torch.zeros_like(verts) if grad_out is None else grad_out
             grad += 1  # half done
-            if not fits(settings):
+            if not fits(batching):
                 raise torch.OutOfMemoryError(FULL)
             return verts.sum(dim=(1, 2, 3)), grad.fill_(2.0), {}
 
-        teacher.metric_names, teacher.parts = (), object()
-        return teacher
+        return FunctionCritic(judge)
 
     make.tried = []
     return make
@@ -46,52 +40,50 @@ CLIPS = SimpleNamespace(azimuth=torch.zeros(4))
 
 
 def test_halves_clips_then_frames_until_it_fits():
-    make = maker(lambda s: s.encode_chunk == 1)
-    teacher = sparing(make, Amounts(), retry=True)
+    make = maker(lambda b: b.encode_chunk == 1)
+    critic = CarefulCritic(make, Batching(), retry=True)
     place = torch.full_like(VERTS, 7.0)
     with pytest.warns(UserWarning, match=r"Tried to allocate 2.00 GiB\): going on with --prior_batch=2 \(was 16\)"):
-        loss, grad, _ = teacher(VERTS, CLIPS, place)
+        loss, grad, _ = critic(VERTS, CLIPS, place)
     assert make.tried == [(16, 0), (2, 0), (1, 0), (1, 3), (1, 1)]
     assert grad is place and torch.equal(grad, torch.full_like(VERTS, 2.0)) and loss.shape == (2,)
     make.tried.clear()
-    teacher(VERTS, CLIPS)  # what fitted is kept
+    critic(VERTS, CLIPS)  # what fitted is kept
     assert make.tried == [(1, 1)]
 
 
 def test_names_the_flags_where_it_may_not_retry_or_nothing_is_left():
     for retry, tries in ((False, 1), (True, 5)):
-        make = maker(lambda s: False)
-        teacher = sparing(make, Amounts(), retry)
+        make = maker(lambda b: False)
+        critic = CarefulCritic(make, Batching(), retry)
         with pytest.raises(OutOfMemory, match=r"2\.00 GiB.*--low_vram.*--oom=retry.*--prior_batch=1"):
             if retry:
                 with pytest.warns(UserWarning):
-                    teacher(VERTS, CLIPS)
+                    critic(VERTS, CLIPS)
             else:
-                teacher(VERTS, CLIPS)
+                critic(VERTS, CLIPS)
         assert len(make.tried) == tries
 
 
 def test_other_errors_pass():
-    def make(settings):
-        def teacher(verts, draws, grad_out=None):
+    def make(batching):
+        def judge(verts, draws, grad_out):
             raise RuntimeError("something else")
 
-        teacher.metric_names, teacher.parts = (), None
-        return teacher
+        return FunctionCritic(judge)
 
     with pytest.raises(RuntimeError, match="something else"):
-        sparing(make, Amounts(), retry=True)(VERTS, CLIPS)
+        CarefulCritic(make, Batching(), retry=True)(VERTS, CLIPS)
 
 
 def test_halving_ends():
-    assert halved(Amounts(16, 0), clips=4, frames=10) == Amounts(2, 0)
-    assert halved(Amounts(1, 0), clips=4, frames=10) == Amounts(1, 5)
-    assert halved(Amounts(1, 5), clips=4, frames=10) == Amounts(1, 2)
-    assert halved(Amounts(1, 1), clips=4, frames=10) is None
+    assert halved(Batching(16, 0), clips=4, frames=10) == Batching(2, 0)
+    assert halved(Batching(1, 0), clips=4, frames=10) == Batching(1, 5)
+    assert halved(Batching(1, 5), clips=4, frames=10) == Batching(1, 2)
+    assert halved(Batching(1, 1), clips=4, frames=10) is None
 
 
-def test_a_real_teacher_gives_the_same_step_in_smaller_pieces(tmp_path):
-    torch.set_num_threads(1)
+def test_a_real_critic_gives_the_same_step_in_smaller_pieces(tmp_path):
     corners, faces = octahedron()
     generator = torch.Generator().manual_seed(0)
     verts = corners + 0.1 * torch.randn(M, F, 6, 3, generator=generator)
@@ -104,23 +96,24 @@ def test_a_real_teacher_gives_the_same_step_in_smaller_pieces(tmp_path):
         t=torch.tensor([0.3, 0.5, 0.7, 0.9]),
         noise=torch.randn(N, 4, F, 8, 8, generator=generator),
     )
-    settings = TeacherSettings(16, 16, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), supersample=1)
+    settings = CriticSettings(16, 16, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), supersample=1)
 
-    def make(settings):
-        teacher = make_teacher(prior, prompts, mesh, settings)
+    def make(batching):
+        critic = VertexCritic(prior, prompts, mesh, settings, batching=batching)
 
-        def limited(verts, draws, grad_out=None):
-            result = teacher(verts, draws, grad_out)
-            if settings.prior_batch > 1 or settings.encode_chunk != 2:
+        def limited(verts, draws, grad_out):
+            result = critic(verts, draws, grad_out)
+            if batching.prior_batch > 1 or batching.encode_chunk != 2:
                 raise torch.OutOfMemoryError(FULL)
             return result
 
-        limited.metric_names, limited.parts = teacher.metric_names, teacher.parts
-        return limited
+        return FunctionCritic(limited, critic.metric_names)
 
-    expected = make_teacher(prior, prompts, mesh, settings)(verts, draws)
+    expected = VertexCritic(prior, prompts, mesh, settings)(verts, draws)
+    careful = CarefulCritic(make, Batching(), retry=True)
+    assert careful.metric_names == METRICS
     with pytest.warns(UserWarning):
-        found = sparing(make, settings, retry=True)(verts, draws)
+        found = careful(verts, draws)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 

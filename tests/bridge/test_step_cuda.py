@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from bridge.distill.critic import TeacherSettings, embed_prompts, make_teacher
+from bridge.critic import Batching, FunctionCritic
+from bridge.distill.critic import CriticSettings, VertexCritic
+from bridge.distill.prompts import embed_prompts
 from bridge.exchange import ACCOUNT
 from bridge.op import TRANSPORTS
-from bridge.priors import load_prior
-from bridge.priors.tuning import Tuning, tune
+from bridge.priors import Setup, load_prior
 from bridge.render.mesh import make_mesh
 from md_jax.config import Config
 from tests.bridge.distill.test_critic import PROMPTS, Draws, F, M, N, octahedron
@@ -36,7 +37,7 @@ def start(transport):
     config = Config(steps=20, num_motions=2, device="cuda", dtype="float32", transport=transport, renderer="warp")
     job = make_job(config)
     step = make_step(config, job.problem, job.op)
-    return step, jax.device_put(init_state(config, job.params), jax.devices()[0])
+    return step, init_state(config, job.params)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -87,8 +88,8 @@ def test_skinning_on_cuda_is_not_rounded_to_tf32():
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
 
 
-def teach(device, folder, dtype="float32", tuning=None):
-    """Loss and gradient of a teacher on a device, for draws and vertices that are the same on each."""
+def judge(device, folder, dtype="float32", setup=None):
+    """Loss and gradient of a critic on a device, for draws and vertices that are the same on each."""
     corners, faces = octahedron()
     generator = torch.Generator().manual_seed(0)
     verts = corners + 0.1 * torch.randn(M, F, 6, 3, generator=generator)
@@ -100,12 +101,12 @@ def teach(device, folder, dtype="float32", tuning=None):
         noise=torch.randn(N, 4, F, 16, 16, generator=generator),
     )
     prior = load_prior("modelscope", folder, device, dtype)
-    if tuning:
-        tune(prior, tuning)
-    settings = TeacherSettings(32, 32, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), supersample=2)
-    teacher = make_teacher(prior, embed_prompts(prior, PROMPTS), make_mesh(faces, colors, device), settings)
-    for _ in range(4 if tuning else 1):  # a CUDA graph is warmed up, recorded and replayed
-        loss, grad, _ = teacher(verts.to(device), Draws(*(x.to(device) for x in draws)))
+    if setup:
+        prior.configure(setup)
+    settings = CriticSettings(32, 32, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), supersample=2)
+    critic = VertexCritic(prior, embed_prompts(prior, PROMPTS), make_mesh(faces, colors, device), settings)
+    for _ in range(4 if setup else 1):  # a CUDA graph is warmed up, recorded and replayed
+        loss, grad, _ = critic(verts.to(device), Draws(*(x.to(device) for x in draws)))
     return loss.cpu(), grad.cpu()
 
 
@@ -115,21 +116,21 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tuning", "close"),
+    ("dtype", "setup", "close"),
     [
         ("float32", None, 1e-3),
         ("float16", None, 3e-2),
-        ("float32", Tuning(channels_last=True), 1e-3),
-        ("float32", Tuning(sparing=True), 1e-3),
-        ("float32", Tuning(compile="on"), 1e-3),
-        ("float32", Tuning(compile="graphs"), 1e-3),
-        ("float16", Tuning(channels_last=True, compile="graphs"), 3e-2),
+        ("float32", Setup(channels_last=True), 1e-3),
+        ("float32", Setup(low_memory=True), 1e-3),
+        ("float32", Setup(compile="on"), 1e-3),
+        ("float32", Setup(compile="graphs"), 1e-3),
+        ("float16", Setup(channels_last=True, compile="graphs"), 3e-2),
     ],
-    ids=["float32", "float16", "channels_last", "sparing", "compile", "graphs", "all of it"],
+    ids=["float32", "float16", "channels_last", "low_memory", "compile", "graphs", "all of it"],
 )
-def test_the_teacher_on_cuda_teaches_what_it_does_on_the_cpu(folder, dtype, tuning, close):
-    loss, grad = teach("cpu", folder)
-    other, other_grad = teach("cuda", folder, dtype, tuning)
+def test_the_critic_on_cuda_says_what_it_does_on_the_cpu(folder, dtype, setup, close):
+    loss, grad = judge("cpu", folder)
+    other, other_grad = judge("cuda", folder, dtype, setup)
     torch.testing.assert_close(other, loss, rtol=close, atol=0)
     for a, b in zip(grad, other_grad, strict=True):
         assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.99
@@ -137,28 +138,26 @@ def test_the_teacher_on_cuda_teaches_what_it_does_on_the_cpu(folder, dtype, tuni
 
 def test_running_out_of_memory_for_real_is_survived(folder):
     """A cap on torch's share of the card that a whole clip does not fit in and a part of it does."""
-    from bridge.retry import sparing
+    from bridge.retry import CarefulCritic
 
     tried = []
 
-    def make(settings):
-        tried.append(settings.prior_batch)
+    def make(batching):
+        tried.append(batching.prior_batch)
 
-        def teacher(verts, draws, grad_out=None):
-            torch.empty(settings.prior_batch << 30, dtype=torch.uint8, device="cuda")
+        def judge(verts, draws, grad_out):
+            torch.empty(batching.prior_batch << 30, dtype=torch.uint8, device="cuda")
             return verts.sum(dim=(1, 2, 3)), verts.clone(), {}
 
-        teacher.metric_names, teacher.parts = (), None
-        return teacher
+        return FunctionCritic(judge)
 
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (torch.cuda.memory_reserved() + 1.5 * 2**30) / total))
     try:
-        settings = TeacherSettings(8, 8, 3.0, 0.8, (0.0, 0.0, 0.0), (0.9, 0.9, 0.9), prior_batch=4)
         draws = Draws(*(torch.zeros(4, device="cuda") for _ in range(4)))
         with pytest.warns(UserWarning, match="prior_batch"):
-            sparing(make, settings, retry=True)(torch.ones(2, 3, 4, 3, device="cuda"), draws)
+            CarefulCritic(make, Batching(4), retry=True)(torch.ones(2, 3, 4, 3, device="cuda"), draws)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert tried == [4, 2, 1]

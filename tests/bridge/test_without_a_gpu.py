@@ -12,13 +12,14 @@ import pytest
 import torch.utils.backend_registration
 import warp as wp
 
+from bridge.critic import FunctionCritic
 from bridge.op import torch_loss
 from bridge.render.kernels import adopt as render_adopt
 from bridge.render.kernels import blend as render_blend
 from bridge.render.kernels import edges as render_edges
 from bridge.render.kernels import shading as render_shading
 from bridge.render.kernels import visibility as render_visibility
-from md_jax.fit import train
+from md_jax.fit import problems, train
 from tests.fit.test_train import CONFIG, problem  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -42,15 +43,14 @@ def test_the_kernels_compile_for_cuda(module, tmp_path):
 def test_the_step_is_lowered_for_cuda_without_the_host(problem, transport):  # noqa: F811
     """Of calls that leave XLA there is one to torch, by buffers on the device, and none by the host."""
 
-    def teach(verts, draws, grad_out=None):
+    def judge(verts, draws, grad_out):
         raise AssertionError("nothing runs when a step is lowered")
 
-    teach.metric_names = ("t",)
     config = dataclasses.replace(CONFIG, transport="jit")
     state = train.init_state(config, problem.params)
-    step = train.make_step(config, problem.fixed, torch_loss(teach, "jit"))
+    step = train.make_step(config, problem.fixed, torch_loss(FunctionCritic(judge, ("t",)), "jit"))
     if transport == "staged":  # what surrounds the torch call there: the fields, the body and the draws
-        step = lambda s: (train.vertices_of(problem.fixed.fields, s.params, problem.fixed.baked),  # noqa: E731
+        step = lambda s: (problems.posed_vertices(problem.fixed.fields, s.params, problem.fixed.baked),  # noqa: E731
                           train.draws_at(config, problem.fixed, 2, s.step, problem.fixed.key))  # fmt: skip
     text = jax.jit(step).trace(state).lower(lowering_platforms=("cuda",)).as_text()
     calls = [call for call in re.findall(r"custom_call @(\w+)", text) if "callback" in call]

@@ -7,7 +7,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import priors
 from bridge.priors import LOADERS
@@ -16,8 +15,6 @@ from md_jax.fit import posefield, train
 from md_jax.run import outputs
 from md_jax.run.build import make_job
 from md_jax.run.logs import Metrics
-
-torch.set_num_threads(1)
 
 CONFIG = Config(
     prior="null", guidance_scale=1.0, frames=3, height=16, width=16, views=2, steps=4, reg_weight=0.1, device="cpu",
@@ -46,7 +43,7 @@ def recording_prior():
 def run(config, steps=3):
     job = make_job(config)
     step = train.make_step(config, job.problem, job.op)
-    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
+    state = train.init_state(config, job.params)
     for _ in range(steps):
         state, report = step(state)
     return job, state, report
@@ -56,7 +53,7 @@ def test_one_step_serves_all_motions_and_the_prior_goes_in_batches():
     config = dataclasses.replace(CONFIG, num_motions=3, prior_batch=4)
     job = make_job(config)
     step = train.make_step(config, job.problem, job.op)
-    state = jax.device_put(train.init_state(config, job.params), jax.devices()[0])
+    state = train.init_state(config, job.params)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration_secs, **_: compiled.append(event) if event.endswith("backend_compile_duration") else None
@@ -111,7 +108,7 @@ def test_each_motion_gets_its_own_files(tmp_path, monkeypatch):
         assert motion.prompt == f"a person is {verb}"
         np.testing.assert_array_equal(motion.body_pose, poses.body[m])
         still = rest["controls"][outputs.STILL]
-        np.testing.assert_array_equal(still, train.vertices_of(job.problem.fields, job.params, job.problem.baked)[m])
+        np.testing.assert_array_equal(still, job.problem.vertices(job.params)[m])
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["prompt"], summary["action"]) == (motion.prompt, verb)
         assert summary["final"]["loss_sds"] == pytest.approx(terms["loss_sds"][m])

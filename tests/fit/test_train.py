@@ -14,7 +14,7 @@ from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.config import Config
 from md_jax.errors import DivergedError
-from md_jax.fit import train
+from md_jax.fit import problems, train
 from md_jax.fit.losses import smoothness
 from md_jax.fit.posefield import apply_fields
 from md_jax.mocap.statistics import load_statistics
@@ -43,12 +43,14 @@ class PullTo:
 @pytest.fixture(scope="module")
 def problem():
     statistics = [load_statistics("walking"), load_statistics("running")]
-    fields, params = train.make_fields(CONFIG, statistics, FRAMES)
+    fields, params = problems.make_fields(CONFIG, statistics, FRAMES)
     whole = lbs.bake(load_body("free"))
     whole = dataclasses.replace(whole, skin=whole.skin[:, ::50])  # every fiftieth vertex will do
-    fixed = train.Problem(fields, whole, jax.random.key(0), (1, 2, 2, 2), [[(-3.0, 3.0)]] * 2, (0.1, 0.2))
+    fixed = problems.PoseProblem(fields, whole, jax.random.key(0), (1, 2, 2, 2), [[(-3.0, 3.0)]] * 2, (0.1, 0.2))
     bent = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), params)
-    return types.SimpleNamespace(fixed=fixed, params=params, target=jnp.asarray(train.vertices_of(fields, bent, whole)))
+    return types.SimpleNamespace(
+        fixed=fixed, params=params, target=jnp.asarray(problems.posed_vertices(fields, bent, whole))
+    )
 
 
 def run(problem, folder, config=CONFIG, spoil=None):
@@ -81,7 +83,7 @@ def test_the_gradient_is_that_of_the_whole_chain(problem):
     fields, baked = problem.fixed.fields, problem.fixed.baked
 
     def total(p):
-        pull = 0.5 * jnp.sum((train.vertices_of(fields, p, baked) - problem.target) ** 2)
+        pull = 0.5 * jnp.sum((problems.posed_vertices(fields, p, baked) - problem.target) ** 2)
         return 0.7 * pull + 0.3 * jnp.sum(smoothness(apply_fields(fields, p)))
 
     expected = jax.tree.map(lambda x, g: x - config.learning_rate * g, params, jax.grad(total)(params))

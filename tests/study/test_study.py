@@ -12,7 +12,6 @@ import pytest
 from absl import flags
 from rich.console import Console
 
-from bridge.errors import BridgeError
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
@@ -23,6 +22,7 @@ from md_jax.study import command as study
 from md_jax.study import figure as study_figure
 from md_jax.study import ray as study_ray
 from md_jax.study import report as study_report
+from tests.pictures import assert_drawn
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_folder_of_another_prompt_is_not_taken_for_its_own(tmp_path, toy_run):
 
 
 def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
-    with pytest.raises(BridgeError, match="unknown prior 'nosuch': the priors are embedded"):
+    with pytest.raises(UserError, match="unknown prior 'nosuch': the priors are embedded"):
         study._cells_of_flags(study_flags("--priors=embedded,nosuch"), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -175,7 +175,7 @@ def test_a_tiny_study_for_real(tmp_path, monkeypatch):
     assert [row["prompt"] for row in result["groups"]] == ["a person is running", "a person is walking, side view"]
     for row in result["groups"]:
         assert row["done"] == 1 and 0 <= row["evaluation"]["motion_only_own_probability"] <= 1
-    assert (tmp_path / "study.png").stat().st_size > 20_000
+    assert_drawn(tmp_path / "study.png")
     monkeypatch.setattr(main_job, "run_job", None)
     cell_runs.run_study(cells, here, QUIET)
 
@@ -198,7 +198,7 @@ def test_the_figure_shows_the_same_moments_of_motions_and_videos(tmp_path, monke
     common = {"prompt": "a person is walking", "prior_path": "", "mode": "latent", "seed": 0}
     records = [{**common, "prior": name, "folder": name} for name in ("a", "b")]
     study_figure.draw(tmp_path, records, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 5_000
+    assert_drawn(tmp_path / "figure.png")
     (tmp_path / "b" / "latents.npz").write_bytes(b"no")
     with pytest.raises(UserError, match="Remove the folder"):
         study_figure.draw(tmp_path, records, tmp_path / "figure.png")

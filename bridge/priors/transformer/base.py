@@ -15,16 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.priors.base import FrozenPrior
 from bridge.priors.folder import check_parts, class_name_of, read_index
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
-from bridge.priors.transformer.causal_vae import (
-    encode_clips,
-    encode_clips_and_vjp,
-    encode_clips_vjp,
-    pad_frames,
-    recomputed,
-)
+from bridge.priors.transformer.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
 from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
+from bridge.priors.tuning import recomputed
 from bridge.priors.weights import read_json, read_network
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -87,20 +83,19 @@ def load_transformer_parts(
     return TransformerParts(**networks, tokenizer=tokenizer, schedule=schedule, index=index)
 
 
-class VideoTransformerPrior(abc.ABC):
+class VideoTransformerPrior(FrozenPrior, abc.ABC):
     """The Prior protocol but for `alpha_sigma`; see `bridge.priors.spec.Prior`. The families fill in the rest."""
 
     text_length: int  # tokens a prompt
     text_masked = False  # whether the text encoder leaves the filling out of its attention
 
     def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device) -> None:
-        self.spec = spec
+        super().__init__(spec, parts.transformer, parts.vae)
         self._transformer = parts.transformer
         self._vae = parts.vae
         self._tokenizer = parts.tokenizer
         self._text_encoder = parts.text_encoder
         self._device = device
-        self.sparing = False  # one text at a time (bridge.priors.tuning)
         if self._vae._supports_gradient_checkpointing:
             self._vae.enable_gradient_checkpointing(recomputed)
 
@@ -153,7 +148,7 @@ class VideoTransformerPrior(abc.ABC):
         self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
     ) -> tuple[Float[Tensor, "N C f h w"], ...]:
         """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
-        if self.sparing and len(texts) > 1:
+        if self._low_memory and len(texts) > 1:
             return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
         dtype = self._transformer.dtype
         hidden = torch.cat([text.hidden for text in texts]).to(dtype)

@@ -6,18 +6,13 @@ would be wrong here.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from bridge.priors.base import pull_back
-
-# Nothing in a frozen network is random, and keeping the generator's state would stop the GPU's queue.
-recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 Encode = Callable[[Tensor], Tensor]
 

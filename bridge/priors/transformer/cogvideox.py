@@ -14,7 +14,7 @@ from bridge.priors import schedule
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
-from bridge.priors.transformer.causal_vae import recomputed
+from bridge.priors.tuning import recomputed
 
 HUB_ID = "THUDM/CogVideoX-2b"
 LICENCES = ("Apache-2.0", "CogVideoX licence (see the hub page)")  # 2B, 5B

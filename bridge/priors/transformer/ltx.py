@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.spec import PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 
 HUB_ID = "Lightricks/LTX-Video"
+EARLY = 0.02  # a time of little noise, for a warning
 # Each version is run as the pipeline that its folder names runs it; they differ in text and in time positions.
 PLAIN = ("LTXPipeline", "LTXImageToVideoPipeline")  # 0.9.0 and 0.9.1
 CONDITIONED = ("LTXConditionPipeline",)  # 0.9.5 to 0.9.8
@@ -35,37 +37,35 @@ class LTXPrior(VideoTransformerPrior):
         shape = (1, -1, 1, 1, 1)
         self._mean = self._vae.latents_mean.float().reshape(shape)
         self._std = self._vae.latents_std.float().reshape(shape) / self._vae.config.scaling_factor
-        self.set_fps(spec.fps)
-        self._shift = self._shift_of(spec.frames, spec.height, spec.width)
+        self._condition_on(spec.fps)
+        self._prepare_for(spec.latent_shape)
 
-    def set_fps(self, fps: float) -> bool:
-        """Tell the model the frame rate of the clips (> 0); returns whether it is told one at all: it is."""
-        if not 0 < fps < float("inf"):
-            raise PriorError(f"the frame rate must be a number above 0, got {fps}.")
+    def _condition_on(self, fps: float) -> bool:
         self._fps = fps
         return True
 
-    def set_clip(self, frames: int, height: int, width: int) -> None:
-        """Shift the times t as is right for clips of this size (until then: for the native one).
+    def configure(self, setup: Setup) -> tuple[str, ...]:
+        """Prepare for a clip (see `Prior.configure`); warns of one larger than any that the scheduler has a shift for.
 
-        Warns of a clip that is larger than those the scheduler states a shift for: the pipeline, and so we, go on in
-        line, and such a clip is never seen with little noise.
+        Its pipeline, and so this prior, continues the shift in line, and never sees such a clip with little noise.
         """
-        self._shift = self._shift_of(frames, height, width)
-        _, f, h, w = self.spec.latent_shape_of(frames, height, width)
+        ignored = super().configure(setup)
+        spec = self.spec
+        clip = setup.frames or spec.frames, setup.height or spec.height, setup.width or spec.width
+        latents = math.prod(spec.latent_shape_of(*clip)[1:])
         _, most = flow.sizes_of(self._schedule)
-        if self._schedule.get("use_dynamic_shifting") and f * h * w > most:
-            least = float(self.alpha_sigma(torch.tensor([self.spec.t_min]))[1])
+        if self._schedule.get("use_dynamic_shifting") and latents > most:
+            least = float(self.alpha_sigma(torch.tensor([EARLY]))[1])
             warnings.warn(
-                f"prior '{self.spec.name}': a clip of {f * h * w} latents is larger than the {most} that its scheduler"
-                f" states a shift of times for; continued in line, the shift is {self._shift:.1f} and t ="
-                f" {self.spec.t_min:g} is already σ = {least:.2f}. Take fewer frames, or a smaller --t_min.",
+                f"prior '{spec.name}': a clip of {latents} latents is larger than the {most} that its scheduler"
+                f" states a shift of times for; continued in line, the shift is {self._shift:.1f} and t = {EARLY:g} is"
+                f" already σ = {least:.2f}. Take fewer frames, or a smaller --t_min.",
                 stacklevel=2,
             )
+        return ignored
 
-    def _shift_of(self, frames: int, height: int, width: int) -> float:
-        _, f, h, w = self.spec.latent_shape_of(frames, height, width)
-        return flow.shift_of(self._schedule, self._folder, f * h * w)
+    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
+        self._shift = flow.shift_of(self._schedule, self._folder, math.prod(latents[1:]))
 
     def _places(self, frames: int, height: int, width: int, device: torch.device) -> Float[Tensor, "1 3 L"]:
         """(seconds, row, column) of each latent's first pixel, as the pipeline of versions 0.9.5 on counts them.

@@ -1,7 +1,8 @@
 """Wan 2.1 (text to video, 1.3 billion parameters) and Wan 2.2 TI2V (5 billion): flow prediction, a causal VAE.
 
 Both VAEs take four frames at a time; that of Wan 2.2 TI2V first folds 2x2 pixels into channels, and its transformer is
-given a time for each of its patches, all the same where no picture is given. Wan 2.2 A14B, of two transformers, is refused.
+given a time for each of its patches, all the same where no picture is given. Wan 2.2 A14B, of two transformers, is
+refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
-from bridge.priors.transformer.causal_vae import recomputed
+from bridge.priors.tuning import recomputed
 
 LICENCE = "Apache-2.0"  # of both
 STRIDE = 4  # frames that the VAE takes at a time, behind the first

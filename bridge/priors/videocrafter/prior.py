@@ -32,35 +32,23 @@ CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
 
 
 class VideoCrafterPrior(FolderPrior):
-    """A FolderPrior that is told its frame rate, and whose latents shrink while they are noised."""
+    """A FolderPrior that may be told its frame rate, and whose latents shrink while they are noised."""
 
     def __init__(
-        self, spec: PriorSpec, parts: Parts, device: torch.device, scale: Float[Tensor, "T"], told_fps: bool
+        self, spec: PriorSpec, parts: Parts, device: torch.device, scale: Float[Tensor, "T"], takes_fps: bool
     ) -> None:
         super().__init__(spec, parts, device)
         self._scale = scale.double().to(device)
         self._scaled = True
-        self._told_fps = told_fps
-        self.set_fps(spec.fps)
+        self._takes_fps = takes_fps
+        self._condition_on(spec.fps)
 
-    def set_fps(self, fps: float) -> bool:
-        """Condition the model on a frame rate.
-
-        Args:
-            fps: frames a second of the clips, > 0.
-
-        Returns:
-            Whether this model is told a frame rate at all (the 512-pixel VideoCrafter 1, and folders that other
-            programs have written, are not).
-        """
-        if not 0 < fps < float("inf"):
-            raise PriorError(f"the frame rate must be a number above 0, got {fps}.")
-        if self._told_fps:
+    def _condition_on(self, fps: float) -> bool:
+        if self._takes_fps:  # the 512-pixel VideoCrafter 1, and folders that other programs have written, do not
             fold_fps(self._unet, fps)
-        return self._told_fps
+        return self._takes_fps
 
-    def set_scale(self, on: bool) -> None:
-        """Use the model's own factor s_t of the latents (on, as it was trained), or leave it out (s_t = 1)."""
+    def _scale_latents(self, on: bool) -> None:
         self._scaled = on
 
     def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:

@@ -1,4 +1,4 @@
-"""The teacher: its gradient against plain autograd through the whole chain, views, batches and text."""
+"""The critic: its gradient against plain autograd through the whole chain, views, batches and text."""
 
 import itertools
 import math
@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.critic import Batching
 from bridge.distill import objectives as distill
-from bridge.distill.critic import IMAGE_METRICS, METRICS, TeacherSettings, Term, embed_prompts, make_teacher
+from bridge.distill.critic import IMAGE_METRICS, METRICS, CriticSettings, Term, VertexCritic
 from bridge.distill.objectives import Guess, Guidance
+from bridge.distill.prompts import embed_prompts
 from bridge.priors import PriorSpec, load_prior
 from bridge.priors.spec import Conditioning, Text
 from bridge.render import render
@@ -30,11 +32,6 @@ class Draws(NamedTuple):
     frames: torch.Tensor | None = None
     image_t: torch.Tensor | None = None
     image_noise: torch.Tensor | None = None
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +66,7 @@ def scene():
 def settings(**changes):
     plain = {"height": SIZE, "width": SIZE, "distance": 3.0, "fov": 0.8, "target": (0.0, 0.0, 0.0),
              "background": (0.9, 0.9, 0.9), "supersample": 1, "guidance": Guidance("sds", 7.5)}  # fmt: skip
-    return TeacherSettings(**{**plain, **changes})
+    return CriticSettings(**{**plain, **changes})
 
 
 PROMPTS = ["a person is walking", "a man is washing a window"]
@@ -80,7 +77,7 @@ def test_gradient_is_autograd_of_half_the_squared_distance_to_the_target(folder,
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)
     prompts = embed_prompts(prior, PROMPTS)
-    loss, grad, metrics = make_teacher(prior, prompts, mesh, settings())(verts, draws)
+    loss, grad, metrics = VertexCritic(prior, prompts, mesh, settings())(verts, draws)
 
     leaf = verts.clone().requires_grad_()
     expected = []
@@ -109,10 +106,10 @@ def test_batches_and_company_do_not_matter(folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)
     prompts = embed_prompts(prior, PROMPTS)
-    whole = make_teacher(prior, prompts, mesh, settings())(verts, draws)
-    parts = make_teacher(prior, prompts, mesh, settings(prior_batch=1, encode_chunk=1))(verts, draws)
+    whole = VertexCritic(prior, prompts, mesh, settings())(verts, draws)
+    parts = VertexCritic(prior, prompts, mesh, settings(), batching=Batching(1, 1))(verts, draws)
     torch.testing.assert_close(parts[:2], whole[:2], rtol=1e-4, atol=1e-4)
-    alone = make_teacher(load_prior("embedded", folder), embed_prompts(load_prior("embedded", folder), PROMPTS[:1]),
+    alone = VertexCritic(load_prior("embedded", folder), embed_prompts(load_prior("embedded", folder), PROMPTS[:1]),
                          mesh, settings())(verts[:1], Draws(*(x[:VIEWS] for x in draws[:4])))  # fmt: skip
     torch.testing.assert_close(alone[1][0], whole[1][0], rtol=1e-4, atol=1e-4)
 
@@ -120,22 +117,22 @@ def test_batches_and_company_do_not_matter(folder, scene):
 def test_the_gradient_is_written_where_asked(folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)
-    teacher = make_teacher(prior, embed_prompts(prior, PROMPTS), mesh, settings())
+    critic = VertexCritic(prior, embed_prompts(prior, PROMPTS), mesh, settings())
     place = torch.full_like(verts, 7.0)
-    _, grad, metrics = teacher(verts, draws, place)
+    _, grad, metrics = critic(verts, draws, place)
     assert grad is place
-    torch.testing.assert_close(place, teacher(verts, draws)[1])
-    assert teacher.metric_names == METRICS == tuple(metrics)
+    torch.testing.assert_close(place, critic(verts, draws)[1])
+    assert critic.metric_names == METRICS == tuple(metrics)
     assert all(value.shape == (M,) and value.dtype == torch.float32 for value in metrics.values())
 
 
 def test_no_grad_and_inference_mode_of_the_caller_are_harmless(folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)
-    teacher = make_teacher(prior, embed_prompts(prior, PROMPTS), mesh, settings())
-    expected = teacher(verts, draws)[1]
+    critic = VertexCritic(prior, embed_prompts(prior, PROMPTS), mesh, settings())
+    expected = critic(verts, draws)[1]
     with torch.no_grad():
-        torch.testing.assert_close(teacher(verts, draws)[1], expected)
+        torch.testing.assert_close(critic(verts, draws)[1], expected)
 
 
 class Recorder:
@@ -190,10 +187,10 @@ def test_the_image_term_is_autograd_of_its_own_chain(folder, scene, tmp_path):
     prompts, of_pictures = embed_prompts(prior, PROMPTS), embed_prompts(pictures, PROMPTS)
     guidance = Guidance("sds", 7.5, "sqrt_abar_sigma2")
     term = Term(pictures, of_pictures, SIZE, SIZE, guidance, weight)
-    plain_loss, plain_grad, plain = make_teacher(prior, prompts, mesh, settings())(verts, draws)
-    teacher = make_teacher(prior, prompts, mesh, settings(), term)
-    loss, grad, metrics = teacher(verts, draws)
-    assert tuple(metrics) == teacher.metric_names == METRICS + IMAGE_METRICS
+    plain_loss, plain_grad, plain = VertexCritic(prior, prompts, mesh, settings())(verts, draws)
+    critic = VertexCritic(prior, prompts, mesh, settings(), term)
+    loss, grad, metrics = critic(verts, draws)
+    assert tuple(metrics) == critic.metric_names == METRICS + IMAGE_METRICS
 
     leaf = verts.clone().requires_grad_()
     expected = []
@@ -221,7 +218,7 @@ def test_the_image_term_is_autograd_of_its_own_chain(folder, scene, tmp_path):
     assert image_grad.abs().max() > 1e-3 and not torch.equal(grad, plain_grad)
     torch.testing.assert_close(metrics["image_t"], torch.tensor([0.3, 0.7]))
     torch.testing.assert_close(metrics["t"], plain["t"])
-    for a, b in zip(make_teacher(prior, prompts, mesh, settings(prior_batch=1), term)(verts, draws)[:2], (loss, grad),
+    for a, b in zip(VertexCritic(prior, prompts, mesh, settings(), term, Batching(1))(verts, draws)[:2], (loss, grad),
                     strict=True):  # fmt: skip
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
@@ -231,14 +228,14 @@ def test_every_objective_reaches_the_vertices(objective, folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)
     prompts = embed_prompts(prior, PROMPTS, "still", sources=PROMPTS[::-1])
-    teach = lambda guidance: make_teacher(prior, prompts, mesh, settings(guidance=guidance))(verts, draws)  # noqa: E731
-    _, grad, metrics = teach(Guidance(objective, 7.5))
+    judge = lambda guidance: VertexCritic(prior, prompts, mesh, settings(guidance=guidance))(verts, draws)  # noqa: E731
+    _, grad, metrics = judge(Guidance(objective, 7.5))
     assert grad.isfinite().all() and grad.abs().max() > 0
     if objective == "unguided":
         assert metrics["guidance_rms"].abs().max() == 0
-        torch.testing.assert_close(teach(Guidance(objective, 0.0))[1], grad)
+        torch.testing.assert_close(judge(Guidance(objective, 0.0))[1], grad)
     else:
-        assert not torch.equal(teach(Guidance(objective, 0.0))[1], grad)
+        assert not torch.equal(judge(Guidance(objective, 0.0))[1], grad)
 
 
 def test_encoding_in_chunks_changes_nothing(scene, tmp_path):

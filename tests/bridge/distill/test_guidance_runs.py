@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from bridge.memory import peak_memory
 from rich.console import Console
 
 from md_jax import main
@@ -41,17 +42,20 @@ def test_an_image_prior_and_a_tiny_vae_beside_the_video_prior(folders, tmp_path)
         prior_path=folders["video"], tiny_vae=folders["tiny"], encode_chunk=2, image_prior="sd15",
         image_prior_path=folders["pictures"], image_weight=0.5, sds_weight=0.25, reg_weight=2.0, **SMALL,
     )  # fmt: skip
+    before = peak_memory()["host"]
     lines, summary = run(config, tmp_path / "run")
     assert len(lines) == 2
     for line in lines:
         parts = 0.25 * line["loss_sds"][0] + 0.5 * line["loss_image"][0] + 2.0 * line["loss_reg"][0]
         assert line["loss"][0] == pytest.approx(parts, rel=1e-4)
         assert line["image_t"] != line["t"]
-    assert -1 < summary["tiny_vae_gradient_cosine"] < 1
-    assert summary["peak_memory_mib"]["host"] > 100
+    assert before <= summary["peak_memory_mib"]["host"] <= peak_memory()["host"]
     again, same = run(config, tmp_path / "again")
     assert [line["loss"] for line in again] == [line["loss"] for line in lines]
-    assert same["tiny_vae_gradient_cosine"] == summary["tiny_vae_gradient_cosine"]
+    cosine = summary[
+        "tiny_vae_gradient_cosine"
+    ]  # two encoders of random weights agree little; test_tiny_vae.py checks it
+    assert 0 < abs(cosine) < 0.9 and same["tiny_vae_gradient_cosine"] == cosine
 
 
 @pytest.mark.parametrize("distillation", ["nfsd", "bridge"])

@@ -15,11 +15,6 @@ from tests.bridge.priors import tiny_priors
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     return tiny_priors.packed_folder(tmp_path_factory.mktemp("packed"))
@@ -248,10 +243,7 @@ def test_no_gradient_reaches_the_frozen_networks(packed):
 
 # --- what ships -------------------------------------------------------------------------------------------------
 
-shipped = pytest.mark.skipif(not (SHIPPED / "model_index.json").exists(), reason="no prior in md_jax/assets yet")
 
-
-@shipped
 def test_the_shipped_prior_knows_the_eight_actions_and_is_small():
     prior = load_prior("embedded")
     wanted = {"walking", "running", "jumping", "punching", "swordplay", "washwindow", "directing_traffic", "cartwheel"}
@@ -266,7 +258,6 @@ def test_the_shipped_prior_knows_the_eight_actions_and_is_small():
     assert torch.isfinite(hidden).all()
 
 
-@shipped
 def test_the_shipped_prior_denoises_and_listens_to_its_text():
     """From a noised grey picture alone it draws a figure, and another one for another action."""
     prior = load_prior("embedded")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bridge.priors import PriorError, load_prior
+from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.files import check_files
 from bridge.priors.transformer.t5_text import PAD, read_tokenizer
 from bridge.priors.weights import find_weights
@@ -15,6 +15,7 @@ from tests.bridge.priors import tiny_priors
 from tests.bridge.priors import tiny_transformers as tiny
 from tests.bridge.priors.test_text_to_video import edit, made  # noqa: F401
 
+WAN = ["diffusers", "WanTransformer3DModel"]
 FAMILIES = ["embedded", "modelscope", "sd15", "wan21", "cogvideox", "ltx"]
 
 
@@ -58,8 +59,8 @@ def test_one_weight_too_many_or_too_few_in_any_part(name, extra, folders, tmp_pa
 @pytest.mark.parametrize(
     ("name", "changes", "match"),
     [
-        ("wan21", {"transformer_2": ["diffusers", "WanTransformer3DModel"]}, "'WanTransformer3DModel' as 'transformer_2'"),
-        ("wan21", {"boundary_ratio": 0.875, "transformer_2": ["diffusers", "WanTransformer3DModel"]}, "boundary_ratio=0.875"),
+        ("wan21", {"transformer_2": WAN}, "'WanTransformer3DModel' as 'transformer_2'"),
+        ("wan21", {"boundary_ratio": 0.875, "transformer_2": WAN}, "boundary_ratio=0.875"),
         ("wan21", {"expand_timesteps": True}, "expand_timesteps=True"),
         ("wan21", {"image_encoder": ["transformers", "CLIPVisionModel"]}, "as 'image_encoder'"),
         ("sd15", {"text_encoder_2": ["transformers", "CLIPTextModel"]}, "as 'text_encoder_2'"),
@@ -191,21 +192,16 @@ def test_wan_reads_text_as_its_pipeline_does(folders):
 
 
 @pytest.mark.parametrize("version", ["0.9.5", "0.9.8"])
-def test_newer_ltx_is_that_of_its_pipeline(version, tmp_path):
+def test_newer_ltx_is_that_of_its_pipeline(version, tmp_path, monkeypatch):
     from tests.bridge.priors import test_video_transformers as older
 
     folder = tiny.newer_ltx_folder(tmp_path / "f", version)
-    settings = {"max_sequence_length": 256}
-    older.LENGTHS["ltx"] = 256
-    try:
-        sampling = older.sample(folder, "ltx", 3, frame_rate=10)
-    finally:
-        older.LENGTHS["ltx"] = 128
+    monkeypatch.setitem(older.LENGTHS, "ltx", 256)
+    sampling = older.sample(folder, "ltx", 3, frame_rate=10)
     prior = load_prior("ltx", str(folder))
-    prior.set_fps(10.0)
-    prior.set_clip(older.FRAMES, older.HEIGHT, older.WIDTH)
+    prior.configure(Setup(fps=10.0, frames=older.FRAMES, height=older.HEIGHT, width=older.WIDTH))
     texts = prior.embed([older.PROMPT], older.NEGATIVE).pair(torch.zeros(1, dtype=torch.long))
-    assert texts[0].hidden.shape[1] == settings["max_sequence_length"]
+    assert texts[0].hidden.shape[1] == 256
     for z_t, step, hidden, positive, negative in older.pairs(sampling, "ltx"):
         torch.testing.assert_close(texts[0].hidden, hidden, rtol=1e-5, atol=1e-5)
         t = step.reshape(1) / 1000  # its scheduler shifts nothing
@@ -219,4 +215,4 @@ def test_a_shift_beyond_its_table_is_said(folders):
     with pytest.warns(
         UserWarning, match=r"7392 latents .* the 4096 .* shift is 25\.3 and t = 0\.02 is already σ = 0\.34"
     ):
-        prior.set_clip(161, 512, 704)
+        prior.configure(Setup(frames=161, height=512, width=704))

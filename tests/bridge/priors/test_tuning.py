@@ -3,15 +3,10 @@
 import pytest
 import torch
 
-from bridge.priors import PriorError, load_prior
+from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.base import pull_back
-from bridge.priors.tuning import Tuning, tune
+from bridge.priors.spec import Text
 from tests.bridge.priors import tiny_priors
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -31,26 +26,50 @@ def outputs(prior):
 
 
 @pytest.mark.parametrize(
-    "tuning",
-    [Tuning(channels_last=True), Tuning(compile="graphs"), Tuning(sparing=True)],
-    ids=["channels_last", "graphs", "sparing"],
+    "setup",
+    [Setup(channels_last=True), Setup(compile="graphs", compile_backend="eager"), Setup(low_memory=True)],
+    ids=["channels_last", "graphs", "low_memory"],
 )
-def test_the_numbers_stay(folder, tuning):
+def test_the_numbers_stay(folder, setup):
     expected = outputs(load_prior("modelscope", folder))
     prior = load_prior("modelscope", folder)
-    tune(prior, tuning, backend="eager")
+    prior.configure(setup)
     for value, other in zip(expected, outputs(prior), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_tuned(folder):
     prior = load_prior("modelscope", folder)
-    tune(prior, Tuning(channels_last=True, sparing=True))
+    prior.configure(Setup(channels_last=True, low_memory=True))
     weights = [m.weight for m in prior._vae.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.shape[1] > 1]
     assert weights and all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
-    assert prior.sparing and prior._vae.encoder.gradient_checkpointing
+    assert prior._vae.encoder.gradient_checkpointing
     with pytest.raises(PriorError, match="off, on or graphs, got 'always'"):
-        tune(prior, Tuning(compile="always"))
+        prior.configure(Setup(compile="always"))
+
+
+def test_low_memory_is_one_frame_and_one_text_at_a_time(folder):
+    prior = load_prior("modelscope", folder)
+    batches = {"encoder": [], "unet": []}
+    for name, network in (("encoder", prior._vae.encoder), ("unet", prior._unet)):
+        network.register_forward_pre_hook(lambda module, inputs, name=name: batches[name].append(len(inputs[0])))
+    for setup, encoder, unet in ((Setup(), [6], [4]), (Setup(low_memory=True), [2, 2, 2], [2, 2])):
+        prior.configure(setup)
+        z = prior.encode(torch.rand(2, 3, 3, 16, 16))
+        text = Text(torch.zeros(2, 5, prior._unet.config.cross_attention_dim))
+        prior.predict(z, torch.tensor([0.2, 0.7]), (text, text))
+        assert (batches["encoder"], batches["unet"]) == (encoder, unet)
+        batches["encoder"].clear(), batches["unet"].clear()
+
+
+def test_what_a_prior_cannot_do_is_said(folder):
+    prior = load_prior("modelscope", folder)
+    assert prior.configure(Setup(frames=4, height=32, width=16, fps=8.0)) == ()
+    assert prior.configure(Setup(fps=10.0)) == ("--fps=10: prior 'modelscope' is not told a frame rate, and knows 8",)
+    with pytest.raises(PriorError, match="noscale_arr is for VideoCrafter, and prior 'modelscope'"):
+        prior.configure(Setup(scale_latents=False))
+    with pytest.raises(PriorError, match="heights and widths that 2 divides, got 17x16"):
+        prior.configure(Setup(height=17, width=16))
 
 
 def test_attention_is_torchs_fused_one(folder):

@@ -17,11 +17,6 @@ NAMES = list(tiny.MAKERS)
 TEXTS = ["a person is walking", "", "the quick  fox, é", "a " * 40]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("transformers")

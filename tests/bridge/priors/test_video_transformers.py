@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from bridge.distill import objectives as distill
-from bridge.priors import PriorError, load_prior
+from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.transformer.causal_vae import pad_frames
-from bridge.priors.tuning import Tuning, tune
 from tests.bridge.priors import tiny_transformers as tiny
 
 NAMES = list(tiny.MAKERS)
@@ -16,11 +15,6 @@ LENGTHS = {"wan21": 512, "wan22": 512, "cogvideox": 226, "ltx": 128}
 RULES = {"wan21": (4, 8), "wan22": (4, 16), "cogvideox": (4, 8), "ltx": (8, 32)}  # frames and pixels a latent
 PROMPT, NEGATIVE = "a person is  walking, side view &amp; still", "low motion"
 FRAMES, HEIGHT, WIDTH = 9, 32, 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +102,8 @@ def layout(z, name):
 def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
     sampling = sample(folders[name], name, steps)
     prior = load_prior(name, str(folders[name]))
-    if hasattr(prior, "set_clip"):
-        prior.set_clip(FRAMES, HEIGHT, WIDTH)
+    clip = Setup(FRAMES, HEIGHT, WIDTH)
+    prior.configure(clip)
     conditioning = prior.embed([PROMPT], NEGATIVE)
     texts = conditioning.pair(torch.zeros(1, dtype=torch.long))
     assert prior._text_encoder is None
@@ -125,7 +119,7 @@ def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
         found = prior.predict(z_t.float(), t.float(), texts)
         close(found[0], positive)
         close(found[1], negative)
-    tune(prior, Tuning(sparing=True))
+    prior.configure(dataclasses.replace(clip, low_memory=True))
     close(torch.stack(prior.predict(z_t.float(), t.float(), texts)), torch.stack(found), 1e-5)
     # the last step of a sampler ends in its estimate of the sample
     if steps == 1 or name == "ltx":
@@ -142,11 +136,11 @@ def test_ltx_is_told_size_and_frame_rate(folders):
     z_t, step, _, positive, _ = next(pairs(sampling, "ltx"))
     t = time_of(prior, 1 - step.double() / 1000, step.double() / 1000).float()
     assert not torch.allclose(prior.predict(z_t, t, texts)[0], positive, rtol=1e-3, atol=1e-4)
-    assert prior.set_fps(10.0)
+    assert prior.configure(Setup(fps=10.0)) == ()
     close(prior.predict(z_t, t, texts)[0], positive)
     # the shift that a pipeline computes for this many latents
     sigmas = [prior.alpha_sigma(torch.tensor([0.5], dtype=torch.float64))[1].item()]
-    prior.set_clip(FRAMES, HEIGHT, WIDTH)
+    prior.configure(Setup(FRAMES, HEIGHT, WIDTH, fps=10.0))
     sigmas.append(prior.alpha_sigma(torch.tensor([0.5], dtype=torch.float64))[1].item())
     from diffusers import FlowMatchEulerDiscreteScheduler
     from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
@@ -234,7 +228,7 @@ def test_latents_and_their_gradient_are_those_of_plain_autograd(name, folders):
     found = prior.encode_vjp(video, cotangent, chunk=3)  # chunks would be wrong; they are not made
     z_kept, vjp = prior.encode_and_vjp(video)
     assert torch.equal(z_kept, z) and torch.equal(vjp(cotangent), found)
-    tune(prior, Tuning(sparing=True))
+    prior.configure(Setup(low_memory=True))
     assert torch.equal(prior.encode_vjp(video, cotangent), found)
     leaf = video.clone().requires_grad_()
     expected_z = plain_latents(prior, name, leaf)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bridge.priors import PriorError, load_prior
+from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.names import unet_config, unet_name
 from bridge.priors.videocrafter.prior import alphas_cumprod, scale_table
@@ -56,7 +56,7 @@ def test_every_network_agrees_with_the_twin(kind, made):
     prior = load_prior(name, path)
     fps_of_run = (8.0, 23.5) if told else (8.0,)
     for fps in fps_of_run:
-        assert prior.set_fps(fps) == told
+        assert not prior.configure(Setup(fps=fps))
         z, hidden, found = predict(prior)
         steps = torch.tensor([50.0, 800.0])
         close(found, twin.unet(unet, z, steps, hidden, version=version, fps=fps if told else None))
@@ -89,9 +89,9 @@ def test_latents_shrink_while_they_are_noised(kind, loaded):
     scale = 1 + (end - 1) * (step / 399).clamp(max=1)
     torch.testing.assert_close(alpha.double(), scale * abar.sqrt(), rtol=1e-5, atol=0)
     torch.testing.assert_close(sigma.double(), (1 - abar).sqrt(), rtol=1e-5, atol=0)
-    prior.set_scale(False)
+    prior.configure(Setup(scale_latents=False))
     torch.testing.assert_close(prior.alpha_sigma(step / 1000)[0].double(), abar.sqrt(), rtol=1e-5, atol=0)
-    prior.set_scale(True)
+    prior.configure(Setup())
 
 
 def test_native_clip(kind, loaded):
@@ -176,7 +176,7 @@ def test_a_converted_folder_is_the_same_prior(loaded, made, converted):
     priors = [loaded, load_prior(made[0], converted)]
     for fps in (12.0, 8.0):
         for prior in priors:
-            prior.set_fps(fps)
+            prior.configure(Setup(fps=fps))
         torch.testing.assert_close(predict(priors[1])[2], predict(priors[0])[2], rtol=1e-4, atol=1e-5)
     video, t = torch.rand(1, 3, 2, 16, 16), torch.linspace(0.01, 0.99, 50)
     torch.testing.assert_close(priors[1].encode(video), priors[0].encode(video))
@@ -211,7 +211,9 @@ def test_an_ordinary_folder_keeps_the_frame_rate_that_is_in_its_weights(loaded, 
             load_prior("videocrafter1", tmp_path / "plain")
         return
     prior = load_prior("videocrafter2", tmp_path / "plain")
-    assert not prior.set_fps(24.0)
+    assert prior.configure(Setup(fps=24.0)) == (
+        "--fps=24: prior 'videocrafter2' is not told a frame rate, and knows 8",
+    )
     torch.testing.assert_close(predict(prior)[2], predict(loaded)[2], rtol=1e-4, atol=1e-5)
     assert prior.alpha_sigma(torch.tensor([0.999]))[0] < 0.71 * alphas_cumprod()[-1].sqrt()
 
@@ -219,7 +221,7 @@ def test_an_ordinary_folder_keeps_the_frame_rate_that_is_in_its_weights(loaded, 
 def test_a_frame_rate_is_a_positive_number(loaded):
     for fps in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(PriorError, match="frame rate must be a number above 0"):
-            loaded.set_fps(fps)
+            loaded.configure(Setup(fps=fps))
 
 
 def test_scale_table():

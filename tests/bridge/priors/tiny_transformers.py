@@ -139,6 +139,7 @@ SCHEDULERS = {  # as published
             "base_shift": 0.95, "max_image_seq_len": 4096, "max_shift": 2.05, "shift": 1.0, "shift_terminal": 0.1,
             "use_dynamic_shifting": True},
 }  # fmt: skip
+SETTINGS = {"wan22": {"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]}}
 SCHEDULERS["wan22"] = SCHEDULERS["wan21"] | {"flow_shift": 5.0}
 PIPELINES = {"wan21": "WanPipeline", "wan22": "WanPipeline", "cogvideox": "CogVideoXPipeline", "ltx": "LTXPipeline"}
 MAKERS = {"wan21": wan_networks, "wan22": wan22_networks, "cogvideox": cogvideox_networks, "ltx": ltx_networks}
@@ -178,7 +179,7 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
         "tokenizer": ["transformers", "T5TokenizerFast" if name.startswith("wan") else "T5Tokenizer"],
         "transformer": ["diffusers", type(transformer).__name__],
         "vae": ["diffusers", type(vae).__name__],
-        **({"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]} if name == "wan22" else {}),
+        **SETTINGS.get(name, {}),
     })  # fmt: skip
     return path
 

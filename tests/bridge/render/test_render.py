@@ -15,14 +15,6 @@ from bridge.render.mesh import make_mesh
 from tests.bridge.render.render_oracle import icosphere, render_twin
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def orbit(azimuth=(0.4,), elevation=0.3, distance=2.5, fov=0.8, target=(0.0, 0.0, 0.0)) -> Camera:
     return Camera(torch.tensor(azimuth), torch.full((len(azimuth),), elevation), distance, fov, torch.tensor(target))
 

@@ -20,14 +20,6 @@ from tests.bridge.render.test_render import bumpy, one_ball, open_sheet, orbit, 
 BACKGROUND = torch.tensor([[0.1, 0.5, 0.9], [1.0, 0.2, 0.3]])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def draw(shape, camera=None, size=(36, 44), device="cpu", noisy=True, **options):
     """Image and gradient of two poses of a shape; the loss weights every pixel at random, or is their squares' sum."""
     vertices, triangles, colors = shape()

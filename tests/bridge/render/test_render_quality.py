@@ -1,7 +1,6 @@
 """The gradient's quality on the free body, against finite differences of 8x supersampled images."""
 
 import pytest
-import torch
 
 from benchmarks.render_quality import (
     captured_poses,
@@ -10,14 +9,6 @@ from benchmarks.render_quality import (
     references,
     silhouette_ratio,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("size", [64, 256])

@@ -1,13 +1,9 @@
 """The flags about the machine reach the step, and change its numbers by rounding alone."""
 
-import jax
 import numpy as np
 import pytest
-import torch
 
-from bridge.errors import BridgeError
 from md_jax.config import Config
-from md_jax.run.machine import amounts
 from tests.bridge.priors import tiny_priors
 
 
@@ -19,15 +15,33 @@ def folder(tmp_path_factory):
 def make(folder, **flags):
     from md_jax.run.build import make_job
 
-    torch.set_num_threads(1)
     plain = {"prior_path": folder, "steps": 2, "views": 2, "device": "cpu", "supersample": 1}
     return make_job(Config(**{**plain, **flags}))
 
 
-def test_amounts():
-    assert amounts(Config()) == (16, 0)
-    assert amounts(Config(low_vram=True)) == (1, 1)
-    assert amounts(Config(low_vram=True, encode_chunk=4)) == (1, 4)
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [({}, (16, 0)), ({"low_vram": True}, (1, 1)), ({"low_vram": True, "encode_chunk": 4}, (1, 4))],
+)
+def test_how_much_is_done_at_once(folder, flags, wanted, monkeypatch):
+    import bridge.build as torch_build
+
+    made = []
+
+    class Recorder(torch_build.VertexCritic):
+        def __init__(self, *args):
+            made.append((args[-1].prior_batch, args[-1].encode_chunk))
+            super().__init__(*args)
+
+    monkeypatch.setattr(torch_build, "VertexCritic", Recorder)
+    make(folder, **flags)
+    assert made == [wanted, wanted]  # guided and unguided
+
+
+def test_what_a_prior_ignores_is_said(folder):
+    choices = dict(make(folder, fps=5.0).choices)
+    assert choices["ignored"] == "--fps=5: prior 'embedded' is not told a frame rate, and knows 10"
+    assert "ignored" not in dict(make(folder).choices)
 
 
 def test_low_vram_takes_the_same_step(folder):
@@ -36,7 +50,7 @@ def test_low_vram_takes_the_same_step(folder):
     losses = []
     for flags in ({}, {"low_vram": True, "oom": "retry"}):
         job = make(folder, **flags)
-        state = jax.device_put(init_state(job.config, job.params), jax.devices()[0])
+        state = init_state(job.config, job.params)
         _, report = make_step(job.config, job.problem, job.op)(state)
         losses.append(np.asarray(report.terms["loss_sds"]))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
@@ -44,5 +58,5 @@ def test_low_vram_takes_the_same_step(folder):
 
 @pytest.mark.parametrize("flags", [{"renderer": "nvdiffrast"}, {"antialias": "nvdiffrast"}])
 def test_what_the_machine_lacks_is_said_before_anything_is_computed(folder, flags):
-    with pytest.raises(BridgeError, match="GPUs alone"):
+    with pytest.raises(UserError, match="GPUs alone"):
         make(folder, **flags)

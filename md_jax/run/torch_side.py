@@ -1,0 +1,192 @@
+"""The one door from a run to the torch side: what the options mean there, and its errors as the user's.
+
+Everything else in `md_jax.run` sees torch as plain values and JAX functions (`bridge.build.TorchSide`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from md_jax.body.model import Body
+from md_jax.config import Config
+from md_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from bridge.build import Request, TorchSide
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Raise what the torch side says to the user (`bridge.errors.BridgeError`) as UserError, with the same text."""
+    from bridge.errors import BridgeError
+
+    try:
+        yield
+    except BridgeError as error:
+        raise UserError(str(error)) from error
+
+
+def start(device: str) -> str:
+    """Choose the device of both frameworks and start them, before any JAX computation: "cpu" or "cuda".
+
+    Raises:
+        UserError: the device cannot be used (`bridge.configure.configure`).
+    """
+    with user_errors():
+        from bridge.configure import configure
+
+        return configure(device)
+
+
+def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> TorchSide:
+    """The torch side of a run, with everything loaded and checked.
+
+    Args:
+        config: the options.
+        device: from `start`.
+        sentences: one a motion.
+        body: what is drawn.
+
+    Raises:
+        UserError: something cannot be found, loaded, or done as asked.
+    """
+    with user_errors():
+        from bridge import build as torch_build
+
+        request = _request(config, device, sentences, body)
+        return torch_build.build(request, *map(np.asarray, (body.triangles, body.vertex_colors, body.v_template)))
+
+
+def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
+    """The options as `bridge.build.build` takes them."""
+    from bridge.build import Guidance, ImageRequest, Request
+    from bridge.distill.prompts import NEGATIVE, SOURCE, as_seen_from_each_side
+
+    def seen(texts: Sequence[str]) -> list[list[str]]:
+        return [as_seen_from_each_side(text, config.view_prompts) for text in texts]
+
+    negative, sources = config.negative_prompt, None
+    if config.distillation == "nfsd":
+        negative = negative or NEGATIVE
+    if config.distillation == "bridge":
+        sources = seen([config.source_prompt or SOURCE.format(text.rstrip(" .,")) for text in sentences])
+    guidance = Guidance(
+        objective=config.distillation,
+        scale=config.guidance_scale,
+        scale_low=config.guidance_low,
+        weighting=config.weighting,
+        motion_amp=config.motion_amp,
+        clip=config.residual_clip,
+    )
+    image = None
+    if config.image_prior != "none":
+        image = ImageRequest(
+            prior=config.image_prior,
+            path=config.image_prior_path,
+            frames=config.image_frames,
+            size=config.image_size,
+            guidance=Guidance(
+                objective=config.distillation,
+                scale=image_scale(config),
+                weighting=config.image_weighting,
+                clip=config.residual_clip,
+            ),
+            weight=config.image_weight / config.sds_weight,  # the trainer scales both losses by sds_weight
+        )
+    background = config.background
+    return Request(
+        device=device,
+        prior=config.prior,
+        prior_path=config.prior_path,
+        sentences=seen(sentences),
+        guidance=guidance,
+        target=body_centre(body),
+        negative=negative,
+        sources=sources,
+        latent=config.mode == "latent",
+        image=image,
+        frames=config.frames,
+        fps=config.fps,
+        height=config.height,
+        width=config.width,
+        distance=config.distance,
+        fov=math.radians(config.fov) if config.fov else None,
+        background=(background[0], background[1], background[2]) if background else None,
+        supersample=config.supersample,
+        renderer=config.renderer,
+        antialias=config.antialias,
+        dtype=config.dtype,
+        prior_batch=config.prior_batch,
+        encode_chunk=config.encode_chunk,
+        scale_latents=config.scale_arr,
+        low_memory=config.low_vram,
+        retry=config.oom == "retry",
+        compile=config.compile,
+        tiny_vae=config.tiny_vae,
+        transport=config.transport,
+    )
+
+
+def image_scale(config: Config) -> float:
+    """The guidance scale of the image prior."""
+    return config.guidance_scale if config.image_guidance_scale is None else config.image_guidance_scale
+
+
+def body_centre(body: Body) -> tuple[float, float, float]:
+    """Where cameras look: the middle of the body's height in the rest pose, on its axis (metres)."""
+    low, high = float(body.v_template[:, 1].min()), float(body.v_template[:, 1].max())
+    return (0.0, (low + high) / 2, 0.0)
+
+
+def azimuth_arcs(sentence: str) -> list[tuple[float, float]] | None:
+    """The arcs of azimuth (radians) of the view that a sentence names; None: it names none."""
+    from bridge.render.camera import azimuth_range_of_prompt
+
+    return azimuth_range_of_prompt(sentence)
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory used so far, in MiB (`bridge.profile.peak_memory`)."""
+    from bridge.profile import peak_memory
+
+    return peak_memory()
+
+
+def prompt_losses(
+    name: str, path: str, body: Body, vertices: Float[Array, "M F V 3"], sentences: Sequence[str]
+) -> Float[np.ndarray, "M P"]:
+    """Mean squared error with which a prior denoises motions under each of P sentences; `start` comes first.
+
+    Args:
+        name, path: the prior, as in --prior and --prior_path.
+        body: whose vertices move.
+        vertices: metres, at the prior's rate and frame count.
+        sentences: that the prior knows.
+
+    Raises:
+        UserError: the prior cannot be loaded, takes other clips, or does not know a sentence.
+    """
+    with user_errors():
+        from bridge.distill import prompt_losses as losses
+        from bridge.exchange import to_torch
+        from bridge.priors import load_prior
+        from bridge.render.mesh import make_mesh
+
+        shared = to_torch(vertices)
+        prior = load_prior(name, path, shared.device, "float16" if shared.is_cuda else "float32")
+        mesh = make_mesh(body.triangles, body.vertex_colors, shared.device)
+        return losses.prompt_losses(prior, mesh, shared, sentences, body_centre(body)).numpy()
+
+
+def check_prior_name(name: str) -> None:
+    """Raise UserError where --prior names none that there is."""
+    with user_errors():
+        from bridge.priors import check_name
+
+        check_name(name)
