@@ -41,6 +41,14 @@ MODELS = {
         "WanTransformer3DModel", {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}, "AutoencoderKLWan", {},
         torch.float32, UMT5, 512, ((17, 480, 832), (81, 480, 832)),
     ),
+    "wan22": Model(
+        "WanTransformer3DModel",
+        {"num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48},
+        "AutoencoderKLWan",
+        {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12,
+         "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16},
+        torch.float32, UMT5, 512, ((25, 704, 1280), (121, 704, 1280)),
+    ),
     "cogvideox": Model(
         "CogVideoXTransformer3DModel", {}, "AutoencoderKLCogVideoX",
         {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4},
@@ -71,7 +79,7 @@ def encoder_of(name: str, vae: Any, plain: bool) -> Callable[[torch.Tensor], tor
         vae.disable_gradient_checkpointing() if plain else vae.enable_gradient_checkpointing(recomputed)
     if name == "ltx" or plain:
         return lambda clip: vae.encode(clip).latent_dist.mean
-    return functools.partial({"wan21": wan, "cogvideox": cogvideox}[name].encode_in_chunks, vae)
+    return functools.partial({"wan21": wan, "wan22": wan, "cogvideox": cogvideox}[name].encode_in_chunks, vae)
 
 
 def encoder_peak(encode: Callable[[torch.Tensor], torch.Tensor], vae: Any, clip: Sequence[int]) -> tuple[int, int]:

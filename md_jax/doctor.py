@@ -33,6 +33,9 @@ class Options:
     prior_path: str = ""
     body: str = "free"
     device: str = "auto"
+    frames: int = 0  # of the clip whose memory is estimated, with height and width; 0: the prior's own
+    height: int = 0
+    width: int = 0
     found_device: str | None = None  # "cpu" or "cuda"; None: no device yet
     cuda_problem: str | None = "torch could not be asked."  # None: nothing speaks against a GPU
 
@@ -176,7 +179,8 @@ def prior(options: Options) -> str:
     from bridge.errors import BridgeError
 
     try:
-        return f"{options.prior}: {prior_state(options.prior, options.prior_path)}"
+        clip = (options.frames, options.height, options.width)
+        return f"{options.prior}: {prior_state(options.prior, options.prior_path, clip if all(clip) else None)}"
     except BridgeError as error:
         raise Trouble(f"--prior={options.prior}", str(error)) from error
 
@@ -285,9 +289,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prior_path=(Options.prior_path, "as in md_jax.main"),
         body=(Options.body, "as in md_jax.main"),
         device=(("auto", "cpu", "cuda"), "as in md_jax.main"),
+        **{name: (0, "of the clip whose memory is estimated") for name in ("frames", "height", "width")},
         json=(False, "print JSON for a program to read"),
     )  # fmt: skip
-    options = Options(asked.prior, asked.prior_path, asked.body, asked.device)
+    options = Options(asked.prior, asked.prior_path, asked.body, asked.device, asked.frames, asked.height, asked.width)
     checks = examine(options)
     ok = all(check.ok for check in checks if check.needed)
     answer: Any = {"ok": ok, "checks": [dataclasses.asdict(check) for check in checks]}

@@ -22,6 +22,7 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "sd15": stable_diffusion.load_sd15,
     "sd21": stable_diffusion.load_sd21,
     "wan21": wan.load_wan21,
+    "wan22": wan.load_wan22,
     "cogvideox": cogvideox.load_cogvideox,
     "ltx": ltx.load_ltx,
 }

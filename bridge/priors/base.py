@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ftfy
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -79,7 +80,8 @@ class FolderPrior(FrozenPrior):
         if self._text_encoder is None:
             raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
         tokens = self._tokenizer(
-            [*prompts, negative],
+            [ftfy.fix_text(text) for text in (*prompts, negative)],  # as OpenAI's CLIP and open_clip do
+            split_special_tokens=True,  # "<|endoftext|>" in a prompt is text
             padding="max_length",
             truncation=True,
             max_length=min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings),
