@@ -1,8 +1,9 @@
 """Reads a diffusers folder (model_index.json, unet/, vae/, tokenizer/, text_encoder/, scheduler/), offline.
 
-A folder may hold two more files. ``prior.json`` states what PriorSpec wants to know (frames, fps, size, camera) and
-``frame_packing``, for a 2D UNet that takes the frames as channels; ``vocabulary.json`` maps each action that the text
-encoder knows to its words, for a prior of closed vocabulary. Without a ``vae`` the latents are the pixels in [-1, 1].
+A folder may hold two more files. ``prior.json`` states what PriorSpec wants to know (frames, fps, size, camera), the
+``recipe`` of a run (`bridge.recipes`) and ``frame_packing``, for a 2D UNet that takes the frames as channels;
+``vocabulary.json`` maps each action that the text encoder knows to its words, for a prior of closed vocabulary.
+Without a ``vae`` the latents are the pixels in [-1, 1].
 """
 
 from __future__ import annotations
