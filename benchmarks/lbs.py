@@ -42,8 +42,12 @@ def main() -> None:
     rounds = 5 if args.quick else args.rounds
     pinned = timing.pin_to_one_core(args.core)
 
+    import torch
+
     from benchmarks import synthetic
     from md_jax.body import model as body
+
+    torch.set_num_threads(1)  # as many as there are cores to it
 
     environment = timing.environment("jax", "torch", "numpy", "smplx", "body-models")
     print(
@@ -91,9 +95,7 @@ def compare(name: str, path: Path, frames: int, rounds: int) -> dict[str, Any]:
 
 def make_cases(path: Path, frames: int, rng: np.random.Generator) -> dict[str, Case]:
     """All implementations on one file, with the same numbers."""
-    import torch
 
-    torch.set_num_threads(1)
     betas = rng.normal(size=10).astype(np.float32)
     pose = (0.3 * rng.normal(size=(frames, 21, 3))).astype(np.float32)
     with np.load(path) as archive:

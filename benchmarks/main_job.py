@@ -7,10 +7,10 @@ from pathlib import Path
 
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.mocap.actions import prompt_of_action
 from md_jax.options.command import parse
 from md_jax.options.flags import define_flags, from_flags
 from md_jax.options.help import config_groups
+from md_jax.prompts.vocabulary import prompt_of_action
 
 
 def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[str]) -> Config:

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from rich.console import Console
 
-from md_jax.config import Config
+from md_jax.config import Config, prompts
 from md_jax.errors import DivergedError, UserError
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import config_groups
 
 if TYPE_CHECKING:
-    from md_jax.fit.train import TorchLoss, TrainState
+    from md_jax.fit.losses import CriticLoss
+    from md_jax.fit.train import TrainState
     from md_jax.run.build import Job
 
 CONTROL = "control"  # folder of the control run inside the run's folder
@@ -89,6 +90,14 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     Raises:
         UserError, DivergedError: what the user can put right.
     """
+    from md_jax.run import workdir
+
+    try:
+        heard = _hear(config)  # before anything heavy: a refusal should come at once
+    except UserError:
+        workdir.discard_unused(folder)
+        raise
+    console.print(f"heard: {heard}".replace("\n", "\n       "), markup=False, soft_wrap=True)
     from md_jax.run.torch_side import user_errors
 
     with user_errors():
@@ -144,7 +153,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
 def _fit(
     job: Job,
     config: Config,
-    op: TorchLoss,
+    op: CriticLoss,
     folder: Path,
     console: Console,
     title: str,
@@ -173,6 +182,20 @@ def _fit(
             console.print(f"{title}  {text}", markup=False, soft_wrap=True)
 
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
+
+
+def _hear(config: Config) -> str:
+    """What is understood of the prompts, by the priors that read them."""
+    from md_jax.prompts.checks import check_prompt, hear
+    from md_jax.prompts.vocabulary import actions_of_prior
+
+    sentences = prompts(config)
+    known = actions_of_prior(config.prior, config.prior_path)
+    if config.distillation == "source" and config.source_prompt:
+        check_prompt(config.source_prompt, known)
+    if config.image_prior != "none":
+        hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
+    return hear(sentences, known)
 
 
 def _open(config: Config, typed: set[str]) -> tuple[Config, Path]:

@@ -57,14 +57,15 @@ def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path | No
 def expected_action(motion: Motion, path: Path, asked: str) -> str:
     """What a motion should show: as asked for, else what its prompt says, else the name of its folder if that is an
     action; "" where nothing tells."""
-    from md_jax.mocap.actions import action_of_prompt, action_table
+    from md_jax.prompts.reading import read_prompt
+    from md_jax.prompts.vocabulary import shipped
 
     if asked:
         return asked
-    said = action_of_prompt(motion.prompt)[0] if motion.prompt else "generic"
-    if said != "generic":
-        return said
-    return path.parent.name if path.parent.name in action_table() else ""
+    heard = read_prompt(motion.prompt).action
+    if heard is not None:
+        return heard.action
+    return path.parent.name if path.parent.name in shipped().entries else ""
 
 
 def evaluate(
@@ -131,10 +132,11 @@ def ask_prior(reference: Reference, motions: Sequence[Motion], name: str, path: 
     import numpy as np
 
     from md_jax.evaluate.prior_score import prompt_losses
-    from md_jax.mocap.actions import action_table, prompt_of_action
     from md_jax.mocap.motion import resample
+    from md_jax.prompts.vocabulary import actions_of_prior, prompt_of_action, shipped
 
-    known = [action for action in reference.actions if action in action_table()]
+    understood = shipped().entries.keys() & (actions_of_prior(name, path) or shipped().entries)
+    known = [action for action in reference.actions if action in understood]
     poses = [resample(motion, reference.fps).body_pose[: reference.frames] for motion in motions]
     losses = prompt_losses(np.stack(poses), list(map(prompt_of_action, known)), name=name, path=path)
     best = [known[i] for i in losses.argmin(axis=1)]

@@ -158,3 +158,15 @@ def test_gradient_clipping_is_per_motion(problem):
     moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
     np.testing.assert_allclose(jax.vmap(optax.tree.norm)(moved), 0.25, rtol=1e-3)
     assert np.all(np.asarray(report.terms["grad_norm"]) > 0.25)
+
+
+def test_the_generator_takes_the_steps_of_a_run(problem, tmp_path):
+    """Without files or a clock; from a state in the middle it takes those that remain."""
+    whole, _, op = run(problem, tmp_path)
+    states = [state for state, _ in train.steps(CONFIG, problem.fixed, train.init_state(CONFIG, problem.params), op)]
+    assert [int(state.step) for state in states] == list(range(1, 9))
+    rest = [state for state, _ in train.steps(CONFIG, problem.fixed, states[4], op)]
+    assert [int(state.step) for state in rest] == [6, 7, 8]
+    for a, b, c in zip(*(jax.tree.leaves(x.params) for x in (whole, states[-1], rest[-1])), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
