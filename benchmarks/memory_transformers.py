@@ -7,7 +7,6 @@ would do it. The text encoder stands beside the other networks until the prompts
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from benchmarks.memory import FRAMEWORKS, GIB, SAMPLE, SCRATCH, SUPERSAMPLE, cou
 from bridge.priors.base import pull_back
 from bridge.priors.transformer import cogvideox, wan
 from bridge.priors.tuning import recomputed
+from md_jax.options.command import parse_simple
 
 T5, UMT5 = 4_762_310_656, 5_680_910_336  # parameters of the XXL encoders
 
@@ -40,6 +40,14 @@ MODELS = {
     "wan21": Model(
         "WanTransformer3DModel", {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}, "AutoencoderKLWan", {},
         torch.float32, UMT5, 512, ((17, 480, 832), (81, 480, 832)),
+    ),
+    "wan22": Model(
+        "WanTransformer3DModel",
+        {"num_attention_heads": 24, "num_layers": 30, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48},
+        "AutoencoderKLWan",
+        {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12,
+         "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16},
+        torch.float32, UMT5, 512, ((25, 704, 1280), (121, 704, 1280)),
     ),
     "cogvideox": Model(
         "CogVideoXTransformer3DModel", {}, "AutoencoderKLCogVideoX",
@@ -71,7 +79,7 @@ def encoder_of(name: str, vae: Any, plain: bool) -> Callable[[torch.Tensor], tor
         vae.disable_gradient_checkpointing() if plain else vae.enable_gradient_checkpointing(recomputed)
     if name == "ltx" or plain:
         return lambda clip: vae.encode(clip).latent_dist.mean
-    return functools.partial({"wan21": wan, "cogvideox": cogvideox}[name].encode_in_chunks, vae)
+    return functools.partial({"wan21": wan, "wan22": wan, "cogvideox": cogvideox}[name].encode_in_chunks, vae)
 
 
 def encoder_peak(encode: Callable[[torch.Tensor], torch.Tensor], vae: Any, clip: Sequence[int]) -> tuple[int, int]:
@@ -137,10 +145,11 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Estimate, print the table, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Estimated GPU memory of a step on the video transformers.")
-    parser.add_argument("--quick", action="store_true", help="the flagfiles' clips alone")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.memory_transformers",
+        quick=(False, "the flagfiles' clips alone"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     models = {n: m._replace(clips=m.clips[:1]) if arguments.quick else m for n, m in MODELS.items()}
     rows = measure(models)
     print(report(rows))

@@ -11,7 +11,6 @@ several processes may share a folder. The pooled start (--action=generic) gives 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import re
@@ -19,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.mocap.motion import Motion
+from md_jax.options.command import parse_simple, stop, whole_numbers
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -94,7 +95,7 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[list
     return motions, cost
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: SimpleNamespace) -> None:
     """Every cell and seed that is not there yet."""
     out, actions = Path(args.out), tuple(args.actions)
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
                 continue
             target.parent.mkdir(exist_ok=True)
             prompts = out / f"prompts-{len(actions)}.txt"
-            config = config_of(args.flagfile, actions, prompts, [*cell.flags, f"--seed={seed}"])
+            config = config_of(args.job, actions, prompts, [*cell.flags, f"--seed={seed}"])
             motions, cost = run_cell(cell, config, actions)
             meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
             part = target.with_suffix(".part.npz")
@@ -139,7 +140,7 @@ def judge(yardstick: Yardstick, named: Sequence[tuple[str, str, Motion]]) -> dic
     return {**summary, "root": root, "together": together, "verdicts": verdicts, "motions": rows}
 
 
-def report(args: argparse.Namespace) -> dict[str, Any]:
+def report(args: SimpleNamespace) -> dict[str, Any]:
     """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
     from md_jax.evaluate.scores import controls_for
     from md_jax.evaluate.yardstick import load_yardstick
@@ -173,7 +174,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
         "machine": environment("jax", "torch", "diffusers", "optax"),
         "clips": yardstick.digests,
         "actions": list(first["by_action"]),
-        "flagfile": args.flagfile,
+        "flagfile": args.job,
         "real": {action: vars(yardstick.norms[first["root"], action]) for action in first["by_action"]},
         "real_motion_only": {action: round(yardstick.real[action], 3) for action in first["by_action"]},
         "cells": cells,
@@ -230,19 +231,22 @@ def print_report(result: dict[str, Any], *, markdown: bool = False) -> None:
 
 def main() -> None:
     """Parse and do."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
-    parser.add_argument("--out", required=True, help="folder of the runs")
-    parser.add_argument("--cells", default="benchmarks/motion_cells.txt")
-    parser.add_argument("--flagfile", default="configs/run.flags")
-    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(5)))
-    parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS))
-    parser.add_argument("--json", default="", help="report: also written here")
-    parser.add_argument("--motions", default="", help="report: the first cell's motions go into this .npz file, too")
-    parser.add_argument("--markdown", action="store_true", help="report: print tables as Markdown")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.motion", rest="what",
+        out=("", "folder of the runs"),
+        cells=("benchmarks/motion_cells.txt", "what is compared, one cell a line"),
+        job=("configs/run.flags", "flag file of the main job"),
+        seeds=([str(seed) for seed in range(5)], "seeds of everything random"),
+        actions=(list(MAIN_ACTIONS), "what the motions show"),
+        json=("", "report: also written here"),
+        motions=("", "report: the first cell's motions go into this .npz file, too"),
+        markdown=(False, "report: print tables as Markdown"),
+    )  # fmt: skip
+    if args.what not in (["run"], ["report"]) or not args.out:
+        stop("run or report, and --out=FOLDER, are expected: python -m benchmarks.motion run --out=FOLDER")
+    args.seeds = whole_numbers("seeds", args.seeds)
     with one_line_errors():
-        {"run": run, "report": report}[args.what](args)
+        {"run": run, "report": report}[args.what[0]](args)
 
 
 if __name__ == "__main__":

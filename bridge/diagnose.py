@@ -88,21 +88,22 @@ def try_out(device: str) -> str:
     return f"a triangle was drawn on {device} and its gradient came back, 0 bytes copied"
 
 
-def prior_state(name: str, path: str) -> str:
-    """Where a prior's weights are. The small embedded one is loaded; of others the files are looked at.
+def prior_state(name: str, path: str, clip: tuple[int, int, int] | None = None) -> str:
+    """What a prior's weights are, and where. The small embedded one is loaded; of others the headers are read.
 
     Args:
         name: one of `bridge.priors.LOADERS`.
         path: --prior_path, or empty for the shipped prior.
+        clip: (frames, height, width) to estimate a step's memory for; None: that of the family's flag file.
 
     Raises:
         BridgeError: they are not on this machine, or damaged; the message says what to do.
     """
     from bridge.priors import check_name, load_prior
-    from bridge.priors.files import check_files
+    from bridge.priors.files import describe
 
     check_name(name)
     if not path and name != "embedded":
         raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
-    found = str(check_files(path)) if path else ""
-    return load_prior(name, path).spec.origin if name == "embedded" else found
+    found = describe(name, path, clip) if path else ""
+    return found if name != "embedded" else load_prior(name, path).spec.origin

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import torch
 
+from bridge.errors import reason_of
 from bridge.priors import embedded
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import cogvideox, ltx, wan
 from bridge.priors.unet import stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
-from bridge.retry import reason_of
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "embedded": embedded.load,
@@ -22,6 +22,7 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "sd15": stable_diffusion.load_sd15,
     "sd21": stable_diffusion.load_sd21,
     "wan21": wan.load_wan21,
+    "wan22": wan.load_wan22,
     "cogvideox": cogvideox.load_cogvideox,
     "ltx": ltx.load_ltx,
 }

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from bridge.priors.folder import is_index, is_piece, is_weights
 from bridge.priors.spec import PriorError
+from bridge.priors.weights import is_index, is_piece, is_weights, variants
 
 PARTS = ("unet", "transformer", "vae", "text_encoder")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -45,6 +45,11 @@ def _fetch(hub_id: str, prior: str, dtype: torch.dtype) -> Path:
 
     try:
         names = huggingface_hub.list_repo_files(hub_id)
+        if experts := sorted({name.split("/")[0] for name in names if name.startswith("transformer_2/")}):
+            raise PriorError(
+                f"hub id {hub_id} holds {experts[0]}, a second network for some of the times (Wan 2.2 A14B): no prior"
+                " here is of that kind."
+            )
         wanted = wanted_files(names, dtype)
         if not wanted:
             raise PriorError(
@@ -78,12 +83,14 @@ def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
     if "model_index.json" not in names:
         return [name for name in names if name == "model.ckpt"]
     wanted = [name for name in names if re.fullmatch(r"\w+\.json|(tokenizer|scheduler)/[^/]+", name)]
-    full = [("", "safetensors"), ("", "bin")]
-    half = [(".fp16", ending) for _, ending in full]
+    order = variants(dtype)
+    if dtype != torch.float32:  # half of the bytes; else only where nothing better is there
+        order = (order[1], order[0], order[2])
+    forms = [(variant, ending) for variant in order for ending in ("safetensors", "bin")]
     for part in PARTS:
         files = [name.removeprefix(f"{part}/") for name in names if re.fullmatch(rf"{part}/[^/]+", name)]
         chosen = [name for name in files if name.endswith("config.json")]
-        for form in half + full if dtype == torch.float16 else full + half:
+        for form in forms:
             whole = [name for name in files if is_weights(name, *form)]
             pieces = [name for name in files if is_piece(name, *form) or is_index(name, *form)]
             if whole or pieces:

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import pull_back
-from bridge.priors.folder import read_network
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
+from bridge.priors.weights import read_network
 
 
 class TinyGradient:

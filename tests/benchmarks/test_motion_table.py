@@ -4,7 +4,7 @@ A motion has the same bits on the same processor alone. Elsewhere sums round dif
 make more of it, so single motions are held loosely and their medians tightly.
 """
 
-import argparse
+
 import json
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def test_motions_of_the_table_can_be_made_again(tmp_path):
     known = json.loads(TABLE.read_text(encoding="utf-8"))
     cell = next(iter(known["cells"].values()))
     (tmp_path / "cells.txt").write_text(f"again | {' '.join(cell['flags'])}\n")
-    args = argparse.Namespace(
-        cells=str(tmp_path / "cells.txt"), flagfile=known["flagfile"], seeds=[0], out=str(tmp_path / "out"),
+    args = SimpleNamespace(
+        cells=str(tmp_path / "cells.txt"), job=known["flagfile"], seeds=[0], out=str(tmp_path / "out"),
         actions=list(ACTIONS), json="", motions="", markdown=False,
     )  # fmt: skip
     motion.run(args)

@@ -16,11 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import FrozenPrior
-from bridge.priors.folder import class_name_of, read_index, read_json, read_network
+from bridge.priors.folder import check_parts, class_name_of, read_index
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
 from bridge.priors.transformer.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
 from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
 from bridge.priors.tuning import recomputed
+from bridge.priors.weights import read_json, read_network
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @dataclasses.dataclass
@@ -32,6 +35,7 @@ class TransformerParts:
     tokenizer: Any
     text_encoder: Any
     schedule: dict[str, Any]  # scheduler_config.json
+    index: dict[str, Any]  # model_index.json
 
 
 def load_transformer_parts(
@@ -43,6 +47,7 @@ def load_transformer_parts(
     vae: str,
     text_encoder: str,
     vae_dtype: torch.dtype | None = None,
+    meanings: Sequence[str] = (),
 ) -> TransformerParts:
     """Load every component of `folder`; nothing is downloaded and nothing is unpickled.
 
@@ -51,6 +56,7 @@ def load_transformer_parts(
         device, dtype: where the networks go, and the precision of their weights.
         transformer, vae, text_encoder: the classes that the family consists of.
         vae_dtype: the VAE's own precision, where that is another.
+        meanings: entries of model_index.json that the family understands (`bridge.priors.folder.MEANINGS`).
 
     Raises:
         PriorError: the folder or a component is missing, damaged, or of another class; the parts do not fit together.
@@ -59,6 +65,7 @@ def load_transformer_parts(
     names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
     for part, name in names.items():
         class_name_of(folder, index, part, (name,))
+    check_parts(folder, index, PARTS, meanings)
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     tokenizer = read_tokenizer(folder / "tokenizer")
     networks = {}
@@ -73,7 +80,7 @@ def load_transformer_parts(
             f"{folder}: the transformer reads text of width {expected}, the text encoder writes {width}; they do not"
             " belong together."
         )
-    return TransformerParts(**networks, tokenizer=tokenizer, schedule=schedule)
+    return TransformerParts(**networks, tokenizer=tokenizer, schedule=schedule, index=index)
 
 
 class VideoTransformerPrior(FrozenPrior, abc.ABC):

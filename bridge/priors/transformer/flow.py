@@ -32,16 +32,16 @@ def timesteps(t: Float[Tensor, "N"], shift: float, schedule: dict[str, Any]) -> 
     return shifted(t, shift) * schedule.get("num_train_timesteps", 1000)
 
 
-def shift_of(schedule: dict[str, Any], latents: int, folder: Path) -> float:
+def shift_of(schedule: dict[str, Any], folder: Path, latents: int | None = None) -> float:
     """The shift s that a scheduler_config.json asks for.
 
     Args:
         schedule: a FlowMatchEulerDiscreteScheduler's config, or that of a solver that is set to flows.
-        latents: places of a clip (f·h·w in patches), for a shift that depends on it.
         folder: for messages.
+        latents: places of a clip (f·h·w in patches), for a family whose shift may depend on it.
 
     Raises:
-        PriorError: the scheduler is not one of a flow model.
+        PriorError: the scheduler is not one of a flow model, or its shift depends on what the family's does not.
     """
     name = schedule.get("_class_name", "")
     if name != "FlowMatchEulerDiscreteScheduler" and not schedule.get("use_flow_sigmas"):
@@ -50,8 +50,17 @@ def shift_of(schedule: dict[str, Any], latents: int, folder: Path) -> float:
             f" {schedule.get('prediction_type')!r}): expected FlowMatchEulerDiscreteScheduler, or use_flow_sigmas."
         )
     if not schedule.get("use_dynamic_shifting"):
-        return float(schedule.get("flow_shift" if "flow_shift" in schedule else "shift", 1.0))
-    least, most = schedule.get("base_image_seq_len", 256), schedule.get("max_image_seq_len", 4096)
+        return float(schedule.get("shift" if name == "FlowMatchEulerDiscreteScheduler" else "flow_shift", 1.0))
+    if latents is None:
+        raise PriorError(
+            f"{folder / 'scheduler'} shifts times by the size of the clip (use_dynamic_shifting): expected one shift."
+        )
+    least, most = sizes_of(schedule)
     low, high = schedule.get("base_shift", 0.5), schedule.get("max_shift", 1.15)
     mu = low + (high - low) * (latents - least) / (most - least)
     return mu if schedule.get("time_shift_type") == "linear" else math.exp(mu)
+
+
+def sizes_of(schedule: dict[str, Any]) -> tuple[int, int]:
+    """The fewest and the most latents of a clip for which a scheduler_config.json states its shift."""
+    return schedule.get("base_image_seq_len", 256), schedule.get("max_image_seq_len", 4096)

@@ -6,6 +6,7 @@ which spares the packages sentencepiece and protobuf (transformers needs both to
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
+from bridge.priors.weights import read_json
 
-PAD, END = "<pad>", "</s>"
-UNKNOWN, BYTE = 2, 6  # kinds of pieces (sentencepiece_model.proto: ModelProto.SentencePiece.Type)
+NO_TEXT = "\U0010fffd"  # before the names of tokens that no text stands for; nobody can write it
+PAD, END = NO_TEXT + "<pad>", NO_TEXT + "</s>"
+UNKNOWN, CONTROL, BYTE = 2, 3, 6  # kinds of pieces (sentencepiece_model.proto: ModelProto.SentencePiece.Type)
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -34,12 +37,31 @@ def read_tokenizer(folder: Path) -> Any:
         raise PriorError(f"{folder} holds no tokenizer: expected tokenizer.json or spiece.model.")
     path = ready if ready.exists() else spiece
     try:
-        tokenizer = Tokenizer.from_file(str(ready)) if ready.exists() else tokenizer_of(spiece.read_bytes())
+        if ready.exists():
+            tokenizer = Tokenizer.from_str(json.dumps(without_written_tokens(read_json(ready))))
+        else:
+            tokenizer = tokenizer_of(spiece.read_bytes())
+    except PriorError as error:
+        raise PriorError(f"{path} cannot be read as a tokenizer: {error}") from error
     except Exception as error:  # tokenizers raises plain Exceptions
         raise PriorError(f"{path} cannot be read as a tokenizer ({str(error)[:200]}): fetch it again.") from error
     if tokenizer.token_to_id(PAD) is None or tokenizer.token_to_id(END) is None:
-        raise PriorError(f"{path} is no tokenizer of T5: it has no {PAD} or no {END}.")
+        raise PriorError(f"{path} is no tokenizer of T5: it has no <pad> or no </s>.")
     return tokenizer
+
+
+def without_written_tokens(described: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer.json whose special tokens cannot be written: "</s>" in a prompt is four letters, as in SentencePiece.
+
+    Unigram models would also find them as pieces of their vocabulary, so they are renamed there (see NO_TEXT).
+    """
+    added = described.get("added_tokens") or []
+    special = {token["content"] for token in added if token.get("special")}
+    model = described.get("model") or {}
+    if model.get("type", "Unigram") == "Unigram" and isinstance(model.get("vocab"), list):
+        pieces = [(NO_TEXT + piece if piece in special else piece, score) for piece, score in model["vocab"]]
+        model = {**model, "vocab": pieces}
+    return {**described, "model": model, "added_tokens": []}
 
 
 def tokenizer_of(model: bytes) -> Any:
@@ -56,8 +78,10 @@ def tokenizer_of(model: bytes) -> Any:
     for number, value in _fields(model):
         if number == 1:
             piece = dict(_fields(value))
-            vocabulary.append((piece[1].decode("utf-8"), struct.unpack("<f", piece.get(2, bytes(4)))[0]))
             kinds.append(piece.get(3, 1))
+            name = piece[1].decode("utf-8")
+            name = NO_TEXT + name if kinds[-1] in (UNKNOWN, CONTROL) else name
+            vocabulary.append((name, struct.unpack("<f", piece.get(2, bytes(4)))[0]))
         elif number == 3:  # how text is normalised
             charsmap = dict(_fields(value)).get(2, b"")
     if UNKNOWN not in kinds:

@@ -1,10 +1,17 @@
-"""Wan 2.1 (text to video, 1.3 billion parameters): flow prediction, a causal VAE that takes four frames at a time."""
+"""Wan 2.1 (text to video, 1.3 billion parameters) and Wan 2.2 TI2V (5 billion): flow prediction, a causal VAE.
+
+Both VAEs take four frames at a time; that of Wan 2.2 TI2V first folds 2x2 pixels into channels, and its transformer is
+given a time for each of its patches, all the same where no picture is given. Wan 2.2 A14B, of two transformers, is
+refused.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from typing import Any
 
+import ftfy
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,14 +22,30 @@ from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
 
-HUB_ID = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
-LICENCE = "Apache-2.0"
-FRAMES, FPS, HEIGHT, WIDTH = 81, 16.0, 480, 832
+LICENCE = "Apache-2.0"  # of both
 STRIDE = 4  # frames that the VAE takes at a time, behind the first
 
 
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """What a version of Wan was trained on, and whether it is the one with a time for each patch."""
+
+    hub_id: str
+    frames: int
+    fps: float
+    height: int
+    width: int
+    expanded: bool
+
+
+VERSIONS = {
+    "wan21": Version("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 81, 16.0, 480, 832, False),
+    "wan22": Version("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 121, 24.0, 704, 1280, True),
+}
+
+
 class WanPrior(VideoTransformerPrior):
-    """Wan 2.1 behind the Prior protocol; its VAE is in float32, as its authors advise."""
+    """Wan behind the Prior protocol; its VAE is in float32, as its authors advise."""
 
     text_length = 512
     text_masked = True
@@ -30,13 +53,14 @@ class WanPrior(VideoTransformerPrior):
     def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device, shift: float) -> None:
         super().__init__(spec, parts, device)
         self._schedule, self._shift = parts.schedule, shift
+        self._expanded = bool(parts.index.get("expand_timesteps"))
         shape = (1, -1, 1, 1, 1)
         self._mean = torch.tensor(self._vae.config.latents_mean, device=device).reshape(shape)
         self._std = torch.tensor(self._vae.config.latents_std, device=device).reshape(shape)
 
     def clean(self, text: str) -> str:
-        """The text without HTML entities and runs of spaces."""
-        return " ".join(html.unescape(html.unescape(text)).split())
+        """The text without curly quotes, ligatures, HTML entities and runs of spaces."""
+        return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 
     def text_of(self, hidden: Float[Tensor, "P L D"], mask: Tensor) -> Text:
         """Zeros take the place of the filling; the transformer attends to them."""
@@ -58,6 +82,9 @@ class WanPrior(VideoTransformerPrior):
     def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
         """The flow ε - z."""
         step = flow.timesteps(t, self._shift, self._schedule)
+        if self._expanded:
+            _, *patch = self._transformer.config.patch_size
+            step = step[:, None].expand(-1, z_t.shape[2] * (z_t.shape[3] // patch[0]) * (z_t.shape[4] // patch[1]))
         return self._transformer(z_t, timestep=step, encoder_hidden_states=text.hidden).sample
 
 
@@ -67,27 +94,48 @@ def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    folder = local_path(path, "wan21", dtype, HUB_ID)
+    return _load("wan21", path, device, dtype)
+
+
+def load_wan22(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
+    """Wan 2.2 TI2V-5B (Wan Team 2025), asked by text alone, in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    return _load("wan22", path, device, dtype)
+
+
+def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
+    version = VERSIONS[name]
+    folder = local_path(path, name, dtype, version.hub_id)
     parts = load_transformer_parts(
         folder, device, dtype, transformer="WanTransformer3DModel", vae="AutoencoderKLWan",
         text_encoder="UMT5EncoderModel", vae_dtype=torch.float32,
+        meanings=("expand_timesteps",) if version.expanded else (),
     )  # fmt: skip
     vae, model = parts.vae.config, parts.transformer.config
-    if model.in_channels != vae.z_dim or vae.get("patch_size") or model.image_dim:
+    fold = vae.get("patch_size") or 1
+    if model.in_channels != vae.z_dim or (fold > 1) != version.expanded or model.image_dim:
         raise PriorError(
             f"{folder}: the transformer takes {model.in_channels} latent channels, the VAE makes {vae.z_dim}"
-            f"{' in patches' * bool(vae.get('patch_size'))}: it is no Wan 2.1 for text to video."
+            f"{' in patches' * (fold > 1)}: it is no {'Wan 2.2 TI2V' if version.expanded else 'Wan 2.1'} for text to"
+            " video."
+        )
+    if version.expanded and not parts.index.get("expand_timesteps"):
+        raise PriorError(
+            f"{folder / 'model_index.json'} has no expand_timesteps=true, which prior '{name}' (Wan 2.2 TI2V) needs."
         )
     spec = PriorSpec(
-        name="wan21",
+        name=name,
         kind="video",
         prediction="flow",
-        frames=FRAMES,
-        fps=FPS,
-        height=HEIGHT,
-        width=WIDTH,
+        frames=version.frames,
+        fps=version.fps,
+        height=version.height,
+        width=version.width,
         latent_channels=vae.z_dim,
-        pixel_stride=2 ** (len(vae.dim_mult) - 1),
+        pixel_stride=fold * 2 ** (len(vae.dim_mult) - 1),
         patch_size=model.patch_size[-1],
         frame_stride=STRIDE,
         frame_offset=1,
@@ -96,7 +144,7 @@ def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
         licence=LICENCE,
         origin=str(folder),
     )
-    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, 0, folder))
+    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, folder))
 
 
 def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 c f h w"]:
@@ -112,6 +160,7 @@ def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor
         cache = list(kept)
         return vae.encoder(frames, feat_cache=cache, feat_idx=[0]), *cache
 
+    clip = fold_pixels(clip, vae.config.get("patch_size") or 1)
     encoded = []
     for frames in (clip[:, :, :1], *clip[:, :, 1:].split(STRIDE, dim=2)):
         if torch.is_grad_enabled():
@@ -120,3 +169,9 @@ def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor
             out, *kept = encode(frames, *kept)
         encoded.append(out)
     return vae.quant_conv(torch.cat(encoded, dim=2))
+
+
+def fold_pixels(clip: Float[Tensor, "N 3 F H W"], size: int) -> Float[Tensor, "N c F h w"]:
+    """`size`×`size` pixels as channels, columns before rows, as AutoencoderKLWan orders them: c = 3·size²."""
+    blocks = clip.unflatten(4, (-1, size)).unflatten(3, (-1, size))  # N 3 F h row w column
+    return blocks.permute(0, 1, 6, 4, 2, 3, 5).flatten(1, 3)

@@ -61,6 +61,18 @@ def load_checkpoint(path: Path, dtype: torch.dtype) -> Checkpoint:
     )
 
 
+def count_parts(path: Path) -> dict[str, int]:
+    """The weights of each network of a checkpoint, whose UNet's names are compared with what its structure has.
+
+    Raises:
+        PriorError: as `load_checkpoint`, which this is the quick part of.
+    """
+    weights = read_tensors(path)
+    parts = {part: _under(weights, prefix, path) for part, prefix in (("UNet", UNET), ("VAE", VAE), ("text", TEXT))}
+    _structure(parts["UNet"], f"{path}, UNet")
+    return {part: sum(tensor.numel() for tensor in found.values()) for part, found in parts.items()}
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, without what DeepSpeed puts before the names.
 
@@ -111,7 +123,8 @@ def _under(weights: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Ten
     return found
 
 
-def _unet(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> tuple[Any, Additions]:
+def _structure(weights: dict[str, Tensor], where: str) -> tuple[Any, Additions, dict[str, str]]:
+    """(UNet without weights, what it has beside diffusers' own, checkpoint's name of each of its weights)."""
     try:
         config, additions = unet_config(weights)
         unet = make_unet(config, additions)
@@ -119,6 +132,11 @@ def _unet(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> tuple[A
         raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     names = {name: unet_name(name, config) for name in unet.state_dict()}
     _compare(set(names.values()), set(weights), where)
+    return unet, additions, names
+
+
+def _unet(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> tuple[Any, Additions]:
+    unet, additions, names = _structure(weights, where)
     # 1x1 convolutions over frames that diffusers keeps as linear layers
     shapes = {name: tensor.ndim for name, tensor in unet.state_dict().items()}
     renamed = {name: weights[theirs] for name, theirs in names.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ftfy
 import torch
 
 # bridge imports no md_jax; the two packages are always installed side by side
@@ -31,9 +32,11 @@ class OpenClipTokenizer:
 
     def __call__(self, texts: Sequence[str], *, max_length: int = LENGTH, **_: Any) -> SimpleNamespace:
         """`input_ids` (P, max_length): start, tokens (cut to fit), end, zeros."""
-        plain = [html.unescape(html.unescape(text)).strip() for text in texts]
+        plain = [html.unescape(html.unescape(ftfy.fix_text(text))).strip() for text in texts]
         ids = torch.zeros(len(plain), max_length, dtype=torch.long)
-        for row, tokens in zip(ids, self._clip(plain, truncation=True, max_length=max_length).input_ids, strict=True):
+        # "<|endoftext|>" in a prompt is text
+        cut = self._clip(plain, truncation=True, max_length=max_length, split_special_tokens=True).input_ids
+        for row, tokens in zip(ids, cut, strict=True):
             row[: len(tokens)] = torch.tensor(tokens)
         return SimpleNamespace(input_ids=ids)
 

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from bridge.priors import schedule
 from bridge.priors.base import FolderPrior
-from bridge.priors.folder import Parts, load_parts, read_json
+from bridge.priors.folder import Parts, load_parts
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec
 from bridge.priors.unet.text_to_video import latents_of
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, Checkpoint, load_checkpoint
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.unet import SETTINGS, Additions, fold_fps, read_unet
+from bridge.priors.weights import read_json
 
 HUB_IDS = {"videocrafter1": "VideoCrafter/Text2Video-512", "videocrafter2": "VideoCrafter/VideoCrafter2"}
 LICENCE = "Apache-2.0 on its hub page; its repository says personal, research and non-commercial use only"
@@ -129,7 +130,7 @@ def parts_of(checkpoint: Checkpoint, device: torch.device) -> Parts:
         alphas_cumprod=alphas_cumprod(),
         prediction="eps",
         settings={},
-        vocabulary={},
+        actions=(),
     )
 
 

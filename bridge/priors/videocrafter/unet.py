@@ -133,7 +133,7 @@ def read_unet(folder: Path, dtype: torch.dtype) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from bridge.priors.folder import read_json
+    from bridge.priors.weights import read_json
 
     config, settings = read_json(folder / "config.json"), read_json(folder / SETTINGS)
     try:

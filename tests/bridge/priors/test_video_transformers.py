@@ -11,8 +11,8 @@ from bridge.priors.transformer.causal_vae import pad_frames
 from tests.bridge.priors import tiny_transformers as tiny
 
 NAMES = list(tiny.MAKERS)
-LENGTHS = {"wan21": 512, "cogvideox": 226, "ltx": 128}
-RULES = {"wan21": (4, 8), "cogvideox": (4, 8), "ltx": (8, 32)}  # frames and pixels a latent
+LENGTHS = {"wan21": 512, "wan22": 512, "cogvideox": 226, "ltx": 128}
+RULES = {"wan21": (4, 8), "wan22": (4, 16), "cogvideox": (4, 8), "ltx": (8, 32)}  # frames and pixels a latent
 PROMPT, NEGATIVE = "a person is  walking, side view &amp; still", "low motion"
 FRAMES, HEIGHT, WIDTH = 9, 32, 64
 
@@ -69,10 +69,15 @@ def sample(folder, name, steps, **settings):
 
 def pairs(sampling, name):
     """(latents, step, positive text, positive output, negative output) of every step, in the prior's own layout."""
-    if name == "wan21":  # one call for each
+    if name.startswith("wan"):  # one call for each
         for i in range(0, len(sampling.inputs), 2):
             x = sampling.inputs[i]
-            yield x["hidden_states"], x["timestep"], x["encoder_hidden_states"], *sampling.outputs[i : i + 2]
+            yield (
+                x["hidden_states"],
+                x["timestep"].flatten()[:1],
+                x["encoder_hidden_states"],
+                *sampling.outputs[i : i + 2],
+            )
         return
     for x, out in zip(sampling.inputs, sampling.outputs, strict=True):
         z, (negative, positive) = x["hidden_states"][:1], out.chunk(2)
@@ -91,7 +96,8 @@ def layout(z, name):
 
 # not one step of LTX: diffusers' terminal shift is 0/0 there
 @pytest.mark.parametrize(
-    ("name", "steps"), [("wan21", 1), ("wan21", 3), ("cogvideox", 1), ("cogvideox", 3), ("ltx", 3)]
+    ("name", "steps"),
+    [("wan21", 1), ("wan21", 3), ("wan22", 1), ("wan22", 3), ("cogvideox", 1), ("cogvideox", 3), ("ltx", 3)],
 )
 def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
     sampling = sample(folders[name], name, steps)
@@ -120,7 +126,7 @@ def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
         alpha, sigma = prior.alpha_sigma(t)
         estimate = distill.to_sample(distill.cfg(*found, 4.0), z_t, alpha, sigma, prior.spec.prediction)
         # UniPC tells the model whole steps, and then goes on with the σ between them
-        close(estimate.float(), layout(sampling.final, name), 5e-3 if name == "wan21" else 1e-4)
+        close(estimate.float(), layout(sampling.final, name), 5e-3 if name.startswith("wan") else 1e-4)
 
 
 def test_ltx_is_told_size_and_frame_rate(folders):
@@ -198,7 +204,7 @@ def plain_latents(prior, name, clip):
     if hasattr(vae, "disable_gradient_checkpointing") and vae._supports_gradient_checkpointing:
         vae.disable_gradient_checkpointing()
     mean = vae.encode((2 * clip - 1).to(vae.dtype)).latent_dist.mode()
-    if name == "wan21":
+    if name.startswith("wan"):
         shape = (1, -1, 1, 1, 1)
         return (mean - torch.tensor(vae.config.latents_mean).view(shape)) * (
             1.0 / torch.tensor(vae.config.latents_std).view(shape)
@@ -281,7 +287,12 @@ def test_frame_and_size_rules(name, folders):
 @pytest.mark.parametrize("name", NAMES)
 def test_native_clips(name, folders):
     spec = load_prior(name, str(folders[name])).spec
-    native = {"wan21": (81, 480, 832, 16), "cogvideox": (49, 480, 720, 8), "ltx": (161, 512, 704, 25)}[name]
+    native = {
+        "wan21": (81, 480, 832, 16),
+        "wan22": (121, 704, 1280, 24),
+        "cogvideox": (49, 480, 720, 8),
+        "ltx": (161, 512, 704, 25),
+    }[name]
     assert (spec.frames, spec.height, spec.width, spec.fps) == native
     assert spec.prediction == ("v" if name == "cogvideox" else "flow")
 
@@ -314,6 +325,7 @@ def ltx_decode(pipe, z):
 # what __call__ of each pipeline does to its last latents
 END_OF_PIPELINE = {
     "wan21": wan_decode,
+    "wan22": wan_decode,
     "cogvideox": lambda pipe, z: pipe.decode_latents(z.transpose(1, 2)),
     "ltx": ltx_decode,
 }

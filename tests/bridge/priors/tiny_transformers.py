@@ -77,6 +77,22 @@ def wan_networks():
     return transformer, vae
 
 
+def wan22_networks():
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=6, out_channels=6, text_dim=TEXT_WIDTH, freq_dim=16,
+        ffn_dim=32, num_layers=2, rope_max_seq_len=32,
+    )  # fmt: skip
+    vae = AutoencoderKLWan(
+        base_dim=8, decoder_base_dim=12, z_dim=6, dim_mult=[1, 2, 4, 4], num_res_blocks=2,
+        temperal_downsample=[False, True, True], is_residual=True, in_channels=12, out_channels=12, patch_size=2,
+        scale_factor_spatial=16, latents_mean=[-0.75, 0.11, 0.5, -0.2, 0.3, 0.0],
+        latents_std=[2.8, 1.4, 0.6, 1.2, 0.9, 1.1],
+    )  # fmt: skip
+    return transformer, vae
+
+
 def cogvideox_networks(rotary=False):
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
@@ -123,8 +139,10 @@ SCHEDULERS = {  # as published
             "base_shift": 0.95, "max_image_seq_len": 4096, "max_shift": 2.05, "shift": 1.0, "shift_terminal": 0.1,
             "use_dynamic_shifting": True},
 }  # fmt: skip
-PIPELINES = {"wan21": "WanPipeline", "cogvideox": "CogVideoXPipeline", "ltx": "LTXPipeline"}
-MAKERS = {"wan21": wan_networks, "cogvideox": cogvideox_networks, "ltx": ltx_networks}
+SETTINGS = {"wan22": {"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]}}
+SCHEDULERS["wan22"] = SCHEDULERS["wan21"] | {"flow_shift": 5.0}
+PIPELINES = {"wan21": "WanPipeline", "wan22": "WanPipeline", "cogvideox": "CogVideoXPipeline", "ltx": "LTXPipeline"}
+MAKERS = {"wan21": wan_networks, "wan22": wan22_networks, "cogvideox": cogvideox_networks, "ltx": ltx_networks}
 SHARDS = {"transformer": "20KB", "text_encoder": "8KB", "vae": "1GB"}  # the two large ones are published in pieces
 
 
@@ -132,7 +150,7 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
     """A folder of one family; `options` go to its networks."""
     torch.manual_seed(seed)
     transformer, vae = MAKERS[name](**options)
-    encoder = text_encoder("umt5" if name == "wan21" else "t5")
+    encoder = text_encoder("umt5" if name.startswith("wan") else "t5")
     networks = {"transformer": transformer, "vae": vae, "text_encoder": encoder}
     for part, network in networks.items():
         for parameter in network.parameters():  # no gate that starts at zero, and no bias
@@ -144,13 +162,13 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
     (path / "tokenizer").mkdir(exist_ok=True)
     write_spiece(path / "tokenizer" / "spiece.model")
     names = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    if name == "wan21":
+    if name.startswith("wan"):
         tokenizer().backend_tokenizer.save(str(path / "tokenizer" / "tokenizer.json"))
     else:
         extra = {f"<extra_id_{i}>": len(vocabulary()) + i for i in range(EXTRA_IDS)}
         write_json(path / "tokenizer" / "added_tokens.json", extra)
     write_json(path / "tokenizer" / "special_tokens_map.json", names)
-    config = {**names, "model_max_length": 512 if name == "wan21" else 226, "tokenizer_class": "T5Tokenizer"}
+    config = {**names, "model_max_length": 512 if name.startswith("wan") else 226, "tokenizer_class": "T5Tokenizer"}
     write_json(path / "tokenizer" / "tokenizer_config.json", config)
     (path / "scheduler").mkdir(exist_ok=True)
     write_json(path / "scheduler" / "scheduler_config.json", SCHEDULERS[name])
@@ -158,9 +176,10 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
         "_class_name": PIPELINES[name],
         "scheduler": ["diffusers", SCHEDULERS[name]["_class_name"]],
         "text_encoder": ["transformers", type(encoder).__name__],
-        "tokenizer": ["transformers", "T5TokenizerFast" if name == "wan21" else "T5Tokenizer"],
+        "tokenizer": ["transformers", "T5TokenizerFast" if name.startswith("wan") else "T5Tokenizer"],
         "transformer": ["diffusers", type(transformer).__name__],
         "vae": ["diffusers", type(vae).__name__],
+        **SETTINGS.get(name, {}),
     })  # fmt: skip
     return path
 
@@ -173,12 +192,25 @@ def pipeline(path, name):
     """Diffusers' own pipeline over the networks of a folder."""
     import diffusers
 
-    from bridge.priors.folder import read_network
+    from bridge.priors.weights import read_network
 
     index = json.loads((path / "model_index.json").read_text())
     # without accelerate diffusers itself cannot read Wan's transformer
     parts = {part: read_network(path, part, index[part][1], torch.float32) for part in PARTS}
     scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(path / "scheduler")
-    made = getattr(diffusers, PIPELINES[name])(**parts, scheduler=scheduler, tokenizer=tokenizer())
+    settings = {key: index[key] for key in ("expand_timesteps",) if key in index}
+    made = getattr(diffusers, index["_class_name"])(**parts, **settings, scheduler=scheduler, tokenizer=tokenizer())
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def newer_ltx_folder(path, version="0.9.5", **options):
+    """LTX-Video 0.9.5 to 0.9.8 as published: another pipeline, no shift by size, a VAE that is told of noise."""
+    transformer_folder(path, "ltx", timestep_conditioning=True, **options)
+    edit_json(path / "scheduler" / "scheduler_config.json", use_dynamic_shifting=False, shift_terminal=None)
+    edit_json(path / "model_index.json", _class_name="LTXConditionPipeline", _name_or_path=f"LTX-Video-{version}")
+    return path
+
+
+def edit_json(path, **changes):
+    write_json(path, json.loads(path.read_text()) | changes)
