@@ -4,9 +4,9 @@ A motion has the same bits on the same processor alone. Elsewhere sums round dif
 make more of it, so single motions are held loosely and their medians tightly.
 """
 
-
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
