@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from md_jax.evaluate import judges, yardstick
 from md_jax.evaluate.reference import HELD_OUT, Root, evenly, joint_windows
-from md_jax.evaluate.scores import Entry, compare, random_in_range, score, still, summarise, wilson
+from md_jax.evaluate.scores import Entry, compare, score, summarise, wilson
 from md_jax.evaluate.yardstick import Yardstick
+from md_jax.fit.posefield import apply_fields, init_fields, octaves
 from md_jax.mocap.clips import split_source
-from md_jax.mocap.statistics import GENERIC, known_actions
+from md_jax.mocap.statistics import GENERIC, known_actions, load_statistics
 
 RELEASED = "benchmarks/results/2026-11-26-cpu-motion-poses.npz"
 SEEDS = range(5)
@@ -47,6 +52,33 @@ def controls_of(found: Yardstick, released: str) -> dict[str, Any]:
     return {"real motion": real_motion(found, "fixed"), "real motion, turning": real_motion(found, "turning"), **table}
 
 
+def still(action: str, expected: str, frames: int) -> Entry:
+    """The mean pose of an action ("generic": of all actions pooled), held still."""
+    pose = load_statistics(action).body_mean
+    return Entry(f"mean pose of {action}", joint_windows(np.repeat(pose[None, None], frames, axis=1)), expected)
+
+
+def random_in_range(action: str, expected: str, seeds: Sequence[int], frames: int) -> list[Entry]:
+    """PoseFields of an action's mean and ±3σ with random weights, the head's too: any smooth motion in the range.
+
+    (The field of a run starts with a zero head, at the mean pose exactly: the control `still`.) The head is scaled so
+    that what the field bounds by 3σ·tanh has a standard deviation of 1: on average 1.9σ off the mean pose.
+    """
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+    statistics = load_statistics(action)
+    fields, params = init_fields([statistics] * len(seeds), keys, frames=frames, frequencies=octaves(3))
+    head = params["head"]["kernel"]
+    head = jnp.stack([jax.random.normal(jax.random.fold_in(key, 1), head.shape[1:]) for key in keys])
+
+    def with_head(kernel: Array) -> Float[np.ndarray, "M F 21 3"]:
+        return np.asarray(apply_fields(fields, {**params, "head": {**params["head"], "kernel": kernel}}))
+
+    limit, small = 3 * statistics.body_std, 1e-2  # within small of the mean tanh is the identity
+    raw = (with_head(head * small) - statistics.body_mean) / limit / small
+    windows = joint_windows(with_head(head / raw.std(axis=(1, 2, 3))[:, None, None]))
+    return [Entry(f"random, seed {seed}", windows[i : i + 1], expected) for i, seed in enumerate(seeds)]
+
+
 def motions_in(file: Path, actions: tuple[str, ...]) -> list[Entry]:
     """The motions of a file of `benchmarks.motion report --motions`, one window each."""
     data = np.load(file)
@@ -58,6 +90,7 @@ def motions_in(file: Path, actions: tuple[str, ...]) -> list[Entry]:
 
 def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
     """Windows of the training side judged like motions: other recordings than those that they are compared with.
+    Copying is that of the held-out side, 1 by definition.
 
     Real or not: one half of the held-out side is passed off as made, recording by recording (or minute by minute of the
     only one), and told from the other half.
@@ -82,6 +115,8 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
             side.append(judges.typical(chosen, found.fps, real.others.joints))
         names += [action] * count
     summary = summarise(score(found, entries, root, limbs))
+    for row in (summary, *summary["by_action"].values()):
+        row["copying"] = 1.0  # by definition: it is held-out motion that must not be a copy of these windows
     told = judges.real_or_not(*(np.concatenate(side) for side in halves), names)
     assert told is not None
     by_action = {action: {"diversity": 1.0, "coverage": round(found.norms[root, action].covered, 3)}

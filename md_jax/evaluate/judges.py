@@ -159,7 +159,7 @@ def _train(keys: Array, inputs: Float[Array, "N D"], targets: Int[Array, "N"], c
 
 RIDGE = 30.0  # weight of the squared norm: a few hundred features, some eighty windows
 LEAST, LEAST_ACTIONS = 8, 4  # windows of either kind; actions
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class RealOrNot:
 
     Attributes:
         auc: probability that a motion looks less real than a real window of its action.
-        interval: its 95 % interval, by resampling actions.
+        interval: its 95 % interval, by resampling actions, and windows within them.
         by_action: of each action.
         count: windows of either kind.
     """
@@ -222,16 +222,23 @@ def real_or_not(
     names = np.array(action)
     if len(made) < LEAST or len(set(action)) < LEAST_ACTIONS:
         return None
-    by_action = {}
+    wins = {}
     for name in dict.fromkeys(action):
         out = names == name
         weights = _logistic(np.concatenate([made[~out], real[~out]]), np.repeat([1.0, 0.0], (~out).sum()))
         a, b = (_with_one(part[out]) @ weights for part in (made, real))
-        by_action[name] = float((np.sign(a[:, None] - b[None]) / 2 + 0.5).mean())
-    values = np.array(list(by_action.values()))
-    draws = np.random.default_rng(seed).choice(values, (RESAMPLES, len(values))).mean(axis=1)
+        wins[name] = np.sign(a[:, None] - b[None]) / 2 + 0.5
+    by_action = {name: float(pairs.mean()) for name, pairs in wins.items()}
+    rng, tables = np.random.default_rng(seed), list(wins.values())
+
+    def resampled(pairs: np.ndarray) -> float:
+        rows, columns = (rng.integers(size, size=size) for size in pairs.shape)
+        return pairs[np.ix_(rows, columns)].mean()
+
+    draws = [np.mean([resampled(tables[i]) for i in rng.integers(len(tables), size=len(tables))])
+             for _ in range(RESAMPLES)]  # fmt: skip
     low, high = np.quantile(draws, [0.025, 0.975])
-    return RealOrNot(float(values.mean()), (float(low), float(high)), by_action, len(made))
+    return RealOrNot(float(np.mean(list(by_action.values()))), (float(low), float(high)), by_action, len(made))
 
 
 def _with_one(inputs: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D+1"]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from md_jax.evaluate import judges, likeness
-from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, joint_windows, mirrored
+from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, mirrored
 from md_jax.evaluate.yardstick import SEEDS, Yardstick
-from md_jax.mocap.statistics import load_statistics
 
 COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
 FAR = 1.6  # farther from any real window than this multiple of what other real windows are
@@ -215,47 +214,64 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
 
 
 def verdicts(yardstick: Yardstick, summary: dict[str, Any], together: dict[str, Any], root: Root) -> list[Verdict]:
-    """Each measure of a summary in words, on both sides: too near is as bad as too far."""
+    """Each measure in words, on both sides. It is good if no action fails it: a median would hide the worst ones."""
     if not summary["count"]:
         return []
-    norms = [yardstick.norms[root, action] for action in summary["by_action"]]
+    actions, real = summary["by_action"], {a: yardstick.norms[root, a] for a in summary["by_action"]}
     found = []
 
-    def say(measure: str, good: bool, words: str) -> None:
-        found.append(Verdict(measure, good, words))
+    def say(measure: str, failing: dict[str, str], words: str) -> None:
+        which = "" if len(actions) == 1 else f" ({', '.join(failing)})"
+        found.append(Verdict(measure, not failing, words + "".join(f": {x}{which}" for x in _few(failing.values()))))
 
-    ratio, copying, cosine = (summary[name] for name in SPECIAL)
-    say("nearest real window", ratio <= FAR, f"{ratio:.2f} times as far as other real motion is"
-        + ("" if ratio <= FAR else ": too far from anything real"))  # fmt: skip
-    least = min(ALIKE, float(np.median([norm.at("cosine", 0.25) for norm in norms])))
-    say("moves the same way", cosine >= least, f"velocities at cosine {cosine:.2f} with it; real motion has"
-        f" {np.median([norm.at('cosine') for norm in norms]):.2f}")  # fmt: skip
+    say("nearest real window", {a: "too far from anything real" for a, x in actions.items() if x["nn_ratio"] > FAR},
+        f"{summary['nn_ratio']:.2f} times as far as other real motion is")  # fmt: skip
+    usual = np.median([norm.at("cosine") for norm in real.values()])
+    say("moves the same way",
+        {a: "moves another way" for a, x in actions.items() if x["cosine"] < min(ALIKE, real[a].at("cosine", 0.25))},
+        f"velocities at cosine {summary['cosine']:.2f} with it; of real motion {usual:.2f}")  # fmt: skip
     for name in RATIOS:
-        value = summary[f"{name}_ratio"]
-        good = RANGE[0] <= value <= RANGE[1] or all(
-            norm.at(name, 0.05) <= summary["by_action"][action][f"{name}_ratio"] * norm.at(name) <= norm.at(name, 0.95)
-            for action, norm in zip(summary["by_action"], norms, strict=True)
-        )
-        side = "" if good else ": too much" if value > 1 else ": too little"
-        say(name.replace("_", " "), good, f"{value:.2f} of real{side}")
-    say("no copy", copying >= COPY, f"{copying:.2f} times as far from the prior's training clips as held-out motion is"
-        + ("" if copying >= COPY else ": a copy"))  # fmt: skip
-    rate = summary["motion_only"]
-    real = float(np.mean([yardstick.real[action] for action in summary["by_action"]]))
-    say("motion alone names it", rate["rate"] >= min(0.8, real), f"{rate['right']} of {summary['count']}"
-        f" recognised; of real motion {100 * real:.0f} %")  # fmt: skip
-    if together["diversity"] is not None:
-        value = together["diversity"]
-        side = "" if VARIED[0] <= value <= VARIED[1] else ": too alike" if value < 1 else ": too different"
-        say("seeds differ", not side, f"{value:.2f} of what real windows do{side}")
-        share, usual = together["coverage"], together["coverage_of_real"]
-        say("variety reached", share >= usual / 2, f"they come near {100 * share:.0f} % of real windows;"
-            f" {SEEDS} real ones come near {100 * usual:.0f} %")  # fmt: skip
-    if together["real_or_not"]:
-        told = together["real_or_not"]
-        say("passes for real", told["auc"] <= REALISTIC, f"told from real motion at AUC {told['auc']:.2f}"
-            f" ({told['interval'][0]:.2f}-{told['interval'][1]:.2f}; .5: not at all)")  # fmt: skip
+        sides = {a: _side(x[f"{name}_ratio"], x[f"{name}_quantile"]) for a, x in actions.items()}
+        say(name.replace("_", " "), {a: side for a, side in sides.items() if side},
+            f"{summary[f'{name}_ratio']:.2f} of real")  # fmt: skip
+    say("no copy", {a: "a copy" for a, x in actions.items() if x["copying"] < COPY},
+        f"{summary['copying']:.2f} times as far from training clips as held-out motion is")  # fmt: skip
+    share = {a: x["motion_only"] / x["count"] for a, x in actions.items()}
+    of_real = np.mean([yardstick.real[a] for a in actions])
+    say("motion alone names it",
+        {a: "looks like something else" for a in actions if share[a] < min(0.8, yardstick.real[a])},
+        f"{summary['motion_only']['right']} of {summary['count']} recognised; of real motion"
+        f" {100 * of_real:.0f} %")  # fmt: skip
+    groups = together["by_action"]
+    if groups:
+        sides = {a: _side(x["diversity"], 0.0, VARIED, ("too alike", "too different")) for a, x in groups.items()}
+        say("seeds differ", {a: side for a, side in sides.items() if side},
+            f"{together['diversity']:.2f} of what real windows do")  # fmt: skip
+        say("variety reached",
+            {a: "too little" for a, x in groups.items() if x["coverage"] < x["coverage_of_real"] / 2},
+            f"they come near {100 * together['coverage']:.0f} % of real windows; {SEEDS} real ones come near"
+            f" {100 * together['coverage_of_real']:.0f} %")  # fmt: skip
+    if told := together["real_or_not"]:
+        good, (low, high) = told["auc"] <= REALISTIC, told["interval"]
+        words = f"told from real motion at AUC {told['auc']:.2f} ({low:.2f}-{high:.2f}; .5: not at all)"
+        found.append(Verdict("passes for real", good, words))
     return found
+
+
+def _side(
+    ratio: float, quantile: float, bounds: tuple[float, float] = RANGE,
+    words: tuple[str, str] = ("too little", "too much"),
+) -> str:  # fmt: skip
+    """What is wrong with a ratio that is out of bounds and out of nine tenths of real motion; "" if nothing."""
+    if bounds[0] <= ratio <= bounds[1] or 0.05 <= quantile <= 0.95:
+        return ""
+    return words[0] if ratio < 1 else words[1]
+
+
+def _few(words: Iterable[str]) -> list[str]:
+    """The words, each once, joined; nothing if there are none."""
+    once = " or ".join(dict.fromkeys(words))
+    return [once] if once else []
 
 
 def controls_for(yardstick: Yardstick, root: Root) -> dict[str, Any]:
@@ -263,38 +279,3 @@ def controls_for(yardstick: Yardstick, root: Root) -> dict[str, Any]:
     rows = dict(yardstick.controls)
     turning = rows.pop("real motion, turning", None)
     return rows if root == "fixed" or turning is None else {**rows, "real motion": turning}
-
-
-# --- controls ---------------------------------------------------------------------------------------------------
-
-
-def still(action: str, expected: str, frames: int) -> Entry:
-    """The mean pose of an action ("generic": of all actions pooled), held still."""
-    pose = load_statistics(action).body_mean
-    return Entry(f"mean pose of {action}", joint_windows(np.repeat(pose[None, None], frames, axis=1)), expected)
-
-
-def random_in_range(action: str, expected: str, seeds: Sequence[int], frames: int) -> list[Entry]:
-    """PoseFields of an action's mean and ±3σ with random weights, the head's too: any smooth motion in the range.
-
-    (The field of a run starts with a zero head, at the mean pose exactly: the control `still`.) The head is scaled so
-    that what the field bounds by 3σ·tanh has a standard deviation of 1: on average 1.9σ off the mean pose.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from md_jax.fit.posefield import apply_fields, init_fields, octaves
-
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    statistics = load_statistics(action)
-    fields, params = init_fields([statistics] * len(seeds), keys, frames=frames, frequencies=octaves(3))
-    head = params["head"]["kernel"]
-    head = jnp.stack([jax.random.normal(jax.random.fold_in(key, 1), head.shape[1:]) for key in keys])
-
-    def with_head(kernel: Array) -> Float[np.ndarray, "M F 21 3"]:
-        return np.asarray(apply_fields(fields, {**params, "head": {**params["head"], "kernel": kernel}}))
-
-    limit, small = 3 * statistics.body_std, 1e-2  # within small of the mean tanh is the identity
-    raw = (with_head(head * small) - statistics.body_mean) / limit / small
-    windows = joint_windows(with_head(head / raw.std(axis=(1, 2, 3))[:, None, None]))
-    return [Entry(f"random, seed {seed}", windows[i : i + 1], expected) for i, seed in enumerate(seeds)]

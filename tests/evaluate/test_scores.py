@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from md_jax.evaluate import measures, reference, scores, yardstick
-from md_jax.mocap.statistics import load_statistics
+from md_jax.evaluate import likeness, reference, scores, yardstick
 
 WALK = "walking"
 
@@ -49,8 +48,6 @@ def test_a_held_out_window_is_as_near_to_other_recordings_as_real_motion_is(ship
     """Leaving out its own recording, a held-out window is a real motion like any other."""
     real = shipped.reference(WALK, "fixed")
     some = reference.evenly(real.held_out, 12)
-    from md_jax.evaluate import likeness
-
     apart = likeness.distances(some.joints, real.near.joints)
     apart[some.recording[:, None] == real.near.recording] = np.inf
     assert np.median(apart.min(axis=1)) / shipped.norms["fixed", WALK].at("nn") == pytest.approx(1.0, abs=0.5)
@@ -116,8 +113,9 @@ def test_real_windows_are_not_told_from_real_ones_and_noise_is(shipped):
 
 
 def test_a_motion_of_unknown_action_has_a_row_and_no_summary(shipped, walks):
-    rows = scores.score(shipped, [scores.Entry("x", walks[:1], "")])
-    assert rows[0]["motion_only"]["label"] == WALK and "nn_ratio" not in rows[0]
+    rows = scores.score(shipped, [scores.Entry("x", walk[None], "") for walk in walks])
+    assert sum(row["motion_only"]["label"] == WALK for row in rows) > 8
+    assert not any("nn_ratio" in row for row in rows)
     assert scores.summarise(rows)["count"] == 0
     assert scores.verdicts(shipped, scores.summarise(rows), scores.compare(shipped, []), "fixed") == []
 
@@ -133,25 +131,3 @@ def test_wilson_intervals_are_the_published_ones(right, count, low, high):
 
 def test_no_observation_is_no_knowledge():
     assert scores.wilson(0, 0) == (0.0, 1.0)
-
-
-# --- controls ---------------------------------------------------------------------------------------------------
-
-
-def test_a_still_pose_is_the_mean_pose():
-    entry = scores.still(WALK, WALK, 10)
-    pose = load_statistics(WALK).body_mean
-    np.testing.assert_allclose(entry.windows[0, 7], measures.joints(pose), atol=1e-6)
-
-
-def test_random_motion_uses_its_range_and_stays_in_it(monkeypatch):
-    made = []
-    monkeypatch.setattr(scores, "joint_windows", lambda poses: made.append(poses) or poses)
-    entries = scores.random_in_range(WALK, WALK, range(4), 10)
-    statistics = load_statistics(WALK)
-    away = (made[0] - statistics.body_mean) / statistics.body_std
-    assert len(entries) == 4 and away.shape == (4, 10, 21, 3)
-    assert 2.5 < np.abs(away).max() < 3 + 1e-3  # ±3σ, as --bound_sigma says, and not ±1σ
-    assert 1.5 < np.sqrt((away**2).mean()) < 2.2
-    assert np.abs(np.diff(made[0], axis=1)).max() > 0.05  # and it moves
-    assert not np.allclose(made[0][0], made[0][1])

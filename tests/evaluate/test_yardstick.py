@@ -35,7 +35,7 @@ def test_the_classifier_knows_real_motion_that_it_has_not_seen(shipped):
         right.append((judges.probabilities(shipped.classifier, others, shipped.fps).argmax(axis=1) == a).mean())
         assert shipped.real[action] == pytest.approx(right[-1], abs=0.25)
     assert np.mean(right) > 0.55  # of 15 actions; chance is 6 %
-    assert right[shipped.actions.index("walking")] > 0.9
+    assert shipped.real["walking"] > 0.85 and shipped.real["running"] > 0.85
 
 
 def test_norms_are_those_of_the_clips(shipped):
