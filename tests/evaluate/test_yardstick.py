@@ -1,5 +1,8 @@
 """What ships was made of what ships: digests, accuracy on real motion, and the same training once more."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,6 +22,12 @@ def test_the_shipped_file_fits_the_shipped_motion_capture(shipped):
     assert yardstick._read(split) is not None, found
     assert shipped.digests == found
     assert shipped.actions == reference.actions_of(split)
+
+
+def test_the_shipped_prior_was_trained_on_the_side_that_is_not_held_out(shipped):
+    """If this fails, the clips or their split have changed since: the held-out side may hold what the prior has seen."""
+    card = Path(yardstick.__file__).parents[2] / "bridge" / "priors" / "embedded" / "assets" / "prior.json"
+    assert json.loads(card.read_text(encoding="utf-8"))["trained_on"]["clips"] == shipped.digests["train"]
 
 
 def test_other_clips_are_not_judged_by_it(shipped):
