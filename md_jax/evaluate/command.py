@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = parse_simple(__doc__, "md_jax.evaluate", argv, rest="motions", **FLAGS)
     console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=140)
+    console = console if console.is_terminal else Console(highlight=False, width=110)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main
     logging.getLogger("jax._src.xla_bridge").setLevel(
         logging.WARNING

@@ -17,16 +17,17 @@ from md_jax.errors import UserError
 
 COLUMNS = {
     "nn_ratio": "nearest\nreal",
-    "cosine": "veloc.\ncosine",
+    "cosine": "velocity\ncosine",
     "ankles_fore_aft_ratio": "ankles\nfore-aft",
-    "ankles_sideways_ratio": "ankles\nsidew.",
+    "ankles_sideways_ratio": "ankles\nsideways",
     "wrists_fore_aft_ratio": "wrists\nfore-aft",
-    "wrists_sideways_ratio": "wrists\nsidew.",
+    "wrists_sideways_ratio": "wrists\nsideways",
     "lower_foot_speed_ratio": "lower\nfoot",
     "speed_ratio": "speed",
     "jerk_ratio": "jerk",
     "copying": "copy-\ning",
 }
+LAST = ("seeds", "cover", "real or not (AUC)", "motion only")
 LEGEND = (
     "nearest real: distance to the nearest real window that no prior has seen, over that of other real motion; velocity"
     " cosine: with that window; ankles to jerk: over the median of real motion; copying: distance to the nearest"
@@ -114,7 +115,7 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         console.print("no motion's prompt names an action that there is motion capture of: --action=NAME says what"
                       f" they should be ({', '.join(result['reference']['actions'])}).", soft_wrap=True)  # fmt: skip
         return
-    print_rows(console, rows_of(result), "Beside real motion of the same action")
+    _print_columns(console, rows_of(result))
     console.print(LEGEND, style="dim", soft_wrap=True)
     if marked := [a for a, row in result["summary"]["by_action"].items() if row["split"] == "time"]:
         console.print(f"{', '.join(marked)}: fewer than three recordings, so the real windows are the end of one whose"
@@ -128,6 +129,18 @@ def print_evaluation(console: Console, result: dict[str, Any]) -> None:
         said = ", ".join(dict.fromkeys(asked["label"]))
         console.print(f"The {asked['name']} prior denoises {right} of {len(asked['label'])} best under their own prompt"
                       f" (it says: {said}).", soft_wrap=True)  # fmt: skip
+
+
+def _print_columns(console: Console, rows: dict[str, dict[str, Any]]) -> None:
+    """The same as `print_rows`, a line a measure: it fits a narrow terminal."""
+    table = Table(title="Beside real motion of the same action", title_justify="left", box=None, padding=(0, 1))
+    for name in ("", *rows):
+        table.add_column(name.replace(", ", ",\n").replace(" in ", "\nin "), justify="right" if name else "left")
+    names = ("motions", *(x.replace("-\n", "").replace("\n", " ") for x in COLUMNS.values()), *LAST)
+    for name, *cells in zip(names, *(cells_of(row) for row in rows.values()), strict=True):
+        if any(cells):
+            table.add_row(name, *cells)
+    console.print(table)
 
 
 def _print_motion(console: Console, row: dict[str, Any]) -> None:
