@@ -98,6 +98,7 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
     entries, limbs = [], []
     halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     names: list[str] = []
+    groups: tuple[list[str], list[str]] = ([], [])
     for action in found.actions:
         real, fixed = found.reference(action, root), found.reference(action, "fixed")
         windows = evenly(real.others, WINDOWS).joints
@@ -108,16 +109,16 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
         place = np.isin(owner, several[len(several) // 2 :])
         if len(several) == 1:
             place = np.arange(len(owner)) >= len(owner) / 2
-        first, second = (real.held_out.joints[part] for part in (~place, place))
-        count = min(len(first), len(second), 5)
-        for side, windows in zip(halves, (first, second), strict=True):
-            chosen = windows[np.linspace(0, len(windows) - 1, count).round().astype(int)]
-            side.append(judges.typical(chosen, found.fps, real.others.joints))
+        count = min(np.sum(~place), np.sum(place), 5)
+        for side, group, part in zip(halves, groups, (~place, place), strict=True):
+            chosen = np.flatnonzero(part)[np.linspace(0, part.sum() - 1, count).round().astype(int)]
+            side.append(judges.typical(real.held_out.joints[chosen], found.fps, real.others.joints))
+            group.extend(map(str, owner[chosen]))
         names += [action] * count
     summary = summarise(score(found, entries, root, limbs))
     for row in (summary, *summary["by_action"].values()):
         row["copying"] = 1.0  # by definition: it is held-out motion that must not be a copy of these windows
-    told = judges.real_or_not(*(np.concatenate(side) for side in halves), names)
+    told = judges.real_or_not(np.concatenate(halves[0]), np.concatenate(halves[1]), names, groups)
     assert told is not None
     by_action = {action: {"diversity": 1.0, "coverage": round(found.norms[root, action].covered, 3)}
                  for action in found.actions}  # fmt: skip

@@ -158,7 +158,7 @@ def _train(keys: Array, inputs: Float[Array, "N D"], targets: Int[Array, "N"], c
 
 
 RIDGE = 30.0  # weight of the squared norm: a few hundred features, some eighty windows
-LEAST, LEAST_ACTIONS = 8, 4  # windows of either kind; actions
+FOLDS, LEAST = 5, 8  # LEAST windows of either kind
 RESAMPLES = 1000
 
 
@@ -204,29 +204,49 @@ def typical(
 
 
 def real_or_not(
-    made: Float[np.ndarray, "N D"], real: Float[np.ndarray, "N D"], action: Sequence[str], seed: int = 0
+    made: Float[np.ndarray, "N D"],
+    real: Float[np.ndarray, "N D"],
+    action: Sequence[str],
+    groups: tuple[Sequence[str], Sequence[str]],
+    seed: int = 0,
 ) -> RealOrNot | None:
-    """Cross-validate a logistic regression between motions and real windows, pair by pair of the same action.
+    """Cross-validate a logistic regression between motions and real windows of the same actions.
 
-    An action's windows are judged by a classifier that has seen neither a motion nor a recording of it, so no window of
-    a motion or of a recording is on both sides.
+    Windows of one motion, or of one recording, are all in one of five folds. Every fold is judged by what was learned
+    from the others, where each action counts the same, and its motions as much as its real windows; an action of which
+    only the one kind is there is left out, for else its pose alone would say which kind. The regression has a part
+    common to all actions and a part for each (Evgeniou and Pontil 2004).
 
     Args:
         made, real: features (`typical`) of motions and of as many real windows; row n of both shows action[n].
         action: of each row.
+        groups: of each row of `made` its motion, of each row of `real` its recording.
         seed: of the resampling.
 
     Returns:
-        None with fewer than four actions or eight windows, which say nothing.
+        None where there is too little to learn from or to judge.
     """
     names = np.array(action)
-    if len(made) < LEAST or len(set(action)) < LEAST_ACTIONS:
+    if len(made) < LEAST:
         return None
+    folds = [_folds(names, np.array([f"{a}/{g}" for a, g in zip(action, of, strict=True)])) for of in groups]
+    scores = np.empty((2, len(made)))
+    for fold in range(FOLDS):
+        known = [part != fold for part in folds]
+        both = sorted(set(names[known[0]]) & set(names[known[1]]))
+        rows = [np.flatnonzero(part & np.isin(names, both)) for part in known]
+        if any(len(part) < LEAST // 2 for part in rows):
+            return None
+        shown = np.concatenate([made[rows[0]], real[rows[1]]])
+        shows = names[np.concatenate(rows)]
+        target = np.repeat([1.0, 0.0], [len(part) for part in rows])
+        count = np.array([np.sum((shows == a) & (target == t)) for a, t in zip(shows, target, strict=True)])
+        alpha = _logistic(_kernel(shown, shows, shown, shows), target, len(target) / (2 * len(both)) / count)
+        for kind, (values, part) in enumerate(zip((made, real), known, strict=True)):
+            scores[kind, ~part] = _kernel(values[~part], names[~part], shown, shows) @ alpha
     wins = {}
     for name in dict.fromkeys(action):
-        out = names == name
-        weights = _logistic(np.concatenate([made[~out], real[~out]]), np.repeat([1.0, 0.0], (~out).sum()))
-        a, b = (_with_one(part[out]) @ weights for part in (made, real))
+        a, b = scores[:, names == name]
         wins[name] = np.sign(a[:, None] - b[None]) / 2 + 0.5
     by_action = {name: float(pairs.mean()) for name, pairs in wins.items()}
     rng, tables = np.random.default_rng(seed), list(wins.values())
@@ -241,22 +261,33 @@ def real_or_not(
     return RealOrNot(float(np.mean(list(by_action.values()))), (float(low), float(high)), by_action, len(made))
 
 
-def _with_one(inputs: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D+1"]:
-    return np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1)
+def _folds(action: np.ndarray, group: np.ndarray) -> Int[np.ndarray, "N"]:
+    """The fold of each row: an action's groups go to the folds in turn, the first of each to another one."""
+    fold = np.zeros(len(group), int)
+    for place, name in enumerate(dict.fromkeys(action)):
+        for turn, member in enumerate(dict.fromkeys(group[action == name])):
+            fold[group == member] = (place + turn) % FOLDS
+    return fold
 
 
-def _logistic(inputs: Float[np.ndarray, "N D"], targets: Float[np.ndarray, "N"]) -> Float[np.ndarray, "D+1"]:
-    """Ridge logistic regression by Newton's method, in the rows' span: there are fewer rows than features."""
-    rows = _with_one(inputs)
-    kernel = rows @ rows.T / RIDGE
-    alpha = np.zeros(len(rows))
-    for _ in range(30):
+def _kernel(
+    left: Float[np.ndarray, "N D"], shows_left: np.ndarray, right: Float[np.ndarray, "M D"], shows_right: np.ndarray
+) -> Float[np.ndarray, "N M"]:
+    """Products of rows: once for the common part of the regression, once more between rows of one action."""
+    return (left @ right.T + 1) * (1.0 + (shows_left[:, None] == shows_right)) / RIDGE
+
+
+def _logistic(
+    kernel: Float[np.ndarray, "N N"], targets: Float[np.ndarray, "N"], weight: Float[np.ndarray, "N"]
+) -> Float[np.ndarray, "N"]:
+    """Weighted ridge logistic regression by Newton's method, in the rows' span: the coefficients of the rows."""
+    alpha = np.zeros(len(kernel))
+    for _ in range(50):
         share = 1 / (1 + np.exp(-kernel @ alpha))
-        curvature = np.maximum(share * (1 - share), 1e-6)
-        # minimise the loss over f = K alpha with penalty alpha K alpha / 2: (K + 1/h) alpha = f + (y - p) / h
-        wanted = kernel @ alpha + (targets - share) / curvature
+        curvature = weight * np.maximum(share * (1 - share), 1e-6)
+        wanted = kernel @ alpha + weight * (targets - share) / curvature
         step = np.linalg.solve(kernel + np.diag(1 / curvature), wanted) - alpha
         alpha = alpha + step
         if np.abs(step).max() < 1e-8:
             break
-    return rows.T @ alpha / RIDGE
+    return alpha

@@ -178,6 +178,7 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
     made: list[np.ndarray] = []
     real: list[np.ndarray] = []
     names: list[str] = []
+    groups_of: tuple[list[str], list[str]] = ([], [])
     for action, own in groups.items():
         norm, truth = yardstick.norms[root, action], yardstick.reference(action, root)
         windows = np.concatenate([entry.windows for entry in own])
@@ -190,13 +191,16 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
                 "coverage": round(likeness.coverage(both, truth.held_out.joints, radius), 3),
                 "coverage_of_real": round(norm.covered, 3),
             }
-        match = evenly(truth.held_out, len(windows)).joints
-        some = windows[np.unique(np.linspace(0, len(windows) - 1, len(match)).round().astype(int))]
+        match = evenly(truth.held_out, len(windows))
+        owner = np.repeat(np.arange(len(own)), [len(entry.windows) for entry in own])
+        some = np.unique(np.linspace(0, len(windows) - 1, len(match)).round().astype(int))
         others = truth.others.joints
-        made.append(judges.typical(some, yardstick.fps, others))
-        real.append(judges.typical(match, yardstick.fps, others))
+        made.append(judges.typical(windows[some], yardstick.fps, others))
+        real.append(judges.typical(match.joints, yardstick.fps, others))
         names += [action] * len(match)
-    told = judges.real_or_not(np.concatenate(made), np.concatenate(real), names) if made else None
+        groups_of[0].extend(map(str, owner[some]))
+        groups_of[1].extend(map(str, match.recording))
+    told = judges.real_or_not(np.concatenate(made), np.concatenate(real), names, groups_of) if made else None
     return {
         "by_action": by_action,
         **{

@@ -25,7 +25,7 @@ def test_the_shipped_file_fits_the_shipped_motion_capture(shipped):
 
 
 def test_the_shipped_prior_was_trained_on_the_side_that_is_not_held_out(shipped):
-    """If this fails, the clips or their split have changed since: the held-out side may hold what the prior has seen."""
+    """If this fails, the clips or their split have changed: the held-out side may hold what the prior has seen."""
     card = Path(yardstick.__file__).parents[2] / "bridge" / "priors" / "embedded" / "assets" / "prior.json"
     assert json.loads(card.read_text(encoding="utf-8"))["trained_on"]["clips"] == shipped.digests["train"]
 
