@@ -143,14 +143,14 @@ def open_file(path: str | os.PathLike, limit: int) -> Iterator[Any]:
                 raise UserError(f"{name} holds {size}: expected at most {shown_size(limit)}; is it the right file?")
             yield file
     except OSError as error:
-        raise UserError(f"{_shown(name)} cannot be read: {error.strerror or error}.") from error
+        raise UserError(f"{shown(name)} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         if isinstance(error, UserError) or "null" not in str(error):
             raise
-        raise UserError(f"{_shown(name)} cannot be read: no path holds a NUL character.") from error
+        raise UserError(f"{shown(name)} cannot be read: no path holds a NUL character.") from error
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A path as one line of bearable length."""
     name = name.encode(errors="replace").decode().replace("\0", "\\0")
     return name if len(name) <= 300 else f"{name[:140]}...{name[-140:]}"

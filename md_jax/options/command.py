@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from absl import flags
 
 from md_jax.errors import UserError
+from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
 
@@ -56,8 +57,10 @@ def parse(
         print(page(usage, summary, groups(values), full=any(arg in HELPFULL for arg in asked)))
         sys.exit(0)
     try:
-        rest = values(["program", *argv], known_only=pass_on)[1:]
-    except (flags.Error, ValueError, OSError) as error:  # UnicodeDecodeError of a flag file is a ValueError
+        rest = values(["program", *with_flagfiles(argv)], known_only=pass_on)[1:]
+    except UserError:
+        raise
+    except (flags.Error, ValueError, OSError) as error:
         raise UserError(said(error, values)) from error
     for text in renamed(values):
         notes(f"note: {text}")
@@ -82,10 +85,6 @@ def said(error: Exception, values: flags.FlagValues) -> str:
         return f"--{name} takes {_takes(values[name])}, got {value!r}."
     if found := re.match(r"Missing value for flag -*(\w+)", text):
         return f"--{found[1]} needs a value: --{found[1]}=..."
-    if found := re.match(r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
-        return f"--flagfile={found[2]} cannot be read: {found[1]}."
-    if isinstance(error, UnicodeDecodeError):
-        return "--flagfile names a file that is not UTF-8 text: save it as UTF-8."
     return text
 
 
