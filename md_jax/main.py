@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from md_jax import environment, interrupts
 from md_jax.config import Config, prompts
-from md_jax.errors import DivergedError, UserError
+from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
 from md_jax.files import make_folder
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
@@ -53,16 +53,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_job(config, folder, console)
         interrupts.ignore()  # all is done: what comes now would only make noise
     except (UserError, DivergedError) as error:
-        _stop(console, f"error: {_one_line(error)}", 2)
+        _stop(console, f"error: {one_line(error)}", 2)
     except KeyboardInterrupt as stopped:
         go_on = f"go on with: {_python()} -m md_jax.main --workdir={shlex.quote(str(folder))} --resume"
         code = stopped.code if isinstance(stopped, interrupts.Stopped) else 130
         resumable = folder is not None and (folder / "run.flags").exists()
         _stop(console, f"stopped; {go_on}" if resumable else "stopped before anything was made.", code)
     except (OSError, MemoryError) as error:
-        _stop(console, f"error: {_one_line(error)}", 2)
+        _stop(console, f"error: {one_line(error)}", 2)
     except Exception as error:
-        _stop(console, f"error: {_kept_traceback(error, folder)}", 1)
+        _stop(console, f"error: {kept_traceback(error, folder)}", 1)
     finally:
         if folder is not None:
             _release(folder)
@@ -98,6 +98,15 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     Raises:
         UserError, DivergedError: what the user can put right.
     """
+    from md_jax.run import lock
+
+    try:
+        return _run_locked(config, folder, console)
+    finally:
+        lock.release(folder)
+
+
+def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
     from md_jax.run import workdir
 
     try:
@@ -222,28 +231,6 @@ def _release(folder: Path) -> None:
     from md_jax.run import lock
 
     lock.release(folder)
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        what = str(error) or "none is left"
-        return f"there is not enough memory ({what}): take fewer motions or views, or smaller pictures."
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _kept_traceback(error: Exception, folder: Path | None) -> str:
-    """A line about an error that nobody foresaw, whose traceback is kept beside the run (or in the temporary files)."""
-    import tempfile
-    import traceback
-
-    where = folder if folder is not None and folder.is_dir() else Path(tempfile.gettempdir())
-    path = where / "md_jax-error.txt"
-    text = "".join(traceback.format_exception(error))
-    try:
-        path.write_text(text, encoding="utf-8", errors="replace")
-    except OSError:
-        return f"unforeseen, {type(error).__name__}: {_one_line(error)[:300]}"
-    return f"unforeseen, {type(error).__name__}: {_one_line(error)[:300]}; please report it with {path}"
 
 
 def _python() -> str:
