@@ -8,13 +8,15 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from absl import flags
 
-from md_jax.errors import UserError
+from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
+from md_jax.interrupts import Stopped
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
@@ -71,6 +73,22 @@ def stop(message: str) -> NoReturn:
     """End the program over a command line that cannot be used."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(USAGE_EXIT)
+
+
+@contextmanager
+def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
+    """A program's run, which ends over any error with one line: exit code 2 for what the user can put right, that of
+    the signal for an interruption, 1 for what nobody foresaw, whose traceback is kept in a file."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(stopped, file=sys.stderr)
+        sys.exit(error.code if isinstance(error, Stopped) else 130)
+    except (UserError, DivergedError, OSError, MemoryError) as error:
+        stop(one_line(error))
+    except Exception as error:
+        print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def said(error: Exception, values: flags.FlagValues) -> str:
