@@ -3,9 +3,8 @@
 import io
 import json
 
-from rich.console import Console
-
 import pytest
+from rich.console import Console
 
 from md_jax.files import WriteError
 from md_jax.run.logs import Metrics, progress_line, read_metrics
