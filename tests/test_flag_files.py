@@ -16,10 +16,11 @@ CLIPS = {
     "videocrafter1": (16, None, None, 8, 100),  # two models of two sizes
     "videocrafter2": (16, 320, 512, 8, 100),
     "wan21": (17, 480, 832, 16, 6),
+    "wan22": (25, 704, 1280, 24, 5),
     "cogvideox": (9, 480, 720, 8, 6),
     "ltx": (25, 512, 704, 25, 3),
 }
-WHOLE = {"wan21": 81, "cogvideox": 49, "ltx": 161}
+WHOLE = {"wan21": 81, "wan22": 121, "cogvideox": 49, "ltx": 161}
 
 
 @pytest.mark.parametrize("name", CLIPS)
