@@ -7,7 +7,6 @@ the same ones. `pure_callback` is the usual way to call out of a jit, measured h
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import warnings
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from bridge.configure import configure
 from bridge.critic import FunctionCritic
 from bridge.exchange import ACCOUNT, Traffic, to_jax, to_torch
 from bridge.op import torch_loss
+from md_jax.options.command import parse_simple
 
 SHAPE = (1, 10, 10475, 3)  # one motion of ten frames on SMPL-X
 SCALE, RATE = 0.5, 1e-3
@@ -192,11 +192,12 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Cost of one gradient crossing between JAX and torch.")
-    parser.add_argument("--quick", action="store_true", help="30 steps in place of 300")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.bridge",
+        quick=(False, "30 steps in place of 300"),
+        json=("", "also write the numbers there"),
+        device=(("auto", "cpu", "cuda"), "where both frameworks run"),
+    )  # fmt: skip
     device = configure(arguments.device)
     torch.set_num_threads(1)
     environment = timing.environment("jax", "jaxlib", "torch", "numpy")

@@ -7,7 +7,6 @@ GPU it says so in one line and exits with 1.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
 import os
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import timing
 from bridge.configure import cuda_problem
+from md_jax.options.command import parse_simple, stop
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -126,18 +126,19 @@ def _readable(output: str, most: int = 400) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every part, write the report, and return the exit code: 0 only where every part was done."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="benchmarks with few steps: is it working?")
-    parser.add_argument("--only", default="", help="titles of the parts to run, separated by commas")
-    parser.add_argument("--out", default=str(RESULTS), help="folder of the report")
-    arguments = parser.parse_args(argv)
+    arguments = parse_simple(
+        __doc__, "benchmarks.gpu_check", argv,
+        quick=(False, "benchmarks with few steps: is it working?"),
+        only=("", "titles of the parts to run, separated by commas"),
+        out=(str(RESULTS), "folder of the report"),
+    )  # fmt: skip
     if problem := cuda_problem():
         print(f"gpu-check needs a GPU that torch and JAX share: {problem}", file=sys.stderr)
         return 1
     chosen = [title for title in arguments.only.split(",") if title]
     unknown = set(chosen) - {part.title for part in PARTS}
     if unknown:
-        parser.error(f"unknown parts {sorted(unknown)}; there are: {', '.join(part.title for part in PARTS)}")
+        stop(f"unknown parts {sorted(unknown)}; there are: {', '.join(part.title for part in PARTS)}")
     environment = timing.environment("jax", "jaxlib", "torch", "warp-lang", "diffusers", "nvdiffrast")
     environment["gpu"] = _gpu()
     results: list[dict[str, Any]] = []

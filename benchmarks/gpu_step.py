@@ -8,7 +8,6 @@ forward and backward once, so encoding anew in chunks costs half the VAE's share
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from benchmarks import timing
 from benchmarks.step_worker import Task, run
 from bridge.configure import cuda_problem
+from md_jax.options.command import parse_simple
 
 FLAGFILE = "configs/modelscope.flags"
 RANDOM = "random-modelscope"
@@ -159,13 +159,14 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="A full step with full-size random priors, beside its floor.")
-    parser.add_argument("--quick", action="store_true", help="the smallest case in two ways, few steps")
-    parser.add_argument("--steps", type=int, default=50, help="timed steps of each row")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.gpu_step",
+        quick=(False, "the smallest case in two ways, few steps"),
+        steps=(50, "timed steps of each row"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     if problem := cuda_problem():
-        parser.exit(1, f"benchmarks.gpu_step needs a GPU: {problem}\n")
+        raise SystemExit(f"benchmarks.gpu_step needs a GPU: {problem}")
     import torch
 
     cases, ways, steps = list(CASES), list(WAYS), arguments.steps

@@ -11,7 +11,6 @@ XLA.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import timing
+from md_jax.options.command import parse_simple
 
 # Every case is a function without arguments that returns vertices and dL/dbody_pose.
 Case = Callable[[], tuple[Any, Any]]
@@ -31,18 +31,23 @@ TARGETS = {"shipped body": {SMPLX: 5.0, PEER: 2.0}, "dense correctives": {SMPLX:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lbs", description="Skinning against its peers.")
-    parser.add_argument("--quick", action="store_true", help="few rounds: is it working?")
-    parser.add_argument("--frames", type=int, default=10, help="frames posed at once")
-    parser.add_argument("--rounds", type=int, default=40, help="timed calls of each case")
-    parser.add_argument("--core", type=int, default=None, help="which CPU core; default: the last")
-    parser.add_argument("--json", default="", help="also write the figures here")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.lbs",
+        quick=(False, "few rounds: is it working?"),
+        frames=(10, "frames posed at once"),
+        rounds=(40, "timed calls of each case"),
+        core=(int, "which CPU core; default: the last"),
+        json=("", "also write the figures here"),
+    )  # fmt: skip
     rounds = 5 if args.quick else args.rounds
     pinned = timing.pin_to_one_core(args.core)
 
+    import torch
+
     from benchmarks import synthetic
     from md_jax.body import model as body
+
+    torch.set_num_threads(1)  # as many as there are cores to it
 
     environment = timing.environment("jax", "torch", "numpy", "smplx", "body-models")
     print(
@@ -90,9 +95,7 @@ def compare(name: str, path: Path, frames: int, rounds: int) -> dict[str, Any]:
 
 def make_cases(path: Path, frames: int, rng: np.random.Generator) -> dict[str, Case]:
     """All implementations on one file, with the same numbers."""
-    import torch
 
-    torch.set_num_threads(1)
     betas = rng.normal(size=10).astype(np.float32)
     pose = (0.3 * rng.normal(size=(frames, 21, 3))).astype(np.float32)
     with np.load(path) as archive:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-
-from md_jax.config import Config, define_flags, from_flags
+from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.mocap.actions import prompt_of_action
+from md_jax.options.command import parse
+from md_jax.options.flags import define_flags, from_flags
+from md_jax.options.help import config_groups
+from md_jax.prompts.vocabulary import prompt_of_action
 
 
 def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[str]) -> Config:
@@ -22,15 +23,13 @@ def config_of(flagfile: str, actions: Sequence[str], file: Path, more: Sequence[
         more: further flags of the main job.
 
     Raises:
-        UserError: an action or a value that does not exist, or a word that is no flag.
-        flags.Error: an unknown flag, or a flag file that cannot be read.
+        UserError: an action, a flag or a value that does not exist, or a flag file that cannot be read.
     """
     prompts = list(map(prompt_of_action, actions))
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(prompts) + "\n", encoding="utf-8")
-    values = flags.FlagValues()
-    define_flags(values)
-    left = values(["x", f"--flagfile={flagfile}", f"--prompts_file={file}", *more])[1:]
+    argv = [f"--flagfile={flagfile}", f"--prompts_file={file}", *more]
+    values, left = parse(argv, define_flags, config_groups, usage="", summary="")
     if left:
         raise UserError(f"flags start with --; not understood: {' '.join(left)}")
     return from_flags(values)

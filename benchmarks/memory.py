@@ -8,7 +8,6 @@ fragmentation, a few hundred MiB. Attention counts as the fused kernel, which ke
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import weakref
@@ -25,6 +24,7 @@ from benchmarks import timing
 from benchmarks.gpu_step import CASES, Case
 from benchmarks.priors import MODELSCOPE_UNET, MODELSCOPE_VAE, TOKENS
 from bridge.priors.base import pull_back
+from md_jax.options.command import parse_simple
 
 GIB = 1 << 30
 TEXT_ENCODER = 340_400_000 * 2  # bytes; freed before the first step
@@ -207,10 +207,11 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     """Estimate, print the table, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Estimated GPU memory of a step on the big priors.")
-    parser.add_argument("--quick", action="store_true", help="the smallest case alone")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.memory",
+        quick=(False, "the smallest case alone"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     cases = dict(list(CLIPS.items())[:1]) if arguments.quick else CLIPS
     rows = measure(cases, *networks())
     print(report(rows), *verdicts(rows), sep="\n\n")

@@ -7,7 +7,6 @@ would do it. The text encoder stands beside the other networks until the prompts
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from benchmarks.memory import FRAMEWORKS, GIB, SAMPLE, SCRATCH, SUPERSAMPLE, cou
 from bridge.priors.base import pull_back
 from bridge.priors.transformer import cogvideox, wan
 from bridge.priors.tuning import recomputed
+from md_jax.options.command import parse_simple
 
 T5, UMT5 = 4_762_310_656, 5_680_910_336  # parameters of the XXL encoders
 
@@ -145,10 +145,11 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Estimate, print the table, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Estimated GPU memory of a step on the video transformers.")
-    parser.add_argument("--quick", action="store_true", help="the flagfiles' clips alone")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.memory_transformers",
+        quick=(False, "the flagfiles' clips alone"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     models = {n: m._replace(clips=m.clips[:1]) if arguments.quick else m for n, m in MODELS.items()}
     rows = measure(models)
     print(report(rows))

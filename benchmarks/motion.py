@@ -11,13 +11,13 @@ several processes may share a folder. The pooled start (--action=generic) gives 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from benchmarks.main_job import config_of
 from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config
 from md_jax.evaluate.command import MAIN_ACTIONS
+from md_jax.options.command import parse_simple, stop, whole_numbers
 
 MEASURES = ("with_pose", "motion_only", "position", "position_motion_only", "velocity")
 
@@ -91,7 +92,7 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[np.n
     return np.stack([motion.body_pose for motion in motions]), cost
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: SimpleNamespace) -> None:
     """Every cell and seed that is not there yet."""
     out, actions = Path(args.out), tuple(args.actions)
     out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
                 continue
             target.parent.mkdir(exist_ok=True)
             prompts = out / f"prompts-{len(actions)}.txt"
-            config = config_of(args.flagfile, actions, prompts, [*cell.flags, f"--seed={seed}"])
+            config = config_of(args.job, actions, prompts, [*cell.flags, f"--seed={seed}"])
             poses, cost = run_cell(cell, config, actions)
             meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
             part = target.with_suffix(".part.npz")
@@ -119,7 +120,7 @@ def entries_of(file: Path, actions: Sequence[str]) -> list[Any]:
     return [scores.Entry(f"{file.stem}/{a}", joints[i : i + 1], a) for i, a in enumerate(actions)]
 
 
-def report(args: argparse.Namespace) -> dict[str, Any]:
+def report(args: SimpleNamespace) -> dict[str, Any]:
     """Judge everything in the folder, beside the controls that need no run; a table and a JSON file."""
     from md_jax.evaluate import scores
     from md_jax.evaluate.reference import make_reference
@@ -154,7 +155,7 @@ def report(args: argparse.Namespace) -> dict[str, Any]:
     result = {
         "machine": environment("jax", "torch", "diffusers", "optax"),
         "actions": list(actions),
-        "flagfile": args.flagfile,
+        "flagfile": args.job,
         "split": reference.split,
         "swapped": args.swapped,
         "cells": cells,
@@ -200,19 +201,22 @@ def _rate(cell: dict[str, Any]) -> str:
 
 def main() -> None:
     """Parse and do."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "report"))
-    parser.add_argument("--out", required=True, help="folder of the runs")
-    parser.add_argument("--cells", default="benchmarks/motion_cells.txt")
-    parser.add_argument("--flagfile", default="configs/run.flags")
-    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=list(range(10)))
-    parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS))
-    parser.add_argument("--swapped", action="store_true", help="report: the classifiers learn from the held-out clips"
-                        " alone, which the prior has never seen, and are judged on the others")  # fmt: skip
-    parser.add_argument("--json", default="", help="report: also written here")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.motion", rest="what",
+        out=("", "folder of the runs"),
+        cells=("benchmarks/motion_cells.txt", "what is compared, one cell a line"),
+        job=("configs/run.flags", "flag file of the main job"),
+        seeds=([str(seed) for seed in range(10)], "seeds of everything random"),
+        actions=(list(MAIN_ACTIONS), "what the motions show"),
+        swapped=(False, "report: the classifiers learn from the held-out clips alone, which the prior has never seen,"
+                 " and are judged on the others"),
+        json=("", "report: also written here"),
+    )  # fmt: skip
+    if args.what not in (["run"], ["report"]) or not args.out:
+        stop("run or report, and --out=FOLDER, are expected: python -m benchmarks.motion run --out=FOLDER")
+    args.seeds = whole_numbers("seeds", args.seeds)
     with one_line_errors():
-        {"run": run, "report": report}[args.what](args)
+        {"run": run, "report": report}[args.what[0]](args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which optimiser makes the best motions? python -m benchmarks.optimizers [--quick] [--minutes=110] [--optimizers a b].
+"""Which optimiser makes the best motions? python -m benchmarks.optimizers [--quick] [--minutes=110] [--optimizers=A,B].
 
 Candidates (optimiser, learning rate, schedule) run the main job with the embedded prior, several actions and seeds at
 once, and are judged by what a classifier of real motion says, never by the loss: the mean probability of the motion's
@@ -9,7 +9,6 @@ What is finished lies in --out and is not run again. Arguments not named here ar
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import logging
@@ -18,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +28,11 @@ from benchmarks.halving import LATEST, Cost, Rung, make_plan, promote
 from benchmarks.main_job import config_of
 from benchmarks.optimizers_grid import OPTIMIZERS, Candidate, candidates_of
 from benchmarks.optimizers_report import print_report, summary
-from md_jax.config import Config, to_flagfile
+from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.evaluate.command import MAIN_ACTIONS
+from md_jax.options.command import numbers, parse_simple
+from md_jax.options.flags import to_flagfile
 
 PLANNED = 0.95  # of the time: judging takes some, and the machine may slow down
 
@@ -164,7 +166,7 @@ def judge_rung(
 
 
 def plan_of(
-    args: argparse.Namespace, config: Config, everyone: Sequence[Candidate], files: Files, begun: float
+    args: SimpleNamespace, config: Config, everyone: Sequence[Candidate], files: Files, begun: float
 ) -> list[Rung]:
     """The plan recorded in the folder, or a new one, recorded."""
     count = len(everyone)
@@ -192,21 +194,24 @@ def plan_of(
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Plan, run, judge and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="does it run? 2 optimisers, 2 actions, a few steps")
-    parser.add_argument("--minutes", type=float, default=110.0, help="for everything")
-    parser.add_argument("--optimizers", nargs="+", default=[], help="names in md_jax/fit/optimizers.py, or 'all'")
-    parser.add_argument("--rates", nargs="+", type=float, default=[], help="learning rates; default: each one's own")
-    parser.add_argument("--rates_each", type=int, default=3, choices=(1, 2, 3), help="how many of each one's own rates")
-    parser.add_argument("--schedules", nargs="+", default=[], choices=("constant", "cosine", "linear"))
-    parser.add_argument("--actions", nargs="+", default=list(MAIN_ACTIONS), help="what the motions show")
-    parser.add_argument("--swapped", action="store_true", help="sterner judges: of held-out clips alone")
-    parser.add_argument("--flagfile", default="configs/run.flags", help="of the main job")
-    parser.add_argument("--out", default="runs/optimizers", help="folder of the finished candidates")
-    parser.add_argument("--json", default="", help="also write the result here")
-    parser.add_argument("--figure", default="", help="also draw it, as a PNG file")
-    args, rest = parser.parse_known_args(argv)
+    args = parse_simple(
+        __doc__, "benchmarks.optimizers", argv, rest="job_flags", pass_on=True,
+        quick=(False, "does it run? 2 optimisers, 2 actions, a few steps"),
+        minutes=(110.0, "for everything"),
+        optimizers=([], "names in md_jax/fit/optimizers.py, or 'all'"),
+        rates=([], "learning rates; default: each one's own"),
+        rates_each=(("3", "1", "2"), "how many of each one's own rates"),
+        schedules=([], "constant, cosine, linear"),
+        actions=(list(MAIN_ACTIONS), "what the motions show"),
+        swapped=(False, "sterner judges: of held-out clips alone"),
+        job=("configs/run.flags", "flag file of the main job"),
+        out=("runs/optimizers", "folder of the finished candidates"),
+        json=("", "also write the result here"),
+        figure=("", "also draw it, as a PNG file"),
+    )  # fmt: skip
+    rest, args.rates_each, args.rates = args.job_flags, int(args.rates_each), numbers("rates", args.rates)
+    if wrong := set(args.schedules) - {"constant", "cosine", "linear"}:
+        raise UserError(f"--schedules takes constant, cosine and linear, got {', '.join(sorted(wrong))}.")
     begun, args.actions = time.monotonic(), list(dict.fromkeys(args.actions))
     if args.quick:
         args.optimizers, args.rates = args.optimizers or ["adam", "sgd"], args.rates or [0.01, 0.1]
@@ -221,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     files = Files(Path(args.out))
     if min(args.rates, default=1.0) <= 0:
         raise UserError(f"--rates must be positive, got {min(args.rates):g}.")
-    config = config_of(args.flagfile, args.actions, files.prompts, rest)
+    config = config_of(args.job, args.actions, files.prompts, rest)
     baseline = Candidate(config.optimizer, config.learning_rate, config.schedule)
     everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules, args.rates_each), baseline]))
     for candidate in everyone:  # a wrong name should not wait for its turn
@@ -248,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             break
     result = {
         "machine": environment,
-        "flagfile": args.flagfile,
+        "flagfile": args.job,
         "flags": rest,
         "actions": list(args.actions),
         "swapped": args.swapped,

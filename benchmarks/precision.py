@@ -8,7 +8,6 @@ not what a trained model does: its predictions under two texts lie closer togeth
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from benchmarks import timing
 from benchmarks.priors import MODELSCOPE_UNET, TOKENS
 from bridge.configure import configure
+from md_jax.options.command import parse_simple
 
 # precision of weights and activations -> (name, precision of the combination)
 ARMS = {
@@ -121,13 +121,14 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print the table, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Error of guidance by precision, on random weights.")
-    parser.add_argument("--size", default="reduced", choices=SIZES, help="of the UNet; full: minutes on a CPU")
-    parser.add_argument("--scale", type=float, default=100.0, help="guidance scale")
-    parser.add_argument("--quick", action="store_true", help="the tiny UNet, one draw")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.precision",
+        size=(("reduced", *(size for size in SIZES if size != "reduced")), "of the UNet; full: minutes on a CPU"),
+        scale=(100.0, "guidance scale"),
+        quick=(False, "the tiny UNet, one draw"),
+        device=(("auto", "cpu", "cuda"), "where both frameworks run"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     device = configure(arguments.device)
     size, draws = ("tiny", 1) if arguments.quick else (arguments.size, 4)
     rows = measure(size, device, arguments.scale, draws)

@@ -125,7 +125,7 @@ def random_modelscope(
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
     parts = Parts(
         unet=networks[0], vae=networks[1], tokenizer=None, text_encoder=None,
-        alphas_cumprod=torch.cumprod(1 - betas, dim=0), prediction="eps", settings={}, vocabulary={},
+        alphas_cumprod=torch.cumprod(1 - betas, dim=0), prediction="eps", settings={}, actions=(),
     )  # fmt: skip
     return RandomText(dataclasses.replace(MODELSCOPE, dtype=str(dtype).removeprefix("torch.")), parts, device)
 

@@ -13,11 +13,11 @@ actions are distilled from each prior, from pooled statistics, and judged. Whate
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from benchmarks import motion
 from benchmarks.halving import interval
 from benchmarks.timing import environment
 from md_jax.evaluate.command import MAIN_ACTIONS
+from md_jax.options.command import parse_simple, stop, whole_numbers
 
 SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
 CELL = "prior-{}"
@@ -37,7 +38,7 @@ def share_of(action: int, prior: int) -> float:
     return SHARES[(action + prior) % len(SHARES)]
 
 
-def train(args: argparse.Namespace, prior: int) -> Path:
+def train(args: SimpleNamespace, prior: int) -> Path:
     """The folder of a prior, trained unless that is done."""
     out = Path(args.out) / CELL.format(prior)
     if not (out / "done").exists():
@@ -53,7 +54,7 @@ def train(args: argparse.Namespace, prior: int) -> Path:
     return out / "prior"
 
 
-def distill(args: argparse.Namespace, folders: list[Path]) -> None:
+def distill(args: SimpleNamespace, folders: list[Path]) -> None:
     """All actions from each prior, from pooled statistics."""
     runs = Path(args.out) / "runs"
     runs.mkdir(parents=True, exist_ok=True)
@@ -62,10 +63,10 @@ def distill(args: argparse.Namespace, folders: list[Path]) -> None:
     cells = runs / "cells.txt"
     cells.write_text("\n".join(lines) + "\n", encoding="utf-8")
     how = {"cells": str(cells), "out": str(runs), "seeds": args.seeds, "actions": list(MAIN_ACTIONS)}
-    motion.run(argparse.Namespace(**how, flagfile=args.flagfile))
+    motion.run(SimpleNamespace(**how, job=args.job))
 
 
-def judged(args: argparse.Namespace) -> list[dict[str, Any]]:
+def judged(args: SimpleNamespace) -> list[dict[str, Any]]:
     """A row a motion: its action, its frequency in training, and what the classifiers of real motion say."""
     from md_jax.evaluate import scores
     from md_jax.evaluate.reference import make_reference
@@ -160,27 +161,29 @@ def draw(rows: list[dict[str, Any]], table: list[dict[str, Any]], path: Path) ->
 
 def main() -> None:
     """Train, distil, judge, tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
-    parser.add_argument("--out", required=True, help="folder of the priors and the runs")
-    parser.add_argument("--priors", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
-    parser.add_argument("--init", default="", help="prior/ folder that all start from, of these widths; from scratch"
-                        " takes thousands of steps")  # fmt: skip
-    parser.add_argument("--train_steps", type=int, default=1000, help="of each prior")
-    parser.add_argument("--seeds", type=lambda text: [int(x) for x in text.split(",")], default=[0, 1])
-    parser.add_argument("--flagfile", default="configs/run.flags")
-    parser.add_argument("--flags", default="--reg_weight=0.1", help="on top of it; priors trained so briefly pull too"
-                        " weakly for the main job's smoothness, and everything would stand still")  # fmt: skip
-    parser.add_argument("--json", default="")
-    parser.add_argument("--figure", default="")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.rare",
+        data=("", "folder written by tools.prior_data"),
+        out=("", "folder of the priors and the runs"),
+        priors=(["0", "2"], "numbers of the priors"),
+        widths=(["64", "128", "128"], "of their networks"),
+        init=("", "prior/ folder that all start from, of these widths; from scratch takes thousands of steps"),
+        train_steps=(1000, "of each prior"),
+        seeds=(["0", "1"], "of the runs"),
+        job=("configs/run.flags", "flag file of the main job"),
+        flags=("--reg_weight=0.1", "on top of it; priors trained so briefly pull too weakly for the main job's"
+               " smoothness, and everything would stand still"),
+        json=("", "also write the result here"),
+        figure=("", "also draw it, as a PNG file"),
+    )  # fmt: skip
+    if not args.data or not args.out:
+        stop("--data=FOLDER, written by tools.prior_data, and --out=FOLDER are expected.")
+    for name in ("priors", "widths", "seeds"):
+        vars(args)[name] = whole_numbers(name, vars(args)[name])
     distill(args, [train(args, prior) for prior in args.priors])
     rows = judged(args)
     table = summary(rows)
-    settings = {
-        name: getattr(args, name) for name in ("priors", "widths", "init", "train_steps", "seeds", "flagfile", "flags")
-    }
+    settings = {name: vars(args)[name] for name in ("priors", "widths", "init", "train_steps", "seeds", "job", "flags")}
     told = {"table": table, "gain": gain(rows), "rows": rows}
     result: dict[str, Any] = {"machine": environment("jax", "torch", "diffusers", "optax"), **settings, **told}
     for row in table:

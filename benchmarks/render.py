@@ -12,7 +12,6 @@ visible one) in this renderer, at the same supersampling. The names of the colum
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
@@ -35,6 +34,7 @@ from benchmarks.render_quality import (  # noqa: E402
 )
 from bridge.render import render  # noqa: E402
 from bridge.render.camera import Camera  # noqa: E402
+from md_jax.options.command import parse_simple  # noqa: E402
 
 FRAMES = 10
 ARMS = (("none", 1), ("none", 2), ("visible", 1), ("visible", 2), ("edge", 1), ("edge", 2), ("edge", 4))
@@ -118,10 +118,11 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(description="Speed and gradient quality of the renderer.")
-    parser.add_argument("--quick", action="store_true", help="fewer poses, axes and rounds")
-    parser.add_argument("--json", metavar="PATH", help="also write the numbers there")
-    arguments = parser.parse_args()
+    arguments = parse_simple(
+        __doc__, "benchmarks.render",
+        quick=(False, "fewer poses, axes and rounds"),
+        json=("", "also write the numbers there"),
+    )  # fmt: skip
     torch.set_num_threads(1)
     environment = timing.environment("warp-lang", "torch", "jax", "numpy")
     start = time.perf_counter()

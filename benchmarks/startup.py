@@ -6,7 +6,6 @@ folder (nothing compiled yet, neither by JAX nor by Warp) and with the one that 
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -17,23 +16,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import timing
+from md_jax.options.command import parse_simple, stop
 
 ROOT = Path(__file__).parents[1]
 MAIN = [sys.executable, "-m", "md_jax.main"]
-JOB = [*MAIN, "--flagfile=configs/run.flags", "--steps=1", "--log_every=1", "--preview_every=0", "--nocontrols"]
+JOB = [*MAIN, "--flagfile=configs/run.flags", "--steps=1", "--log_every=1", "--preview_every=0", "--nocontrol_run"]
 # The first words of the lines that the job prints once everything is loaded, and after its first step.
 LOADED, STEPPED = "machine", "motion"
 HELP_LIMIT = 1.5  # seconds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description="Command to first step.")
-    parser.add_argument("--quick", action="store_true", help="each once")
-    parser.add_argument("--rounds", type=int, default=5, help="starts of each kind")
-    parser.add_argument("--json", default="", help="also write the figures here")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.startup",
+        quick=(False, "each once"),
+        rounds=(5, "starts of each kind"),
+        json=("", "also write the figures here"),
+    )  # fmt: skip
     if args.rounds < 1:
-        parser.error(f"--rounds must be 1 or more, got {args.rounds}")
+        stop(f"--rounds must be 1 or more, got {args.rounds}")
     rounds = 1 if args.quick else args.rounds
     environment = timing.environment("jax", "torch", "diffusers", "transformers", "warp-lang")
     seconds = measure(rounds)
@@ -57,7 +58,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def time_help() -> float:
-    """Seconds that `--help` takes (absl ends it with exit status 1)."""
+    """Seconds that `--help` takes."""
     start = time.perf_counter()
     done = subprocess.run([*MAIN, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     if "--prompt" not in done.stdout:

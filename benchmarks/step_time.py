@@ -8,7 +8,6 @@ Peak memory is what the process, and on CUDA each framework's allocator, took at
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import statistics
@@ -20,6 +19,7 @@ from typing import Any
 from benchmarks import chart, timing
 from benchmarks.step_worker import Task, cores, run
 from bridge.configure import cuda_problem
+from md_jax.options.command import parse_simple, stop
 
 HEADLINES = {
     "kernel": "step without prior and renderer",
@@ -39,26 +39,27 @@ Results = dict[str, dict[str, dict[str, Any]]]  # case -> arm -> summary
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.step_time", description=HEADLINES["full"])
-    parser.add_argument("--quick", action="store_true", help=f"is it working? few steps, once, of {', '.join(QUICK)}")
-    parser.add_argument("--prior", default="embedded", choices=FLAGFILES, help="of the full step; sets the clip's size")
-    parser.add_argument("--cases", default=",".join(HEADLINES), help="which headlines, separated by commas")
-    parser.add_argument("--arms", default="", help="which arms, separated by commas; default: all")
-    parser.add_argument("--rounds", type=int, default=2, help="fresh processes of each arm")
-    parser.add_argument("--steps", type=int, default=100, help="timed steps of each arm, over all rounds")
-    parser.add_argument("--warmup", type=int, default=20, help="untimed steps in each process")
-    parser.add_argument("--threads", type=int, default=0, help="CPU cores; 0 = all")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", default="", help="also write the figures here")
-    parser.add_argument("--chart", default="", help="also draw them, as a PNG file")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.step_time",
+        quick=(False, f"is it working? few steps, once, of {', '.join(QUICK)}"),
+        prior=(tuple(FLAGFILES), "of the full step; sets the clip's size"),
+        cases=(",".join(HEADLINES), "which headlines, separated by commas"),
+        arms=("", "which arms, separated by commas; default: all"),
+        rounds=(2, "fresh processes of each arm"),
+        steps=(100, "timed steps of each arm, over all rounds"),
+        warmup=(20, "untimed steps in each process"),
+        threads=(0, "CPU cores; 0 = all"),
+        device=(("auto", "cpu", "cuda"), "where both frameworks run"),
+        json=("", "also write the figures here"),
+        chart=("", "also draw them, as a PNG file"),
+    )  # fmt: skip
     cases = args.cases.split(",")
     arms = args.arms.split(",") if args.arms else list(QUICK if args.quick else ARMS)
     unknown = {*cases} - {*HEADLINES} | {*arms} - {*ARMS}
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; cases {', '.join(HEADLINES)}; arms {', '.join(ARMS)}")
+        stop(f"unknown: {', '.join(sorted(unknown))}; cases {', '.join(HEADLINES)}; arms {', '.join(ARMS)}")
     if args.prior != "embedded" and (problem := cuda_problem()):
-        parser.error(f"--prior={args.prior} is timed on a GPU alone (a step takes minutes on a CPU): {problem}")
+        stop(f"--prior={args.prior} is timed on a GPU alone (a step takes minutes on a CPU): {problem}")
     rounds, steps, warmup = (1, 3, 2) if args.quick else (args.rounds, args.steps, args.warmup)
     options = (("prior", args.prior), ("device", args.device))
 

@@ -65,7 +65,7 @@ def measure(task: Task) -> dict[str, Any]:
     if task.threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
     start = time.perf_counter()
-    from md_jax.config import from_flagfile
+    from md_jax.options.flags import from_flagfile
 
     config = from_flagfile(ROOT / task.flagfile)
     from benchmarks import arms  # starts the frameworks

@@ -12,7 +12,6 @@ process (`benchmarks.step_worker`), transport staged. Coefficients are not negat
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import tempfile
@@ -25,7 +24,8 @@ from scipy.optimize import nnls
 
 from benchmarks import chart, priors, synthetic, timing
 from benchmarks.step_worker import ROOT, Task, run
-from md_jax.config import from_flagfile
+from md_jax.options.command import parse_simple
+from md_jax.options.flags import from_flagfile
 
 FLAGFILE = "configs/run.flags"
 MOTIONS = (1, 2, 4, 8, 16)
@@ -73,15 +73,16 @@ class Size:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description="Motions an hour against M.")
-    parser.add_argument("--quick", action="store_true", help="M = 1, 2, two points of each scan, few steps")
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of each measurement")
-    parser.add_argument("--warmup", type=int, default=3, help="untimed steps before")
-    parser.add_argument("--threads", type=int, default=0, help="CPU cores; 0 = all")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--json", default="", help="also write the figures here")
-    parser.add_argument("--chart", default="", help="also draw them, as a PNG file")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "benchmarks.throughput",
+        quick=(False, "M = 1, 2, two points of each scan, few steps"),
+        steps=(20, "timed steps of each measurement"),
+        warmup=(3, "untimed steps before"),
+        threads=(0, "CPU cores; 0 = all"),
+        device=(("auto", "cpu", "cuda"), "where both frameworks run"),
+        json=("", "also write the figures here"),
+        chart=("", "also draw them, as a PNG file"),
+    )  # fmt: skip
     config = from_flagfile(ROOT / FLAGFILE)
     spec = priors.spec_of(config.prior)
     steps, warmup = (3, 2) if args.quick else (args.steps, args.warmup)

@@ -182,7 +182,7 @@ def make_step(
         with clock("critic"):
             loss, grad_verts, metrics = critic(verts.detach(), draws)
         with clock("pose + LBS"):
-            cotangents = (config.sds_weight * grad_verts, torch.full_like(reg, config.reg_weight))
+            cotangents = (config.distillation_weight * grad_verts, torch.full_like(reg, config.reg_weight))
             grads = torch.autograd.grad((verts, reg), leaves, cotangents)
             reg = reg.detach().clone()  # a CUDA graph writes its outputs anew in the next step
         with clock("optimiser"):
@@ -192,7 +192,7 @@ def make_step(
             optimizer.step()
             for group, ok in zip(optimizer.param_groups, finite, strict=True):
                 group["taken"] += ok
-        total = config.sds_weight * loss + config.reg_weight * reg
+        total = config.distillation_weight * loss + config.reg_weight * reg
         return {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
 
     return step

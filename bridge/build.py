@@ -14,7 +14,8 @@ from bridge.critic import Batching, Critic
 from bridge.distill.critic import CriticSettings, Term, VertexCritic
 from bridge.distill.latents import LatentCritic, decoded, first_latents
 from bridge.distill.objectives import Guidance
-from bridge.distill.prompts import Prompts, embed_sentences
+from bridge.distill.prompts import Prompts, embed_prompts
+from bridge.distill.retry import CarefulCritic
 from bridge.errors import BridgeError
 from bridge.exchange import to_torch
 from bridge.op import TorchLoss, torch_loss
@@ -23,7 +24,6 @@ from bridge.priors.spec import Compile
 from bridge.priors.tiny_vae import TinyGradient, with_tiny_vae
 from bridge.render.choice import choose, picture_seconds
 from bridge.render.mesh import Mesh, make_mesh
-from bridge.retry import CarefulCritic
 
 __all__ = ["Guidance", "ImageRequest", "Request", "TorchSide", "build"]
 
@@ -54,7 +54,7 @@ class Request:
     guidance: Guidance
     target: tuple[float, float, float]  # the point that every camera looks at
     negative: str = ""  # what guidance leads away from; empty: the empty prompt
-    sources: Sentences | None = None  # what the videos look like so far, for the objective `bridge`
+    sources: Sentences | None = None  # what the videos look like so far, for the objective `source`
     latent: bool = False  # whether latents are judged, not vertices
     image: ImageRequest | None = None
     # the clip and its camera
@@ -165,7 +165,7 @@ def build(
         ignored += (f"--encode_chunk={request.encode_chunk}: prior '{spec.name}' encodes a whole clip at a time",)
     if request.tiny_vae:
         prior = with_tiny_vae(prior, request.tiny_vae, device)
-    prompts = embed_sentences(prior, request.sentences, request.negative, request.sources)
+    prompts = embed_prompts(prior, request.sentences, request.negative, request.sources)
 
     mesh = make_mesh(triangles, colors, device)
     settings = CriticSettings(
@@ -225,7 +225,7 @@ def _image_term(request: Request, frames: int, dtype: str, setup: Setup) -> Term
     prior = load_prior(wanted.prior, wanted.path, request.device, dtype)
     size = wanted.size or prior.spec.height
     prior.configure(dataclasses.replace(setup, frames=wanted.frames, height=size, width=size))
-    prompts = embed_sentences(prior, request.sentences, request.negative, request.sources)
+    prompts = embed_prompts(prior, request.sentences, request.negative, request.sources)
     return Term(prior, prompts, size, size, wanted.guidance, wanted.weight)
 
 

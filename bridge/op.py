@@ -27,10 +27,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.critic import Critic
-from bridge.errors import BridgeError
+from bridge.errors import ADVICE, BridgeError, OutOfMemory
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
 from bridge.profile import Stopwatch
-from bridge.retry import ADVICE, OutOfMemory
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__
@@ -122,7 +121,8 @@ class TorchLoss:
             ZeroCopyError, BridgeError: as in calling it.
         """
         with self.original_errors():
-            return tuple(self._loss_and_grad(verts, draws))  # type: ignore[return-value]
+            outputs = self._loss_and_grad(verts, draws)
+            return outputs.loss, outputs.grad, outputs.metrics
 
     @contextlib.contextmanager
     def original_errors(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ Every line says OK or what to do. The exit code is 0 only where the main job can
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import importlib.metadata
@@ -18,10 +17,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from md_jax.options.command import parse_simple
+
 GIB = 1 << 30
 MEMORY_NEEDED = 2 * GIB  # the main job on the embedded prior
 DISK_NEEDED = GIB // 2  # checkpoints, pictures and videos of a run
 PYTHONS = ((3, 11), (3, 13))
+
+
+@dataclasses.dataclass
+class Options:
+    """What is asked about, and what the checks before have found."""
+
+    prior: str = "embedded"
+    prior_path: str = ""
+    body: str = "free"
+    device: str = "auto"
+    frames: int = 0  # of the clip whose memory is estimated, with height and width; 0: the prior's own
+    height: int = 0
+    width: int = 0
+    found_device: str | None = None  # "cpu" or "cuda"; None: no device yet
+    cuda_problem: str | None = "torch could not be asked."  # None: nothing speaks against a GPU
 
 
 class Trouble(Exception):
@@ -43,13 +59,13 @@ class Check:
     advice: str = ""
 
 
-Look = Callable[[argparse.Namespace], str]
+Look = Callable[[Options], str]
 
 
 # --- what is looked at: each returns what it found, or raises Trouble ---------------------------------------------
 
 
-def python(options: argparse.Namespace) -> str:
+def python(options: Options) -> str:
     """Interpreter and system."""
     low, high = (".".join(map(str, version)) for version in PYTHONS)
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -58,7 +74,7 @@ def python(options: argparse.Namespace) -> str:
     return found
 
 
-def packages(options: argparse.Namespace) -> str:
+def packages(options: Options) -> str:
     """Versions against what setup.cfg asks for."""
     wanted = _requirements()
     found, wrong = [], []
@@ -92,7 +108,7 @@ def _requirements() -> list[tuple[str, Callable[[str], bool], str]]:
     return [(r.name, functools.partial(r.specifier.contains, prereleases=True), str(r.specifier)) for r in rules]
 
 
-def torch(options: argparse.Namespace) -> str:
+def torch(options: Options) -> str:
     """PyTorch and the GPUs that it sees."""
     from bridge.diagnose import torch_facts
 
@@ -102,7 +118,7 @@ def torch(options: argparse.Namespace) -> str:
     return f"{facts['version']} ({cuda}); {'; '.join(gpus) or 'no GPU'}"
 
 
-def device(options: argparse.Namespace) -> str:
+def device(options: Options) -> str:
     """One device for both frameworks, started as a run would start it."""
     import jax
 
@@ -119,21 +135,21 @@ def device(options: argparse.Namespace) -> str:
     return f"both frameworks run on {options.found_device}; {words}: {', '.join(str(d) for d in jax.devices())}"
 
 
-def gpu(options: argparse.Namespace) -> str:
+def gpu(options: Options) -> str:
     """Whether a GPU can be shared, and why not."""
     if options.device == "cpu":
         return "not wanted (--device=cpu)"
-    if problem := getattr(options, "cuda_problem", "torch could not be asked."):
-        raise Trouble("not used", problem)
+    if options.cuda_problem:
+        raise Trouble("not used", options.cuda_problem)
     return "CUDA of torch and JAX go together"
 
 
-def nvdiffrast(options: argparse.Namespace) -> str:
+def nvdiffrast(options: Options) -> str:
     """The optional rasteriser; it draws on GPUs alone."""
     from bridge.diagnose import nvdiffrast_version
     from bridge.errors import BridgeError
 
-    if getattr(options, "found_device", "") == "cpu":
+    if options.found_device == "cpu":
         return "not wanted (it draws on GPUs alone)"
     try:
         return nvdiffrast_version()
@@ -141,36 +157,35 @@ def nvdiffrast(options: argparse.Namespace) -> str:
         raise Trouble("not used", str(error)) from error
 
 
-def seam(options: argparse.Namespace) -> str:
+def seam(options: Options) -> str:
     """JAX → torch → renderer → back, for real."""
     from bridge.diagnose import try_out
 
-    if not hasattr(options, "found_device"):
+    if options.found_device is None:
         raise Trouble("not tried", "put the device right first.")
     return try_out(options.found_device)
 
 
-def body(options: argparse.Namespace) -> str:
+def body(options: Options) -> str:
     """The body file that --body names."""
     from md_jax.body.model import load_body
 
     return f"{options.body}: {len(load_body(options.body).v_template):,} vertices"
 
 
-def prior(options: argparse.Namespace) -> str:
+def prior(options: Options) -> str:
     """The weights that --prior and --prior_path name."""
     from bridge.diagnose import prior_state
     from bridge.errors import BridgeError
 
     try:
-        frames, height, width = (int(vars(options).get(name) or 0) for name in ("frames", "height", "width"))
-        clip = (frames, height, width) if frames and height and width else None
-        return f"{options.prior}: {prior_state(options.prior, options.prior_path, clip)}"
+        clip = (options.frames, options.height, options.width)
+        return f"{options.prior}: {prior_state(options.prior, options.prior_path, clip if all(clip) else None)}"
     except BridgeError as error:
         raise Trouble(f"--prior={options.prior}", str(error)) from error
 
 
-def video(options: argparse.Namespace) -> str:
+def video(options: Options) -> str:
     """PyAV, which brings its own ffmpeg."""
     import av
 
@@ -179,7 +194,7 @@ def video(options: argparse.Namespace) -> str:
     return f"PyAV {av.__version__} writes {_codec()}"
 
 
-def memory(options: argparse.Namespace) -> str:
+def memory(options: Options) -> str:
     """Free main memory."""
     free = _free_memory()
     if free is None:
@@ -199,7 +214,7 @@ def _free_memory() -> int | None:
         return None
 
 
-def disk(options: argparse.Namespace) -> str:
+def disk(options: Options) -> str:
     """Room for a run in the working directory."""
     free = shutil.disk_usage(".").free
     if free < DISK_NEEDED or not os.access(".", os.W_OK):
@@ -207,7 +222,7 @@ def disk(options: argparse.Namespace) -> str:
     return f"{free / GIB:.1f} GiB free in {Path.cwd()}"
 
 
-def caches(options: argparse.Namespace) -> str:
+def caches(options: Options) -> str:
     """Where compiled programs are kept between runs."""
     from bridge.diagnose import kernel_cache
     from md_jax.main import cache_folder
@@ -239,12 +254,12 @@ LOOKS: tuple[tuple[str, bool, Look], ...] = (
 )
 
 
-def examine(options: argparse.Namespace, looks: Sequence[tuple[str, bool, Look]] = LOOKS) -> list[Check]:
+def examine(options: Options, looks: Sequence[tuple[str, bool, Look]] = LOOKS) -> list[Check]:
     """Every check, in order; none of them raises."""
     return [_check(name, needed, look, options) for name, needed, look in looks]
 
 
-def _check(name: str, needed: bool, look: Look, options: argparse.Namespace) -> Check:
+def _check(name: str, needed: bool, look: Look, options: Options) -> Check:
     try:
         return Check(name, True, needed, look(options))
     except Trouble as trouble:
@@ -268,17 +283,20 @@ def report(checks: Sequence[Check]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Look, print, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m md_jax.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON for a program to read")
-    for name, default in (("prior", "embedded"), ("prior_path", ""), ("body", "free"), ("device", "auto")):
-        parser.add_argument(f"--{name}", default=default, help=f"as in python -m md_jax.main (default: {default!r})")
-    for name in ("frames", "height", "width"):
-        parser.add_argument(f"--{name}", type=int, default=0, help="of the clip whose memory is estimated")
-    options = parser.parse_args(argv)
+    asked = parse_simple(
+        __doc__, "md_jax.doctor", argv,
+        prior=(Options.prior, "as in md_jax.main"),
+        prior_path=(Options.prior_path, "as in md_jax.main"),
+        body=(Options.body, "as in md_jax.main"),
+        device=(("auto", "cpu", "cuda"), "as in md_jax.main"),
+        **{name: (0, "of the clip whose memory is estimated") for name in ("frames", "height", "width")},
+        json=(False, "print JSON for a program to read"),
+    )  # fmt: skip
+    options = Options(asked.prior, asked.prior_path, asked.body, asked.device, asked.frames, asked.height, asked.width)
     checks = examine(options)
     ok = all(check.ok for check in checks if check.needed)
     answer: Any = {"ok": ok, "checks": [dataclasses.asdict(check) for check in checks]}
-    print(json.dumps(answer, indent=1) if options.json else report(checks))
+    print(json.dumps(answer, indent=1) if asked.json else report(checks))
     return 0 if ok else 1
 
 

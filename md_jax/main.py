@@ -1,4 +1,4 @@
-"""The main job: ``python -m md_jax.main --flagfile=configs/run.flags [--prompt="a man is running, side view"]``.
+"""The main job: ``md-jax "a person is running"``, or ``python -m md_jax.main --flagfile=configs/run.flags``.
 
 Heavy imports stand inside functions, so that --help answers at once.
 """
@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
-from md_jax import config as options
-from md_jax.config import Config
+from md_jax.config import Config, prompts
 from md_jax.errors import DivergedError, UserError
+from md_jax.options import command
+from md_jax.options.flags import define_flags, define_quick, from_flags
+from md_jax.options.help import config_groups
 
 if TYPE_CHECKING:
+    from md_jax.fit.losses import CriticLoss
     from md_jax.fit.train import TrainState
     from md_jax.run.build import Job
 
@@ -31,8 +33,16 @@ CONTROL = "control"  # folder of the control run inside the run's folder
 _interrupted = threading.Event()  # Ctrl-C was pressed; see `_notice_interrupts`
 
 
-def main(argv: list[str]) -> None:
-    """Parse, run, and turn what the user can put right into one line."""
+USAGE = 'md-jax "a person is running" [flags]'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn what the user can put right into one line.
+
+    Args:
+        argv: what follows the program's name; default: the command line.
+    """
+    argv = sys.argv[1:] if argv is None else argv
     console = Console(highlight=False)
     _notice_interrupts()
     # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
@@ -40,9 +50,8 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder: Path | None = None
     try:
-        if len(argv) > 1:
-            raise UserError(f"flags start with --; not understood: {' '.join(argv[1:])}")
-        config, folder = _open(options.from_flags())
+        config, typed = read_options(argv)
+        config, folder = _open(config, typed)
         run_job(config, folder, console)
     except (UserError, DivergedError) as error:
         _stop(console, f"error: {error}", 2)
@@ -51,12 +60,44 @@ def main(argv: list[str]) -> None:
         _stop(console, f"stopped; {go_on}" if folder else "stopped before anything was made.", 130)
 
 
+def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
+    """The options of a command line, and the names of those that were typed (not read from a flag file).
+
+    Raises:
+        UserError: the command line cannot be used.
+    """
+
+    def define(values: flags.FlagValues) -> None:
+        define_flags(values)
+        define_quick(values)
+
+    summary = "A sentence becomes human motion. Without flags: the embedded prior, the free body, this machine."
+    values, rest = command.parse(argv, define, config_groups, usage=USAGE, summary=summary)
+    typed = command.typed(argv)
+    sentence = command.sentence_of(rest, "md-jax")
+    if sentence is not None and "prompt" in typed:
+        raise UserError(f"two prompts: {sentence!r} and --prompt={values['prompt'].value}; leave one of them out.")
+    config = from_flags(values) if sentence is None else from_flags(values, prompt=sentence)
+    if config.prior != Config.prior and not config.prior_path and not config.resume:
+        raise UserError(f"--prior={config.prior} does not ship with the program: give --prior_path, its folder or"
+                        f" hub id (configs/{config.prior}.flags names it).")  # fmt: skip
+    return config, typed | ({"prompt"} if sentence is not None else set())
+
+
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     """Make the motions of a config in `folder`; returns the folder of each motion.
 
     Raises:
         UserError, DivergedError: what the user can put right.
     """
+    from md_jax.run import workdir
+
+    try:
+        heard = _hear(config)  # before anything heavy: a refusal should come at once
+    except UserError:
+        workdir.discard_unused(folder)
+        raise
+    console.print(f"heard: {heard}".replace("\n", "\n       "), markup=False, soft_wrap=True)
     from md_jax.run.torch_side import user_errors
 
     with user_errors():
@@ -88,19 +129,20 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
         path.parent.mkdir(exist_ok=True)
         results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_frames)
 
-    state = _fit(job, config, folder, console, "motion ", on_preview)
+    op = job.control if config.guidance_scale == 0 else job.op
+    state = _fit(job, config, op, folder, console, "motion ", on_preview)
     control = None
-    if config.controls:
+    if config.control_run:
         (folder / CONTROL).mkdir(exist_ok=True)
-        unguided = dataclasses.replace(config, guidance_scale=0.0, preview_every=0)
-        control = _fit(job, unguided, folder / CONTROL, console, "control")
+        quiet = dataclasses.replace(config, preview_every=0)
+        control = _fit(job, quiet, job.control, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
     folders = results.write_outputs(job, folder, state, control, render_frames)
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
     where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
-    for line in results.files(config.controls, len(folders) > 1):
+    for line in results.files(config.control_run, len(folders) > 1):
         console.print("  " + line, markup=False, soft_wrap=True)
     return folders
 
@@ -111,6 +153,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
 def _fit(
     job: Job,
     config: Config,
+    op: CriticLoss,
     folder: Path,
     console: Console,
     title: str,
@@ -120,7 +163,6 @@ def _fit(
     from md_jax.fit.train import fit
     from md_jax.run.logs import Metrics, progress_line
 
-    op = job.control if config.guidance_scale == 0 else job.op
     metrics: Metrics | None = None
     with progress_line(console, title, config.steps) as update:
 
@@ -142,16 +184,24 @@ def _fit(
         return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
 
 
-def _open(config: Config) -> tuple[Config, Path]:
+def _hear(config: Config) -> str:
+    """What is understood of the prompts, by the priors that read them."""
+    from md_jax.prompts.checks import check_prompt, hear
+    from md_jax.prompts.vocabulary import actions_of_prior
+
+    sentences = prompts(config)
+    known = actions_of_prior(config.prior, config.prior_path)
+    if config.distillation == "source" and config.source_prompt:
+        check_prompt(config.source_prompt, known)
+    if config.image_prior != "none":
+        hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
+    return hear(sentences, known)
+
+
+def _open(config: Config, typed: set[str]) -> tuple[Config, Path]:
     from md_jax.run import workdir
 
-    return workdir.open_run(config, _typed(sys.argv[1:]))
-
-
-def _typed(argv: list[str]) -> set[str]:
-    """Names of the flags typed on the command line itself (those inside a flag file are not)."""
-    names = {m.group(1) for arg in argv if (m := re.match(r"--?(\w+)", arg))}
-    return names | {name.removeprefix("no") for name in names}
+    return workdir.open_run(config, typed)
 
 
 def _notice_interrupts() -> None:
@@ -219,11 +269,8 @@ def _stop(console: Console, message: str, code: int) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    app.run(main)
+    main()
 
-
-options.define_flags()
-flags.adopt_module_key_flags(options)
 
 if __name__ == "__main__":
     run()

@@ -1,34 +1,22 @@
-"""Named sets of values for the flags that are not given (--preset); what is typed, or in a flag file, wins."""
+"""Values for the options that are not given: the prior's own, and above them those of a --preset."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.util
 from typing import Any
 
-# The paper's method (Janson et al. 2024, sec. 4).
-_METHOD: dict[str, Any] = {
-    "distillation": "sds",
-    "guidance_scale": 100.0,
-    "t_min": (0.02,),
-    "t_max": (0.98,),
-    "t_schedule": "constant",
-    "weighting": "sigma2",
-    "sds_weight": 1e-3,
-    "reg_weight": 1e-3,
-    "bound_sigma": 3.0,
-    "frames": 10,
-    "fps": 8.0,
-    "views": 1,
-    "steps": 10_000,
-    "learning_rate": 5e-4,
-    "log_every": 50,
-    "checkpoint_every": 500,
-    "preview_every": 500,
-}
+from md_jax.errors import UserError
+
+# Where the paper's method (Janson et al. 2024, sec. 4) is not the defaults of `bridge.recipes.Recipe`: its own clip.
+_METHOD: dict[str, Any] = {"distillation": "sds", "bound_sigma": 3.0, "frames": 10, "fps": 8.0}
+# What a prior needs of a machine, and the size of its pictures, are no matter of method.
+_PRIORS_OWN = ("height", "width", "azimuths", "prior_batch", "encode_chunk", "dtype")
 
 # As the first author's public code has it. What we do not follow: it trains the texture as well (ours is fixed, as the
 # paper prints), smooths all 55 joints (21 move), and takes its cameras from a hundred places on the circle (ours: any).
-_PAPER: dict[str, Any] = _METHOD | {
+_PAPER: dict[str, Any] = {
     "prompt": "a shot of {view} view of a man walking in the beach, full-body",
     "negative_prompt": "low motion, static statue, not moving, no motion",  # the code's own is not known
     # two frames a step for Stable Diffusion 2.1
@@ -57,6 +45,22 @@ _PAPER_VIDEOCRAFTER2: dict[str, Any] = {"guidance_scale": 101.0, "motion_amp": 2
 _NVDIFFRAST: dict[str, Any] = {"renderer": "nvdiffrast", "antialias": "nvdiffrast"}
 
 
+@functools.lru_cache
+def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]:
+    """What a prior wants (`bridge.recipes.Recipe`), by the name of the option.
+
+    Raises:
+        UserError: there is no such video prior, or its folder's recipe cannot be read.
+    """
+    from bridge.errors import BridgeError
+    from bridge.recipes import recipe_of
+
+    try:
+        return dataclasses.asdict(recipe_of(prior, mode, path))
+    except BridgeError as error:
+        raise UserError(str(error)) from error
+
+
 def preset_values(preset: str, prior: str) -> dict[str, Any]:
     """The values of a preset by the name of their flag.
 
@@ -67,9 +71,12 @@ def preset_values(preset: str, prior: str) -> dict[str, Any]:
     """
     if preset == "none":
         return {}
+    from bridge.recipes import Recipe
+
+    method = {name: value for name, value in dataclasses.asdict(Recipe()).items() if name not in _PRIORS_OWN} | _METHOD
     if preset == "corrected":
-        return dict(_METHOD)
-    values = dict(_PAPER)
+        return method
+    values = method | _PAPER
     if prior == "videocrafter2":
         values |= _PAPER_VIDEOCRAFTER2
     if nvdiffrast_installed():

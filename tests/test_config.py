@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 from absl import flags
 
-from md_jax.config import Config, define_flags, from_flagfile, from_flags, prompts, to_flagfile
+from md_jax.config import Config, prompts
 from md_jax.errors import UserError
+from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 
 
 def parse(*argv: str) -> Config:
@@ -76,7 +77,7 @@ def test_a_flag_file_loads_back(tmp_path):
         elevation=(5.0, 20.0),
         frames=12,
         background=(0.1, 0.2, 1 / 3),
-        controls=False,
+        control_run=False,
         learning_rate=1 / 7,
     )
     (tmp_path / "run.flags").write_text(to_flagfile(config))

@@ -1,6 +1,5 @@
 """md_jax.doctor: every check says OK or what to do, and the exit code says whether the main job can run."""
 
-import argparse
 import importlib.metadata
 import json
 import sys
@@ -13,8 +12,7 @@ NAMES = [name for name, _, _ in doctor.LOOKS]
 
 
 def options(**changes):
-    plain = {"prior": "embedded", "prior_path": "", "body": "free", "device": "cpu"}
-    return argparse.Namespace(**{**plain, **changes})
+    return doctor.Options(**{"device": "cpu", **changes})
 
 
 def only(name, **changes):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.priors import LOADERS
-from md_jax.config import from_flagfile
+from md_jax.options.flags import from_flagfile
 
 ROOT = Path(__file__).parents[1]
 # frames, height, width, frames a second, guidance; a second of each transformer's clip, whose whole is in its header

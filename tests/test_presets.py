@@ -7,8 +7,9 @@ import pytest
 from absl import flags
 
 from md_jax import presets
-from md_jax.config import Config, define_flags, from_flagfile, from_flags, to_flagfile
+from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 
 ROOT = Path(__file__).parents[1]
 SD = "--image_prior_path=sd"
@@ -36,7 +37,7 @@ def test_the_papers_code():
     assert (config.image_prior, config.image_frames, config.image_weighting) == ("sd21", 2, "sqrt_abar_sigma2")
     assert (config.guidance_scale, config.motion_amp, config.scale_arr) == (100.0, 1.0, True)
     assert (config.optimizer, config.learning_rate, config.steps, config.grad_clip) == ("adam_paper", 5e-4, 10_000, 0)
-    assert (config.sds_weight, config.reg_weight, config.image_weight) == (1e-3, 1e-3, 1e-3)
+    assert (config.distillation_weight, config.reg_weight, config.image_weight) == (1e-3, 1e-3, 1e-3)
     assert "in the beach" in config.prompt and "{view} view" in config.prompt
     assert config.renderer == "auto"
 
@@ -92,12 +93,12 @@ def test_paper_flag_files(prior, action, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--image_prior_path=sd"], "--image_prior_path names no use"),
+        (["--image_prior_path=sd"], "--image_prior_path would do nothing"),
         (["--image_prior=sd15"], "give --image_prior_path"),
-        (["--image_prior=sd15", SD, "--image_weight=0"], "--image_weight and --sds_weight above 0"),
-        (["--image_prior=sd15", SD, "--sds_weight=0"], "--image_weight and --sds_weight above 0"),
+        (["--image_prior=sd15", SD, "--image_weight=0"], "--image_weight and --distillation_weight above 0"),
+        (["--image_prior=sd15", SD, "--distillation_weight=0"], "--image_weight and --distillation_weight above 0"),
         (["--image_prior=sd15", SD, "--mode=latent"], "--mode=latent has none"),
-        (["--tiny_vae=x", "--mode=latent"], "--tiny_vae has no place"),
+        (["--tiny_vae=x", "--mode=latent"], "--tiny_vae would do nothing"),
     ],
 )
 def test_combinations_that_cannot_work(argv, message):

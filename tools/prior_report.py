@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from bridge.distill import objectives as distill
 from bridge.priors import Prior, load_prior
-from bridge.render.camera import view_phrase
 from md_jax.evaluate.scores import wilson
+from md_jax.prompts.views import view_of
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 from tools.prior_sheet import sample
@@ -88,7 +88,7 @@ def accuracy(model: nn.Module, video: Tensor, label: np.ndarray, classes: list[s
 def samples_of(prior: Prior, actions: dict[str, Any], count: int, scale: float, steps: int) -> tuple[Tensor, list[str]]:
     """`count` samples of each action, from evenly spread views."""
     names = [name for name in actions for _ in range(count)]
-    views = [view_phrase(2 * math.pi * (i % count) / count) for i in range(len(names))]
+    views = [view_of(2 * math.pi * (i % count) / count).name for i in range(len(names))]
     prompts = [f"a person is {actions[name]['phrase']}, {view}" for name, view in zip(names, views, strict=True)]
     embedded = prior.embed(prompts)
     parts = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 from pathlib import Path
 from typing import Any
+
+from md_jax.prompts.views import VIEWS, view_of
 
 MAX_TOKENS = 24
 SUBJECTS = (
@@ -23,13 +24,6 @@ ENDINGS = (
     " in the street", " on a beach", " in a park", " happily", " alone", ", full body", ", full-body", " at home",
 )  # fmt: skip
 TURNING = (" turning over", " turning over", " going upside down", " with the whole body turning")
-VIEW_NAMES = ("front view", "left side view", "back view", "right side view")
-VIEW_SYNONYMS = (
-    ("front view", "from the front", "frontal view", "facing the camera"),
-    ("left side view", "side view", "side view", "from the left", "from the side", "in profile"),
-    ("back view", "from behind", "from the back", "rear view"),
-    ("right side view", "side view", "side view", "from the right", "from the side", "in profile"),
-)
 
 
 def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -48,12 +42,12 @@ def caption(entry: dict[str, Any], azimuth: float, rng: random.Random, *, turnin
         text = words  # the bare action
     if turning:
         text += rng.choice(TURNING)
-    quarter = math.floor(azimuth / (math.pi / 2) + 0.5) % 4
+    view = view_of(azimuth)
     kind = rng.random()
     if kind < 0.5:
-        text = f"{text}, {VIEW_NAMES[quarter]}"
+        text = f"{text}, {view.name}"
     elif kind < 0.75:
-        name = rng.choice(VIEW_SYNONYMS[quarter])
+        name = rng.choice(view.captions)
         text = f"{text}, {name}" if rng.random() < 0.7 else f"{name} of {text}"
     return text
 
@@ -70,8 +64,8 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *VIEW_NAMES, "is are who that of with doing"]
-    texts += [name for names in VIEW_SYNONYMS for name in names]
+    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *(view.name for view in VIEWS), "is are who that of with doing"]
+    texts += [name for view in VIEWS for name in view.captions]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]
     words = sorted({word for text in texts for word in re.findall(r"[a-z0-9']+", text.lower())})
     special = ["<pad>", "<start>", "<end>", "<unknown>"]

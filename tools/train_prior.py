@@ -146,10 +146,9 @@ def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, 
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": [None, None],
     }
-    vocabulary = {name: sorted({entry["phrase"], *entry["synonyms"]}) for name, entry in actions.items()}
     for file in folder.glob("*/*.safetensors"):
         file.chmod(0o644)  # safetensors writes them for the owner alone
-    for name, value in (("model_index", index), ("prior", settings), ("vocabulary", vocabulary)):
+    for name, value in (("model_index", index), ("prior", settings), ("vocabulary", {"actions": list(actions)})):
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 

@@ -108,13 +108,13 @@ def nfsd(guess: Guess, scale: float | Tensor) -> Latents:
 
 NFSD_SWITCH = 0.2  # 200 of 1000 steps
 
-# `bridge` is csd with words for what the picture looks like so far in place of no words: δ = s(ε_tgt - ε_src)
+# `source` is csd with words for what the picture looks like so far in place of no words: δ = s(ε_tgt - ε_src)
 # (McAllister et al. 2024, "Rethinking score distillation as a bridge between image distributions").
 OBJECTIVES: dict[str, Callable[[Guess, float | Tensor], Latents]] = {
     "sds": sds,
     "csd": csd,
     "nfsd": nfsd,
-    "bridge": csd,
+    "source": csd,
     "unguided": unguided,
 }
 
@@ -123,7 +123,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "sds": ("prompt", "negative"),  # the negative prompt replaces the empty one
     "csd": ("prompt", "negative"),
     "nfsd": ("prompt", "empty", "negative"),
-    "bridge": ("prompt", "source"),
+    "source": ("prompt", "source"),
     "unguided": ("empty",),
 }
 

@@ -26,25 +26,24 @@ def prompt_losses(
     prior: Prior,
     mesh: Mesh,
     vertices: Float[Tensor, "M F V 3"],
-    prompts: Sequence[str],
+    prompts: Sequence[Sequence[str]],
     target: tuple[float, float, float],
     batch: int = 16,
 ) -> Float[Tensor, "M P"]:
     """Mean squared error of the predicted clean latents of each motion's renders under each prompt.
 
-    The same cameras, times and noise serve every motion and prompt: rows compare prompts, columns motions. Each
-    camera's view is added to the prompt, as in a run.
+    The same cameras, times and noise serve every motion and prompt: rows compare prompts, columns motions.
 
     Args:
         prior: a video prior; its text encoder is used here, and freed.
         mesh: the body's triangles and colours, on the device of the vertices.
         vertices: motions at the prior's rate and frame count, metres.
-        prompts: sentences that the prior knows.
+        prompts: (P, 4), each sentence as it reads from the front, the left, the back and the right.
         target: the point that every camera looks at.
         batch: clips given to the prior at once.
 
     Raises:
-        PriorError: the prior does not take such a clip, or does not know a prompt.
+        PriorError: the prior does not take such a clip.
     """
     spec, device, frames = prior.spec, vertices.device, vertices.shape[1]
     shape = spec.latent_shape_of(frames, spec.height, spec.width)

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bridge.errors import BridgeError
 from bridge.priors.spec import Prior, Text
-from bridge.render.camera import azimuth_range_of_prompt, view_phrase
 
-QUARTERS = 4  # view phrases go by quarters of the circle
-PLACE = "{view}"  # in a sentence: "front", "side" or "back" stands here
-# What distillation tends to make, in words: the source of `bridge` unless one is given (McAllister et al. 2024).
+QUARTERS = 4  # of the circle: front, left, back, right
+# What distillation tends to make: the text of the objective `source` unless one is given (McAllister et al. 2024).
 SOURCE = "{}, oversaturated, smooth, pixelated, cartoon, foggy, hazy, blurry, bad structure, noisy, malformed"
 # What `nfsd` leads away from unless something is given (Katzir et al. 2024).
 NEGATIVE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
@@ -53,51 +52,29 @@ class Prompts:
 
 def embed_prompts(
     prior: Prior,
-    prompts: Sequence[str],
-    negative: str = "",
-    view_prompts: bool = True,
-    sources: Sequence[str] | None = None,
-) -> Prompts:
-    """Embed the prompts of M motions once, each as it reads from every quarter of the circle (see `as_seen`).
-
-    Args:
-        prior: its text encoder is used here, and freed.
-        prompts: one sentence for each motion.
-        negative: what guidance leads away from; empty: the empty prompt.
-        view_prompts: whether each camera's view is added to the prompt.
-        sources: for each motion what it looks like so far, for the objective `bridge`.
-
-    Raises:
-        PriorError: the prior knows no action in a prompt.
-    """
-
-    def seen(texts: Sequence[str]) -> list[list[str]]:
-        return [as_seen_from_each_side(text, view_prompts) for text in texts]
-
-    return embed_sentences(prior, seen(prompts), negative, None if sources is None else seen(sources))
-
-
-def embed_sentences(
-    prior: Prior,
     sentences: Sequence[Sequence[str]],
     negative: str = "",
     sources: Sequence[Sequence[str]] | None = None,
 ) -> Prompts:
-    """Embed what is said of M motions once.
+    """Embed the sentences of M motions once.
 
     Args:
         prior: its text encoder is used here, and freed.
-        sentences: (M, 4), for each motion as it reads from every quarter of the circle.
+        sentences: (M, 4), each motion's sentence as it reads from the front, the left, the back and the right.
         negative: what guidance leads away from; empty: the empty prompt.
-        sources: (M, 4), what the motions look like so far, for the objective `bridge`.
+        sources: (M, 4), what each motion looks like so far, for the objective `source`.
 
     Raises:
-        PriorError: the prior knows no action in a sentence.
+        BridgeError: a motion has other than four sentences.
     """
     table: dict[str, int] = {}
 
-    def rows(sentences: Sequence[Sequence[str]]) -> Int[Tensor, "M 4"]:
-        return torch.tensor([[table.setdefault(text, len(table)) for text in texts] for texts in sentences])
+    def rows(motions: Sequence[Sequence[str]]) -> Int[Tensor, "M 4"]:
+        if wrong := [len(seen) for seen in motions if isinstance(seen, str) or len(seen) != QUARTERS]:
+            raise BridgeError(
+                f"embed_prompts expects {QUARTERS} sentences a motion (front, left, back, right), found {wrong[0]}."
+            )
+        return torch.tensor([[table.setdefault(text, len(table)) for text in seen] for seen in motions])
 
     row, source = rows(sentences), None if sources is None else rows(sources)
     empty = table.setdefault("", len(table)) if negative else None
@@ -110,22 +87,3 @@ def embed_sentences(
         None if source is None else source.to(device),
         empty,
     )
-
-
-def as_seen_from_each_side(prompt: str, view_prompts: bool = True) -> list[str]:
-    """(4,): a sentence as it reads from the front, the left, the back and the right (see `as_seen`)."""
-    return [as_seen(prompt, quarter * 2 * math.pi / QUARTERS, view_prompts) for quarter in range(QUARTERS)]
-
-
-def as_seen(prompt: str, azimuth: float, view_prompts: bool = True) -> str:
-    """A sentence as it reads from an azimuth: "a man walks, left side view".
-
-    A sentence with the placeholder {view} gets "front", "side" or "back" there; one that names a view itself is left as
-    it is, and so is every other one where `view_prompts` is off.
-    """
-    phrase = view_phrase(azimuth)
-    if PLACE in prompt:
-        return prompt.replace(PLACE, phrase.split()[-2])
-    if not view_prompts or azimuth_range_of_prompt(prompt) is not None:
-        return prompt
-    return f"{prompt.rstrip(' .,')}, {phrase}"

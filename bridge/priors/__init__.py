@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import torch
 
+from bridge.errors import reason_of
 from bridge.priors import embedded
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import cogvideox, ltx, wan
 from bridge.priors.unet import stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
-from bridge.retry import reason_of
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "embedded": embedded.load,

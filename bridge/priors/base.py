@@ -6,7 +6,6 @@ The latter has a 2D or 3D UNet, a CLIP text encoder and, where there is one, a V
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +42,7 @@ class FrozenPrior:
         self._prepare_for(latents)
         self._scale_latents(setup.scale_latents)
         if not self._condition_on(fps) and fps != spec.fps:
-            return (f"--fps={fps:g}: prior '{spec.name}' is not told a frame rate, and knows {spec.fps:g}",)
+            return (f"--fps={fps:g}: prior '{spec.name}' takes no frame rate; its own videos have {spec.fps:g}",)
         return ()
 
     def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
@@ -70,27 +69,16 @@ class FolderPrior(FrozenPrior):
         self._tokenizer = parts.tokenizer
         self._text_encoder = parts.text_encoder
         self._alphas_cumprod = parts.alphas_cumprod.to(device)
-        self._vocabulary = parts.vocabulary
         self._packing = int(parts.settings.get("frame_packing", 0))
         self._device = device
 
     # --- text ---------------------------------------------------------------------------------------------------
-
-    def check_prompt(self, prompt: str) -> None:
-        """Raise PriorError where a prior of closed vocabulary knows no action in `prompt`."""
-        if self._vocabulary and not known_actions(prompt, self._vocabulary):
-            known = [_spoken(action, phrases) for action, phrases in self._vocabulary.items()]
-            raise PriorError(
-                f"prior '{self.spec.name}' knows no action in the prompt {prompt!r}. It knows: {', '.join(known)}."
-            )
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
         """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
         if self._text_encoder is None:
             raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
-        for prompt in filter(None, prompts):  # the empty prompt names no action and needs none
-            self.check_prompt(prompt)
         tokens = self._tokenizer(
             [ftfy.fix_text(text) for text in (*prompts, negative)],  # as OpenAI's CLIP and open_clip do
             split_special_tokens=True,  # "<|endoftext|>" in a prompt is text
@@ -184,23 +172,6 @@ def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:
     largest = g.abs().amax(dim=tuple(range(1, g.ndim)), keepdim=True)
     scale = torch.exp2(largest.clamp(min=1e-30).log2().ceil())
     return torch.autograd.grad(z, leaf, g / scale)[0] * scale
-
-
-def known_actions(prompt: str, vocabulary: dict[str, list[str]]) -> list[str]:
-    """The actions of which a word or phrase stands in the prompt: whole words in any case, articles left out."""
-    plain = _plain(prompt)
-    return [action for action, phrases in vocabulary.items() if any(_plain(phrase) in plain for phrase in phrases)]
-
-
-def _spoken(action: str, phrases: list[str]) -> str:
-    """How people say an action: its name, or the phrase with an article ("washing a window"; synonyms have none)."""
-    name = action.replace("_", " ")
-    return next((phrase for phrase in phrases if " a " in phrase), name if name in phrases else phrases[0])
-
-
-def _plain(text: str) -> str:
-    words = re.findall(r"[a-z0-9']+", text.lower())
-    return f" {' '.join(word for word in words if word not in ('a', 'an', 'the'))} "
 
 
 def pack_frames(video: Float[Tensor, "N C F H W"], packing: int) -> Float[Tensor, "N c h w"]:

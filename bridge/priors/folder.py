@@ -1,8 +1,9 @@
 """Reads a diffusers folder (model_index.json, unet/, vae/, tokenizer/, text_encoder/, scheduler/), offline.
 
 A folder may hold two more files. ``prior.json`` states what PriorSpec wants to know (frames, fps, size, camera) and
-``frame_packing``, for a 2D UNet that takes the frames as channels; ``vocabulary.json`` maps each action that the text
-encoder knows to its words, for a prior of closed vocabulary. Without a ``vae`` the latents are the pixels in [-1, 1].
+``frame_packing``, for a 2D UNet that takes the frames as channels; ``vocabulary.json`` names the actions that the text
+encoder knows, for a prior of closed vocabulary: {"actions": [...]}. Without a ``vae`` the latents are the pixels in
+[-1, 1].
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Parts:
     alphas_cumprod: Float[Tensor, "T"]  # float64, on the CPU
     prediction: str
     settings: dict[str, Any]  # prior.json, or nothing
-    vocabulary: dict[str, list[str]]  # vocabulary.json, or nothing
+    actions: tuple[str, ...]  # the names in vocabulary.json, or nothing
 
 
 def load_parts(
@@ -97,8 +98,13 @@ def load_parts(
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
         settings=read_json(folder / "prior.json", optional=True),
-        vocabulary=read_json(folder / "vocabulary.json", optional=True),
+        actions=_actions(read_json(folder / "vocabulary.json", optional=True)),
     )
+
+
+def _actions(vocabulary: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the actions; folders of version 0.1 and before have them as keys, with lists of words."""
+    return tuple(vocabulary.get("actions", vocabulary))
 
 
 def read_index(folder: Path) -> dict[str, Any]:

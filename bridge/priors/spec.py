@@ -159,8 +159,10 @@ class Prior(Protocol):
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
         """Embed all prompts of a run, once; the text encoder is freed afterwards.
 
+        Any text is taken: whether a prior of closed vocabulary knows it is for the caller to see (`spec.actions`).
+
         Raises:
-            PriorError: a prompt holds nothing that a prior of closed vocabulary knows.
+            PriorError: the text encoder has been freed already.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Orbit cameras: where they stand, their matrices, and what a prompt calls their view.
+"""Orbit cameras: where they stand, and their matrices.
 
 Conventions: y is up, the body faces +z, lengths are metres, angles radians. Azimuth 0 looks at the body's
 face from +z; azimuth +90° stands at +x, on the body's left side.
@@ -7,7 +7,6 @@ face from +z; azimuth +90° stands at +x, on the body's left side.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,7 @@ from torch import Tensor
 
 from bridge.errors import BridgeError
 
-__all__ = ["Camera", "azimuth_range_of_prompt", "clip_matrix", "eye_position", "framing_distance", "view_phrase"]
-
-_VIEWS = ("front view", "left side view", "back view", "right side view")
-_QUARTER = math.pi / 2
+__all__ = ["Camera", "clip_matrix", "eye_position", "framing_distance"]
 
 
 @dataclass(frozen=True)
@@ -131,50 +127,3 @@ def framing_distance(body_height: float, fov_y: float, fill: float = 0.7) -> flo
             f"{body_height}, {fov_y}, {fill}"
         )
     return body_height / (2 * fill * math.tan(fov_y / 2))
-
-
-def view_phrase(azimuth: float) -> str:
-    """What a caption calls the view from an azimuth: four quarters centred at 0, 90, 180 and 270 degrees.
-
-    Args:
-        azimuth: radians, any value.
-
-    Returns:
-        "front view", "left side view", "back view" or "right side view".
-    """
-    return _VIEWS[math.floor(float(azimuth) / _QUARTER + 0.5) % 4]
-
-
-# Each rule: the quarters (0 front, 1 left, 2 back, 3 right) that a phrase allows. Earlier, longer phrases are cut
-# out of the prompt before later ones are looked for, so that "left side view" is not also a plain "side view".
-_VIEW = r"(?:view|shot|angle|perspective)"
-_RULES = (
-    (rf"\bleft[- ]side {_VIEW}\b|\b(?:from|seen from) (?:the|his|her|its|their) left(?: side)?\b", (1,)),
-    (rf"\bright[- ]side {_VIEW}\b|\b(?:from|seen from) (?:the|his|her|its|their) right(?: side)?\b", (3,)),
-    (rf"\bleft (?:profile|{_VIEW})\b", (1,)),
-    (rf"\bright (?:profile|{_VIEW})\b", (3,)),
-    (rf"\bside[- ]{_VIEW}\b|\bfrom the side\b|\bin profile\b|\bprofile {_VIEW}\b", (1, 3)),
-    (rf"\b(?:front|frontal)[- ]{_VIEW}\b|\bfrom the front\b|\bfacing the camera\b", (0,)),
-    (rf"\b(?:back|rear)[- ]{_VIEW}\b|\bfrom (?:the )?(?:back|rear)\b|\bfrom behind\b", (2,)),
-)
-
-
-def azimuth_range_of_prompt(prompt: str) -> list[tuple[float, float]] | None:
-    """The azimuths that a prompt asks for, when it names a view.
-
-    Args:
-        prompt: e.g. "a man is running, side view".
-
-    Returns:
-        None when no view is named, else the (low, high) radians of each allowed quarter, by ascending azimuth;
-        a plain "side view" allows both sides.
-    """
-    text = " ".join(prompt.lower().split())
-    quarters: set[int] = set()
-    for pattern, found in _RULES:
-        text, hits = re.subn(pattern, " ", text)
-        if hits:
-            quarters.update(found)
-    if not quarters:
-        return None
-    return [((q - 0.5) * _QUARTER, (q + 0.5) * _QUARTER) for q in sorted(quarters)]

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
 from md_jax.errors import UserError
+from md_jax.options.command import parse_simple
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Reference
@@ -44,23 +44,28 @@ def find_motions(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path, Path]:
-    """Where result and figure go unless said: into the run's folder if one folder is named, else here."""
-    home = Path(paths[0]) if len(paths) == 1 and Path(paths[0]).is_dir() else Path()
-    return Path(out or home / "evaluation.json"), Path(figure or home / "evaluation.png")
+def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path | None, Path | None]:
+    """Where result and figure go: where that is said, else into the run's folder if one folder alone is named, else
+    nowhere (None)."""
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        home = Path(paths[0])
+        return Path(out or home / "evaluation.json"), Path(figure or home / "evaluation.png")
+    beside = Path(out).with_suffix(".png") if out else None
+    return Path(out) if out else None, Path(figure) if figure else beside
 
 
 def expected_action(motion: Motion, path: Path, asked: str) -> str:
     """What a motion should show: as asked for, else what its prompt says, else the name of its folder if that is an
     action; "" where nothing tells."""
-    from md_jax.mocap.actions import action_of_prompt, action_table
+    from md_jax.prompts.reading import read_prompt
+    from md_jax.prompts.vocabulary import shipped
 
     if asked:
         return asked
-    said = action_of_prompt(motion.prompt)[0] if motion.prompt else "generic"
-    if said != "generic":
-        return said
-    return path.parent.name if path.parent.name in action_table() else ""
+    heard = read_prompt(motion.prompt).action
+    if heard is not None:
+        return heard.action
+    return path.parent.name if path.parent.name in shipped().entries else ""
 
 
 def evaluate(
@@ -127,10 +132,11 @@ def ask_prior(reference: Reference, motions: Sequence[Motion], name: str, path: 
     import numpy as np
 
     from md_jax.evaluate.prior_score import prompt_losses
-    from md_jax.mocap.actions import action_table, prompt_of_action
     from md_jax.mocap.motion import resample
+    from md_jax.prompts.vocabulary import actions_of_prior, prompt_of_action, shipped
 
-    known = [action for action in reference.actions if action in action_table()]
+    understood = shipped().entries.keys() & (actions_of_prior(name, path) or shipped().entries)
+    known = [action for action in reference.actions if action in understood]
     poses = [resample(motion, reference.fps).body_pose[: reference.frames] for motion in motions]
     losses = prompt_losses(np.stack(poses), list(map(prompt_of_action, known)), name=name, path=path)
     best = [known[i] for i in losses.argmin(axis=1)]
@@ -204,58 +210,69 @@ def _rate(cell: dict[str, Any]) -> str:
     return f"{100 * cell['rate']:.0f} [dim]{low}-{high}[/]"
 
 
-def main(argv: list[str]) -> None:
-    """Parse, evaluate, write and tell."""
+FLAGS: dict[str, tuple[Any, str]] = {
+    "action": ("", "What every motion should show; empty: read off its prompt or folder."),
+    "actions": ([], "The classes; empty: the eight main actions and those of the motions."),
+    "reference": ("", "Folder of AMASS-style clips, one sub-folder an action; empty: the shipped ones."),
+    "prior": ("embedded", "The prior that is asked as well; 'none': none."),
+    "prior_path": ("", "Its folder; empty: the shipped one."),
+    "out": ("", "Write the result as JSON there, and a figure beside it; one run's folder gets both unasked."),
+    "figure": ("", "Write the figure there."),
+    "json": (False, "Print the result as JSON instead of tables."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, evaluate, write and tell.
+
+    Args:
+        argv: what follows the program's name; default: the command line.
+    """
+    options = parse_simple(__doc__, "md_jax.evaluate", argv, rest="motions", **FLAGS)
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
-    options = flags.FLAGS
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main
     logging.getLogger("jax._src.xla_bridge").setLevel(
         logging.WARNING
     )  # it tells of the accelerators that are not there
     try:
-        if len(argv) < 2:
+        if not options.motions:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
         if console.is_terminal and not options.json:
             console.print("training the classifiers and comparing; half a minute or so ...")
         result = evaluate(
-            argv[1:],
+            options.motions,
             reference_source=options.reference or None,
             actions=options.actions,
             action=options.action,
             prior=options.prior,
             prior_path=options.prior_path,
         )
-        logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it announces the fonts that it finds
-        from md_jax.evaluate.figure import draw
-        from md_jax.run.workdir import write_json
-
-        out, figure = output_files(argv[1:], options.out, options.figure)
-        write_json(out, result)
-        draw(result, figure)
+        wrote = write(result, *output_files(options.motions, options.out, options.figure))
     except UserError as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
         sys.exit(2)
     if options.json:
         print(json.dumps(result))
-    else:
-        print_tables(console, result)
-        console.print(f"wrote {out} and {figure}", soft_wrap=True)
+        return
+    print_tables(console, result)
+    console.print(f"wrote {' and '.join(wrote)}" if wrote else "nothing written: --out=FILE keeps it", soft_wrap=True)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_string("reference", "", "Folder of AMASS-style clips, one sub-folder an action; empty: the shipped.")
-    flags.DEFINE_list("actions", [], "The classes; empty: the eight main actions and those of the motions.")
-    flags.DEFINE_string("action", "", "What every motion should show; empty: read off its prompt or folder.")
-    flags.DEFINE_string("prior", "embedded", "The prior that is asked as well; 'none': none.")
-    flags.DEFINE_string("prior_path", "", "Its folder; empty: the shipped one.")
-    flags.DEFINE_string("out", "", "Where the result goes; empty: evaluation.json in the one folder named, else here.")
-    flags.DEFINE_string("figure", "", "Where the figure goes; empty: evaluation.png, likewise.")
-    flags.DEFINE_boolean("json", False, "Print the result as JSON instead of tables.")
+def write(result: dict[str, Any], out: Path | None, figure: Path | None) -> list[str]:
+    """Write the result and its figure, each where a path says so; returns the paths."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it announces the fonts that it finds
+    if out is not None:
+        from md_jax.run.workdir import write_json
+
+        write_json(out, result)
+    if figure is not None:
+        from md_jax.evaluate.figure import draw
+
+        draw(result, figure)
+    return [str(path) for path in (out, figure) if path is not None]
 
 
 def run() -> None:
     """Entry point of ``python -m md_jax.evaluate``."""
-    _define_flags()
-    flags.adopt_module_key_flags(sys.modules[__name__])
-    app.run(main)
+    main()

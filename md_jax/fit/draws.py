@@ -69,8 +69,8 @@ def draw(
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
         return azimuth, elevation, t, jax.random.normal(k_noise, (views, *latent_shape))
 
-    per_motion = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
-    azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in per_motion)
+    drawn = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
+    azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
     if image is None:
         return Draws(azimuth, elevation, t, noise, None)
 

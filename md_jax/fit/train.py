@@ -115,7 +115,7 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     def update(
         state: TrainState, pullback: Any, grad_shown: Array, loss: Array, reg: Array, metrics: dict[str, Array]
     ) -> Any:
-        (grads,) = pullback((config.sds_weight * grad_shown, jnp.full_like(reg, config.reg_weight)))
+        (grads,) = pullback((config.distillation_weight * grad_shown, jnp.full_like(reg, config.reg_weight)))
         norms = jax.vmap(optax.tree.norm)(grads)
         ok = jnp.isfinite(norms) & jnp.isfinite(loss)
 
@@ -131,7 +131,7 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
             skipped=state.skipped + ~ok,
             bad_streak=jnp.where(ok, 0, state.bad_streak + 1),
         )
-        total = config.sds_weight * loss + config.reg_weight * reg
+        total = config.distillation_weight * loss + config.reg_weight * reg
         # with an image term the op's loss is a sum, and the metrics tell its parts
         return state, {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
 

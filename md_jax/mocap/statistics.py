@@ -21,6 +21,8 @@ from md_jax.errors import UserError
 from md_jax.mocap.clips import Clip, load_clips, mirror_clip
 from md_jax.mocap.motion import read_npz
 from md_jax.mocap.windows import every_window
+from md_jax.prompts.reading import read_prompt
+from md_jax.prompts.vocabulary import shipped
 
 GENERIC = "generic"
 # A joint that never moves in the capture (a wrist of a coarse rig) may still move by k of these: radians; for
@@ -224,3 +226,35 @@ def load_statistics(action: str = GENERIC, source: str | os.PathLike = "") -> Po
             " Others: --statistics=FOLDER, a folder of AMASS-style .npz clips in one sub-folder an action."
         )
     return table[action]
+
+
+def resolve_action(action: str, prompt: str, source: str = "") -> tuple[str, str]:
+    """The action whose statistics a run takes, and one sentence that says why.
+
+    Args:
+        action: "auto" (read the prompt), "generic", or an action.
+        prompt: the sentence.
+        source: the statistics, as in `load_statistics`.
+
+    Raises:
+        UserError: there are no statistics of the action asked for.
+    """
+    known = known_actions(source)
+    if action == GENERIC:
+        return GENERIC, "pose statistics: all actions pooled, as asked for."
+    if action != "auto":
+        if action not in known:
+            raise UserError(f"--action={action} is not known: choose auto, generic, {', '.join(known)}.")
+        return action, f"pose statistics: {action}, as asked for."
+    heard = read_prompt(prompt, shipped().only(known)).action
+    if heard is not None:
+        return heard.action, f"pose statistics: {heard.action}, for the prompt says '{' '.join(heard.words)}'."
+    if source and len(known) == 1:
+        return known[0], f"pose statistics: {known[0]}, the only action in {source}."
+    other = read_prompt(prompt).action
+    if other is None:
+        entries = shipped().only(known).entries.values()
+        phrases = ", ".join(entry.phrase for entry in entries)
+        return GENERIC, f"pose statistics: all actions pooled; the prompt names none of {phrases}."
+    said = f"the prompt says '{' '.join(other.words)}'"
+    return GENERIC, f"pose statistics: all actions pooled; there are none of {other.action} ({said})."

@@ -18,8 +18,8 @@ from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of
-from md_jax.mocap.actions import resolve_action
-from md_jax.mocap.statistics import PoseStatistics, load_statistics
+from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
+from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def make_job(config: Config) -> Job:
     built = torch_side.build(config, device, sentences, body)
 
     # A view in the prompt wins over the circle, --azimuths over both.
-    arcs = [torch_side.azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
+    arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
     if config.azimuths:
         arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
@@ -154,6 +154,8 @@ def _choices(
         ("action", "\n".join(dict.fromkeys(actions))),
         ("prior", f"{built.spec.name}: {frames} frames of {size} pixels over {seconds:.1f} s"),
     ]
+    if config.prior_path:
+        lines.append(("weights", f"{built.spec.origin}; licence: {built.spec.licence}"))
     if built.image is not None:
         scale, pixels = torch_side.image_scale(config), built.image.size
         seen = f"{config.image_frames} of {frames} frames, {pixels}x{pixels} pixels"

@@ -16,6 +16,9 @@ from jaxtyping import Array, Float
 from md_jax.body.model import Body
 from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.prompts.checks import sentence_for_prior
+from md_jax.prompts.views import as_seen
+from md_jax.prompts.vocabulary import actions_of_prior
 
 if TYPE_CHECKING:
     from bridge.build import Request, TorchSide
@@ -66,16 +69,19 @@ def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> 
 def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
     """The options as `bridge.build.build` takes them."""
     from bridge.build import Guidance, ImageRequest, Request
-    from bridge.distill.prompts import NEGATIVE, SOURCE, as_seen_from_each_side
+    from bridge.distill.prompts import NEGATIVE, SOURCE
 
-    def seen(texts: Sequence[str]) -> list[list[str]]:
-        return [as_seen_from_each_side(text, config.view_prompts) for text in texts]
+    def seen(texts: Sequence[str]) -> list[tuple[str, ...]]:
+        return [as_seen(text, config.view_prompts) for text in texts]
 
+    known = actions_of_prior(config.prior, config.prior_path)
+    sentences = [sentence_for_prior(sentence, known) for sentence in sentences]
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
-    if config.distillation == "bridge":
-        sources = seen([config.source_prompt or SOURCE.format(text.rstrip(" .,")) for text in sentences])
+    if config.distillation == "source":
+        given = config.source_prompt and sentence_for_prior(config.source_prompt, known)
+        sources = seen([given or SOURCE.format(text.rstrip(" .,")) for text in sentences])
     guidance = Guidance(
         objective=config.distillation,
         scale=config.guidance_scale,
@@ -97,7 +103,7 @@ def _request(config: Config, device: str, sentences: Sequence[str], body: Body) 
                 weighting=config.image_weighting,
                 clip=config.residual_clip,
             ),
-            weight=config.image_weight / config.sds_weight,  # the trainer scales both losses by sds_weight
+            weight=config.image_weight / config.distillation_weight,  # which scales both losses
         )
     background = config.background
     return Request(
@@ -144,13 +150,6 @@ def body_centre(body: Body) -> tuple[float, float, float]:
     return (0.0, (low + high) / 2, 0.0)
 
 
-def azimuth_arcs(sentence: str) -> list[tuple[float, float]] | None:
-    """The arcs of azimuth (radians) of the view that a sentence names; None: it names none."""
-    from bridge.render.camera import azimuth_range_of_prompt
-
-    return azimuth_range_of_prompt(sentence)
-
-
 def peak_memory() -> dict[str, float]:
     """The most memory used so far, in MiB (`bridge.profile.peak_memory`)."""
     from bridge.profile import peak_memory
@@ -159,7 +158,7 @@ def peak_memory() -> dict[str, float]:
 
 
 def prompt_losses(
-    name: str, path: str, body: Body, vertices: Float[Array, "M F V 3"], sentences: Sequence[str]
+    name: str, path: str, body: Body, vertices: Float[Array, "M F V 3"], sentences: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "M P"]:
     """Mean squared error with which a prior denoises motions under each of P sentences; `start` comes first.
 
@@ -167,10 +166,10 @@ def prompt_losses(
         name, path: the prior, as in --prior and --prior_path.
         body: whose vertices move.
         vertices: metres, at the prior's rate and frame count.
-        sentences: that the prior knows.
+        sentences: (P, 4), each as it reads from the front, the left, the back and the right.
 
     Raises:
-        UserError: the prior cannot be loaded, takes other clips, or does not know a sentence.
+        UserError: the prior cannot be loaded or takes other clips.
     """
     with user_errors():
         from bridge.distill import prompt_losses as losses
@@ -182,11 +181,3 @@ def prompt_losses(
         prior = load_prior(name, path, shared.device, "float16" if shared.is_cuda else "float32")
         mesh = make_mesh(body.triangles, body.vertex_colors, shared.device)
         return losses.prompt_losses(prior, mesh, shared, sentences, body_centre(body)).numpy()
-
-
-def check_prior_name(name: str) -> None:
-    """Raise UserError where --prior names none that there is."""
-    with user_errors():
-        from bridge.priors import check_name
-
-        check_name(name)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from md_jax import __version__
-from md_jax.config import Config, flag_value, from_flagfile, to_flagfile
+from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.files import write_bytes
+from md_jax.options.flags import as_typed, from_flagfile, to_flagfile
 
 RUNS = Path("runs")
 FLAGS_FILE = "run.flags"
@@ -97,18 +98,11 @@ def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
         if f.name in typed and f.name not in FREE_ON_RESUME and getattr(config, f.name) != getattr(recorded, f.name)
     ]
     if differing:
-        was = ", ".join(_as_typed(name, getattr(recorded, name)) for name in differing)
+        was = as_typed({name: getattr(recorded, name) for name in differing})
         raise UserError(f"the run in {folder} was started with {was}: a resumed run keeps its options. Leave"
                         " the flag out, or start a new run.")  # fmt: skip
     free = [name for name in FREE_ON_RESUME if name in typed or name in ("workdir", "resume")]
     return dataclasses.replace(recorded, **{name: getattr(config, name) for name in free})
-
-
-def _as_typed(name: str, value: Any) -> str:
-    """A flag as it is written on a command line."""
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no{name}"
-    return f"--{name}={flag_value(value)}"
 
 
 def _claimed(folder: Path) -> Path:

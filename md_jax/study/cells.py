@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from md_jax import main as main_job
-from md_jax.config import Config, from_flagfile
+from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.options.flags import from_flagfile
 from md_jax.run import workdir
 from md_jax.run.workdir import FLAGS_FILE
 
@@ -42,7 +43,7 @@ class Cell(NamedTuple):
 
 
 def cells_of(
-    config_of: Callable[[str], Config],
+    config_of: Callable[[str, str], Config],
     sentences: Sequence[str],
     priors: Sequence[tuple[str, str]],
     seeds: Sequence[int],
@@ -51,7 +52,7 @@ def cells_of(
     """The cells of a study, seeds outermost, so that a study cut short has some of everything.
 
     Args:
-        config_of: the main job's options for a prior's name (a preset depends on it).
+        config_of: the main job's options for a prior's name and path (its recipe and a preset depend on them).
         sentences: the prompts.
         priors: (name, path) of each; path "" is the shipped one.
         seeds: of everything random.
@@ -61,7 +62,7 @@ def cells_of(
     for seed in seeds:
         for sentence in sentences:
             for name, path in priors:
-                config = config_of(name)
+                config = config_of(name, path)
                 key = hashlib.sha256(f"{sentence}\n{path}".encode()).hexdigest()[:6]
                 own = folder / CELLS / f"{config.mode}-{name}-{workdir.slug(sentence)}-{key}-seed-{seed}"
                 config = dataclasses.replace(

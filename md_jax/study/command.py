@@ -13,16 +13,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags
+from absl import flags
 from rich.console import Console
 
-from md_jax import config as options
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
+from md_jax.options import command
+from md_jax.options.flags import define_flags, define_quick, from_flags
+from md_jax.options.help import Group, config_groups, flag_group
+from md_jax.presets import own_values
 from md_jax.study.cells import Cell, Record, cells_of, is_done, launch_here, run_cell, run_study
 
 DEFAULT_FOLDER = "study"
+OWN_FLAGS = ("prompts", "priors", "seeds", "evaluate", "launcher", "cpus_per_cell", "gpus_per_cell", "retries",
+             "ray_address")  # fmt: skip
 
 
 def parse_priors(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -40,16 +46,25 @@ def parse_priors(texts: Sequence[str]) -> list[tuple[str, str]]:
 # --- the entry point ----------------------------------------------------------------------------------------------
 
 
-def main(argv: list[str]) -> None:
-    """Parse, run all cells, report."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run all cells, report.
+
+    Args:
+        argv: what follows the program's name; default: the command line.
+    """
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
-    if len(argv) > 1:
-        raise app.UsageError(f"flags start with --; not understood: {' '.join(argv[1:])}")
+    try:
+        values, rest = command.parse(
+            sys.argv[1:] if argv is None else argv, define, groups, usage=USAGE, summary=SUMMARY
+        )
+        if rest:
+            raise UserError(f"flags start with --; not understood: {' '.join(rest)}. Sentences go into --prompts.")
+    except UserError as error:
+        command.stop(str(error))
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
-    values = flags.FLAGS
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     try:
         cells = _cells_of_flags(values, folder)
@@ -71,17 +86,14 @@ def main(argv: list[str]) -> None:
 
 
 def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
-    from md_jax.run.torch_side import check_prior_name
-
     priors = _priors_of(values)
-    for prior, _ in priors:  # a wrong name should leave nothing in the folder
-        check_prior_name(prior)
+    for prior, path in priors:  # a wrong name should leave nothing in the folder
+        own_values(prior, str(values["mode"].value), path)
 
-    def config_of(name: str) -> Config:
-        values["prior"].value = name
-        return options.from_flags(values)
+    def config_of(name: str, path: str) -> Config:
+        return from_flags(values, prior=name, prior_path=path)
 
-    config = config_of(priors[0][0])
+    config = config_of(*priors[0])
     if config.num_motions != 1:
         raise UserError(f"a study takes --seeds, one motion a cell; got --num_motions={config.num_motions}.")
     sentences = [part.strip() for text in values.prompts for part in text.split(";") if part.strip()]
@@ -113,21 +125,35 @@ def _launcher(
     return lambda cells, on_done: launch(cells, on_done, resources, run_cell)
 
 
-def _define_flags() -> None:
-    flags.DEFINE_multi_string("prompts", [], "Prompts, separated by semicolons or given one a flag; or --prompts_file.")
-    flags.DEFINE_list("priors", ["embedded"], "Priors: name, or name=PATH of its folder; default: the flag file's.")
-    flags.DEFINE_list("seeds", ["0"], "Seeds.")
-    flags.DEFINE_boolean("evaluate", True, "Compare the motions with real ones.")
-    flags.DEFINE_enum("launcher", "local", ["local", "ray"], "Where cells run: here, or each as a Ray task.")
-    flags.DEFINE_float("cpus_per_cell", 1.0, "Ray: CPU cores a cell is given.", lower_bound=0)
-    flags.DEFINE_float("gpus_per_cell", 0.0, "Ray: GPUs a cell is given; 0.5 puts two on one.", lower_bound=0)
-    flags.DEFINE_integer("retries", 2, "Ray: how often a cell whose worker died is started again.", lower_bound=0)
-    flags.DEFINE_string("ray_address", "", "Ray: the cluster ('auto': the one running here); empty: start one here.")
+USAGE = 'python -m md_jax.study --prompts="a person is walking; a person is running" [flags]'
+SUMMARY = "A grid of runs, prompts x priors x seeds, with a figure and a table. Flags of the main job are passed on."
+
+
+def define(values: flags.FlagValues) -> None:
+    """The study's flags, and those of the main job."""
+    own: dict[str, Any] = {"flag_values": values}
+    several = "Prompts, separated by semicolons or given one a flag; or --prompts_file."
+    flags.DEFINE_multi_string("prompts", [], several, **own)
+    flags.DEFINE_list("priors", ["embedded"], "Names, or name=PATH of a folder; default: the flag file's.", **own)
+    flags.DEFINE_list("seeds", ["0"], "Seeds.", **own)
+    flags.DEFINE_boolean("evaluate", True, "Compare the motions with real ones.", **own)
+    flags.DEFINE_enum("launcher", "local", ["local", "ray"], "Where cells run: here, or each as a Ray task.", **own)
+    flags.DEFINE_float("cpus_per_cell", 1.0, "Ray: CPU cores a cell is given.", lower_bound=0, **own)
+    flags.DEFINE_float("gpus_per_cell", 0.0, "Ray: GPUs a cell is given; 0.5 puts two on one.", lower_bound=0, **own)
+    flags.DEFINE_integer(
+        "retries", 2, "Ray: how often a cell whose worker died is started again.", lower_bound=0, **own
+    )
+    flags.DEFINE_string("ray_address", "", "Ray: the cluster ('auto': the one running here); empty: start one here.",
+                        **own)  # fmt: skip
+    define_flags(values)
+    define_quick(values)
+
+
+def groups(values: flags.FlagValues) -> list[Group]:
+    """The study's flags, then those of the main job."""
+    return [flag_group("The study", values, OWN_FLAGS), *config_groups(values)]
 
 
 def run() -> None:
     """Entry point of ``python -m md_jax.study``."""
-    _define_flags()
-    flags.adopt_module_key_flags(sys.modules[__name__])
-    flags.adopt_module_key_flags(options)
-    app.run(main)
+    main()

@@ -1,6 +1,6 @@
 """The harness of the motion benchmark: cells, configs, a tiny run with the oracle, and the report."""
 
-import argparse
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ elsewhere | --steps=1 --views=1 @start=wrong
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     (folder / "cells.txt").write_text(CELLS)
-    args = argparse.Namespace(
+    args = SimpleNamespace(
         cells=str(folder / "cells.txt"),
-        flagfile="configs/run.flags",
+        job="configs/run.flags",
         seeds=[0],
         out=str(folder / "out"),
         actions=list(ACTIONS),

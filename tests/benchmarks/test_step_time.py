@@ -15,7 +15,7 @@ from bridge.distill import objectives as distill
 from bridge.distill.critic import distill_latents
 from bridge.priors import PriorError, load_prior
 from md_jax.body.model import load_body
-from md_jax.config import from_flagfile
+from md_jax.options.flags import from_flagfile
 from tests.pictures import assert_drawn
 
 SMALL = (("frames", 3), ("height", 16), ("width", 16), ("views", 1), ("device", "cpu"))

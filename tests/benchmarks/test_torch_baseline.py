@@ -28,7 +28,7 @@ STEPS = 50
 CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu")
 
 
-def jax_run(config, problem, params, op, steps):
+def jax_run(config, problem, params, op):
     """(terms of each step, draws of each step) of the JAX run."""
     recorded = []
 
@@ -39,11 +39,8 @@ def jax_run(config, problem, params, op, steps):
             recorded.append(jax.tree.map(lambda x: to_torch(x).clone(), draws))
             return op.loss_and_grad(verts, draws)
 
-    step = train.make_step(config, problem, Recording())
-    state, lines = train.init_state(config, params), []
-    state = jax.device_put(state, jax.devices()[0])
-    for _ in range(steps):
-        state, report = step(state)
+    lines = []
+    for state, report in train.steps(config, problem, train.init_state(config, params), Recording()):  # noqa: B007
         lines.append({name: np.asarray(value) for name, value in report.terms.items()})
     return lines, recorded, state
 
@@ -86,7 +83,7 @@ def embedded():
         fields = dataclasses.replace(job.problem.fields, fixed=widened(job.problem.fields.fixed))
         problem = dataclasses.replace(job.problem, fields=fields, baked=lbs.bake(widened(job.body)))
         params = widened(job.params)
-        lines, draws, _ = jax_run(CONFIG, problem, params, InDouble(job.op), STEPS)
+        lines, draws, _ = jax_run(CONFIG, problem, params, InDouble(job.op))
     return job, problem, params, lines, draws
 
 
@@ -153,7 +150,7 @@ def test_two_motions_with_clipping_and_nan_steps_end_at_the_jax_runs_weights(toy
         )
     problem = dataclasses.replace(problem, fields=graphdef)
     op = torch_loss(make_critic(target, spoil_at), "staged")
-    lines, draws, state = jax_run(config, problem, params, op, 8)
+    lines, draws, state = jax_run(config, problem, params, op)
     assert state.skipped.tolist() == [0, len(spoil_at)]
     critic = make_critic(target, spoil_at)
     ours, weights = torch_run(config, problem, params, baseline.baked_body(problem.baked), critic, draws)

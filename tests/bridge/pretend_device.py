@@ -140,7 +140,7 @@ def _make(files, picture_files, prior, dtype, setup, guidance, batching):
     frames, size = (10, 32) if prior == "embedded" else (5, 32)
     faces = test_critic.octahedron()[1]
     mesh = make_mesh(faces, torch.rand(6, 3), NAME)
-    sources = test_critic.PROMPTS if guidance.objective == "bridge" else None
+    sources = test_critic.PROMPTS if guidance.objective == "source" else None
     prompts = embed_prompts(loaded, test_critic.PROMPTS, sources=sources)
     shapes = [(N,), (N,), (N,), (N, *loaded.spec.latent_shape_of(frames, size, size))]
     image = None
@@ -163,7 +163,7 @@ CASES = {
     **{prior: {"prior": prior} for prior in PRIORS},  # of each family one
     "image term": {"prior": "modelscope", "image": True},
     "latent mode": {"prior": "modelscope", "latent": True},
-    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "bridge", "unguided")},
+    **{name: {"prior": "modelscope", "guidance": Guidance(name)} for name in ("nfsd", "source", "unguided")},
     "csd, everything else": {"prior": "modelscope", "guidance": Guidance("csd", scale_low=3.0, clip=1.0, motion_amp=2)},
     "low_vram": {
         "prior": "modelscope", "setup": Setup(channels_last=True, low_memory=True), "batching": Batching(1, 1),

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from bridge.critic import FunctionCritic
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, OutOfMemory
 from bridge.exchange import ACCOUNT, ZeroCopyError
 from bridge.op import TRANSPORTS, torch_loss
-from bridge.retry import OutOfMemory
 from tests.bridge.op_toys import make_draws, make_verts, toy, toy_in_jax
 
 

@@ -138,7 +138,7 @@ def test_the_critic_on_cuda_says_what_it_does_on_the_cpu(folder, dtype, setup, c
 
 def test_running_out_of_memory_for_real_is_survived(folder):
     """A cap on torch's share of the card that a whole clip does not fit in and a part of it does."""
-    from bridge.retry import CarefulCritic
+    from bridge.distill.retry import CarefulCritic
 
     tried = []
 

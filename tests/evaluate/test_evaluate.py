@@ -76,10 +76,13 @@ def test_tables_tell_every_motion_and_control(result, capsys):
         assert words in said
 
 
-def test_results_go_into_the_one_folder_named_or_here(tmp_path):
+def test_results_go_into_the_one_folder_named_or_where_that_is_said(tmp_path):
     out, figure = evaluate.output_files([str(tmp_path)], "", "mine.png")
     assert (out, figure) == (tmp_path / "evaluation.json", Path("mine.png"))
-    assert evaluate.output_files([str(tmp_path), str(tmp_path)], "", "")[0] == Path("evaluation.json")
+    two = [str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    assert evaluate.output_files(two, "", "") == (None, None)  # nothing in the current folder unasked
+    assert evaluate.output_files(two[:1], "", "") == (None, None)
+    assert evaluate.output_files(two, "x/r.json", "") == (Path("x/r.json"), Path("x/r.png"))
 
 
 def test_a_path_without_a_motion_is_named(tmp_path):

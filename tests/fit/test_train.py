@@ -78,7 +78,7 @@ def test_step_zero_is_the_mean_pose_and_the_loss_falls(problem, tmp_path):
 
 def test_the_gradient_is_that_of_the_whole_chain(problem):
     """One step of SGD moves the parameters by the gradient that jax.grad finds for loss and smoothness together."""
-    config = dataclasses.replace(CONFIG, optimizer="sgd", grad_clip=0.0, reg_weight=0.3, sds_weight=0.7)
+    config = dataclasses.replace(CONFIG, optimizer="sgd", grad_clip=0.0, reg_weight=0.3, distillation_weight=0.7)
     params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape), problem.params)
     fields, baked = problem.fixed.fields, problem.fixed.baked
 
@@ -158,3 +158,15 @@ def test_gradient_clipping_is_per_motion(problem):
     moved = jax.tree.map(lambda a, b: a - b, after.params, before.params)
     np.testing.assert_allclose(jax.vmap(optax.tree.norm)(moved), 0.25, rtol=1e-3)
     assert np.all(np.asarray(report.terms["grad_norm"]) > 0.25)
+
+
+def test_the_generator_takes_the_steps_of_a_run(problem, tmp_path):
+    """Without files or a clock; from a state in the middle it takes those that remain."""
+    whole, _, op = run(problem, tmp_path)
+    states = [state for state, _ in train.steps(CONFIG, problem.fixed, train.init_state(CONFIG, problem.params), op)]
+    assert [int(state.step) for state in states] == list(range(1, 9))
+    rest = [state for state, _ in train.steps(CONFIG, problem.fixed, states[4], op)]
+    assert [int(state.step) for state in rest] == [6, 7, 8]
+    for a, b, c in zip(*(jax.tree.leaves(x.params) for x in (whole, states[-1], rest[-1])), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)

@@ -5,7 +5,6 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from md_jax.errors import UserError
-from md_jax.mocap.actions import action_of_prompt, action_table, resolve_action
 from md_jax.mocap.clips import Clip, load_clips, mirror_clip
 from md_jax.mocap.motion import Motion, save_motion
 from md_jax.mocap.statistics import (
@@ -14,8 +13,10 @@ from md_jax.mocap.statistics import (
     compute_statistics,
     known_actions,
     load_statistics,
+    resolve_action,
     save_statistics,
 )
+from md_jax.prompts.vocabulary import shipped
 
 MAIN = ("walking", "running", "jumping", "punching", "swordplay", "washwindow", "directing_traffic", "cartwheel")
 
@@ -126,43 +127,10 @@ def test_errors_say_what_is_known(tmp_path):
         resolve_action("flying", "x")
 
 
-@pytest.mark.parametrize(
-    ("prompt", "action"),
-    [
-        ("a person is walking", "walking"),
-        ("A man RUNS, side view.", "running"),
-        ("a woman jogging on the beach", "running"),
-        ("somebody washing a window", "washwindow"),
-        ("a man cleans the big dirty windows", "washwindow"),
-        ("a man is washing himself", "washing"),
-        ("directing traffic", "directing_traffic"),
-        ("a policeman directs the traffic", "directing_traffic"),
-        ("a person doing a cartwheel", "cartwheel"),
-        ("a knight swinging a sword", "swordplay"),
-        ("a boxer is boxing", "punching"),
-        ("a person walks like a zombie", "zombie_walking"),
-        ("hopping on one foot", "hopping"),
-        ("jumping on one leg", "hopping"),
-        ("a man throws punches", "punching"),
-        ("a girl kicking a ball", "soccer"),
-        ("basketball_signal", "basketball_signal"),
-        ("a person plays the piano", GENERIC),
-        ("", GENERIC),
-    ],
-)
-def test_action_of_prompt(prompt, action):
-    found, words = action_of_prompt(prompt)
-    assert found == action and (bool(words) == (action != GENERIC))
-    assert all(word in prompt.lower().replace("_", " ") for word in words)
-
-
-def test_the_table_covers_the_shipped_actions():
-    table = action_table()
-    assert set(known_actions()) <= set(table)
-    assert {name for name, entry in table.items() if entry["main"]} == set(MAIN)
-    for name, entry in table.items():  # every phrase leads back to its own action
-        for phrase in (name, entry["phrase"], *entry["synonyms"]):
-            assert action_of_prompt(f"a person {phrase} outside")[0] == name, phrase
+def test_the_vocabulary_covers_the_shipped_actions():
+    entries = shipped().entries
+    assert set(known_actions()) <= set(entries)
+    assert {name for name, entry in entries.items() if entry.main} == set(MAIN)
 
 
 def test_resolve_action_says_why():

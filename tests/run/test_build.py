@@ -40,7 +40,7 @@ def test_how_much_is_done_at_once(folder, flags, wanted, monkeypatch):
 
 def test_what_a_prior_ignores_is_said(folder):
     choices = dict(make(folder, fps=5.0).choices)
-    assert choices["ignored"] == "--fps=5: prior 'embedded' is not told a frame rate, and knows 10"
+    assert choices["ignored"] == "--fps=5: prior 'embedded' takes no frame rate; its own videos have 10"
     assert "ignored" not in dict(make(folder).choices)
 
 

@@ -38,7 +38,7 @@ def test_a_job_in_the_background_goes_on_ignoring_it():
 
 def test_a_swallowed_interrupt_stops_the_run_at_its_next_line_with_a_checkpoint(tmp_path):
     config = Config(
-        prompt="a person is walking", steps=9, log_every=2, controls=False, views=1, workdir=str(tmp_path / "r")
+        prompt="a person is walking", steps=9, log_every=2, control_run=False, views=1, workdir=str(tmp_path / "r")
     )
     config, folder = workdir.open_run(config, set())
     main._interrupted.set()

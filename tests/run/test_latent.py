@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bridge.memory import peak_memory
 from rich.console import Console
 
+from bridge.profile import peak_memory
 from md_jax import main
 from md_jax.config import Config
 from md_jax.fit import problems, train
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("transport", ["staged", "jit"])
 def test_a_step_of_sgd_goes_down_the_residual_itself(transport):
     config = Config(
-        mode="latent", optimizer="sgd", learning_rate=0.1, grad_clip=0.0, sds_weight=0.5, transport=transport
+        mode="latent", optimizer="sgd", learning_rate=0.1, grad_clip=0.0, distillation_weight=0.5, transport=transport
     )
     z, target = jax.random.normal(jax.random.key(0), (2, 2, *SHAPE))
     problem = problems.LatentProblem(
@@ -52,7 +52,7 @@ def test_a_step_of_sgd_goes_down_the_residual_itself(transport):
 
 def run(folder, target, **changes):
     """A run in this process; its folder."""
-    config = Config(mode="latent", prior_path=folder, **{**FAST, "controls": False, **changes})
+    config = Config(mode="latent", prior_path=folder, **{**FAST, "control_run": False, **changes})
     target.mkdir(parents=True, exist_ok=True)
     config, target = workdir.open_run(dataclasses.replace(config, workdir=str(target)), set())
     main.run_job(config, target, Console(quiet=True))
@@ -66,7 +66,7 @@ def latents(path):
 
 def test_a_run_moves_the_video_and_says_so(folder, tmp_path):
     before = peak_memory()["host"]
-    done = run(folder, tmp_path / "a", controls=True, preview_every=2)
+    done = run(folder, tmp_path / "a", control_run=True, preview_every=2)
     z = latents(done)
     assert z.shape == (3, 4, 16, 16) and np.isfinite(z).all()
     assert {"sheet.png", "video.mp4", "summary.json", "run.flags", "metrics.jsonl"} <= {p.name for p in done.iterdir()}
@@ -75,7 +75,7 @@ def test_a_run_moves_the_video_and_says_so(folder, tmp_path):
     assert summary["controls"]["first render"]["frame_change"] == 0  # the mean pose, held still
     assert summary["frame_change"] > 0
     assert before <= summary["peak_memory_mib"]["host"] <= peak_memory()["host"]
-    np.testing.assert_array_equal(z, latents(run(folder, tmp_path / "b", controls=False)))
+    np.testing.assert_array_equal(z, latents(run(folder, tmp_path / "b", control_run=False)))
     assert not np.array_equal(z, latents(run(folder, tmp_path / "c", seed=1)))
 
 

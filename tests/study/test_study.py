@@ -26,11 +26,11 @@ from tests.pictures import assert_drawn
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]
-TINY = Config(steps=2, views=1, controls=False, preview_every=0, log_every=1, checkpoint_every=1, device="cpu")
+TINY = Config(steps=2, views=1, control_run=False, preview_every=0, log_every=1, checkpoint_every=1, device="cpu")
 
 
 def cells_in(folder, sentences=("a person is walking",), seeds=(0,), config=TINY, priors=(("embedded", ""),)):
-    return cell_runs.cells_of(lambda name: config, sentences, priors, seeds, folder)
+    return cell_runs.cells_of(lambda name, path: config, sentences, priors, seeds, folder)
 
 
 def here(cells, on_done):
@@ -131,10 +131,7 @@ def test_an_unknown_prior_leaves_nothing_behind(tmp_path):
 
 def study_flags(*argv):
     values = flags.FlagValues()
-    study.options.define_flags(values)
-    for name, default in (("prompts", []), ("priors", ["embedded"]), ("seeds", ["0"])):
-        define = flags.DEFINE_multi_string if name == "prompts" else flags.DEFINE_list
-        define(name, default, "", flag_values=values)
+    study.define(values)
     values(["x", *argv])
     return values
 

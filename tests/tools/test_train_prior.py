@@ -9,22 +9,23 @@ import pytest
 import torch
 
 from bridge.priors import load_prior
-from bridge.priors.base import known_actions
-from bridge.render.camera import azimuth_range_of_prompt
+from md_jax.prompts.reading import read_prompt
+from md_jax.prompts.vocabulary import shipped
 from tests.bridge.priors.tiny_priors import ACTIONS, SETTINGS
 from tools import prior_sheet, prior_text, train_prior
 
 
 def test_captions_name_their_action_and_never_a_wrong_view():
     rng = random.Random(0)
-    vocabulary = {name: [entry["phrase"], *entry["synonyms"]] for name, entry in ACTIONS.items()}
+    vocabulary = shipped().only(tuple(ACTIONS))
     named = 0
     for i in range(400):
         name = rng.choice(list(ACTIONS))
         azimuth = 2 * math.pi * i / 400 - math.pi
         text = prior_text.caption(ACTIONS[name], azimuth, rng)
-        assert known_actions(text, vocabulary) == [name], text
-        arcs = azimuth_range_of_prompt(text)
+        reading = read_prompt(text, vocabulary)
+        assert [heard.action for heard in reading.actions] == [name], text
+        arcs = reading.arcs
         named += arcs is not None
         inside = [low <= azimuth + turn <= high for low, high in arcs or [] for turn in (0, 2 * math.pi)]
         assert arcs is None or any(inside), (text, azimuth)

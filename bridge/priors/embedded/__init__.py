@@ -50,7 +50,7 @@ def spec_of(parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             dtype=dtype,
             licence=str(settings["licence"]),
             origin=str(folder),
-            actions=tuple(parts.vocabulary),
+            actions=parts.actions,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PriorError(f"{folder / 'prior.json'} is incomplete ({type(error).__name__}: {error}).") from error

@@ -130,7 +130,7 @@ def parts_of(checkpoint: Checkpoint, device: torch.device) -> Parts:
         alphas_cumprod=alphas_cumprod(),
         prediction="eps",
         settings={},
-        vocabulary={},
+        actions=(),
     )
 
 

@@ -18,6 +18,7 @@ from bridge.priors.spec import Conditioning, Text
 from bridge.render import render
 from bridge.render.camera import Camera
 from bridge.render.mesh import make_mesh
+from md_jax.prompts.views import as_seen
 from tests.bridge.priors import tiny_priors
 
 M, VIEWS, F, SIZE = 2, 2, 4, 16
@@ -69,7 +70,7 @@ def settings(**changes):
     return CriticSettings(**{**plain, **changes})
 
 
-PROMPTS = ["a person is walking", "a man is washing a window"]
+PROMPTS = [as_seen("a person is walking"), as_seen("a man is washing a window")]
 
 
 def test_gradient_is_autograd_of_half_the_squared_distance_to_the_target(folder, scene):
@@ -148,7 +149,8 @@ class Recorder:
 
 def test_each_camera_gets_its_own_view_phrase():
     prior = Recorder()
-    prompts = embed_prompts(prior, ["a man walks.", "a man is running, side view", "a man walks."], "still")
+    sentences = ("a man walks.", "a man is running, side view", "a man walks.")
+    prompts = embed_prompts(prior, [as_seen(sentence) for sentence in sentences], "still")
     assert prior.negative == "still"
     assert prior.prompts == [
         "a man walks, front view", "a man walks, left side view", "a man walks, back view",
@@ -158,12 +160,6 @@ def test_each_camera_gets_its_own_view_phrase():
     positive, negative = prompts.of_clips(torch.tensor([0, 0, 2, 2, 0, 1]), azimuth)
     assert positive.hidden.flatten().tolist() == [0, 1, 2, 3, 0, 4]
     assert negative.hidden.flatten().tolist() == [-1] * 6
-
-
-def test_view_prompts_can_be_left_out():
-    prior = Recorder()
-    embed_prompts(prior, PROMPTS, view_prompts=False)
-    assert prior.prompts == PROMPTS
 
 
 def with_images(draws):
@@ -223,7 +219,7 @@ def test_the_image_term_is_autograd_of_its_own_chain(folder, scene, tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["nfsd", "bridge", "unguided"])
+@pytest.mark.parametrize("objective", ["nfsd", "source", "unguided"])
 def test_every_objective_reaches_the_vertices(objective, folder, scene):
     verts, mesh, draws = scene
     prior = load_prior("embedded", folder)

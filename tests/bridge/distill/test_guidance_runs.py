@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from bridge.memory import peak_memory
 from rich.console import Console
 
+from bridge.profile import peak_memory
 from md_jax import main
 from md_jax.config import Config
 from md_jax.errors import UserError
@@ -16,7 +16,7 @@ from md_jax.run.build import make_job
 from tests.bridge.priors import tiny_priors
 
 SMALL = {"prior": "modelscope", "frames": 4, "height": 16, "width": 16, "steps": 2, "views": 1, "supersample": 1,
-         "log_every": 1, "checkpoint_every": 2, "preview_every": 0, "controls": False}  # fmt: skip
+         "log_every": 1, "checkpoint_every": 2, "preview_every": 0, "control_run": False}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def run(config, target):
 def test_an_image_prior_and_a_tiny_vae_beside_the_video_prior(folders, tmp_path):
     config = Config(
         prior_path=folders["video"], tiny_vae=folders["tiny"], encode_chunk=2, image_prior="sd15",
-        image_prior_path=folders["pictures"], image_weight=0.5, sds_weight=0.25, reg_weight=2.0, **SMALL,
+        image_prior_path=folders["pictures"], image_weight=0.5, distillation_weight=0.25, reg_weight=2.0, **SMALL,
     )  # fmt: skip
     before = peak_memory()["host"]
     lines, summary = run(config, tmp_path / "run")
@@ -58,9 +58,9 @@ def test_an_image_prior_and_a_tiny_vae_beside_the_video_prior(folders, tmp_path)
     assert 0 < abs(cosine) < 0.9 and same["tiny_vae_gradient_cosine"] == cosine
 
 
-@pytest.mark.parametrize("distillation", ["nfsd", "bridge"])
+@pytest.mark.parametrize("distillation", ["nfsd", "source"])
 def test_objectives_of_three_texts_and_of_a_source(distillation, folders, tmp_path):
-    small = SMALL | {"prior": "embedded", "frames": None, "controls": True}
+    small = SMALL | {"prior": "embedded", "frames": None, "control_run": True}
     lines, _ = run(Config(prior_path=folders["packed"], distillation=distillation, **small), tmp_path / "run")
     assert all(np.isfinite(line["loss"]).all() and line["guidance_rms"][0] > 0 for line in lines)
 

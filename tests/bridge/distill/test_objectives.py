@@ -150,7 +150,7 @@ def test_csd_and_bridge_of_gaussians_are_the_difference_of_their_means():
     variance = a**2 * 0.5**2 + s**2
     raws = [s * (guess.z_t - a * mean) / variance for mean in (0.7, -0.2)]
     said = dataclasses.replace(guess, conditional=raws[0], unconditional=raws[1])
-    for objective in ("csd", "bridge"):
+    for objective in ("csd", "source"):
         delta = distill.OBJECTIVES[objective](said, 5.0)
         torch.testing.assert_close(delta, (-5.0 * 0.9 * s * a / variance).expand_as(delta))
 
@@ -160,7 +160,7 @@ def test_identities_between_the_objectives(prediction):
     guess, *_ = random_guess(prediction)
     of = lambda name, scale, said=guess: distill.OBJECTIVES[name](said, scale)  # noqa: E731
     torch.testing.assert_close(of("sds", 7.0), of("sds", 0.0) + of("csd", 7.0))
-    torch.testing.assert_close(of("bridge", 7.0), of("csd", 7.0))
+    torch.testing.assert_close(of("source", 7.0), of("csd", 7.0))
     assert of("csd", 0.0).abs().max() == 0
     # where the negative prompt says what the empty one says, nfsd is csd for t >= 0.2 and has ε_u itself below
     same = dataclasses.replace(guess, negative=guess.unconditional)

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from bridge.distill.objectives import TEXTS
-from bridge.distill.prompts import as_seen, embed_prompts
-from bridge.priors import PriorError, PriorSpec, load_prior
+from bridge.distill.prompts import embed_prompts
+from bridge.errors import BridgeError
+from bridge.priors import PriorSpec
 from bridge.priors.spec import Conditioning, Text
-from tests.bridge.priors import tiny_priors
 
-AZIMUTHS = [0.1, math.pi / 2, math.pi, -math.pi / 2]
+
+def seen(sentence):
+    return [f"{sentence}, {side}" for side in ("front", "left", "back", "right")]
 
 
 class Recorder:
@@ -29,32 +31,15 @@ class Recorder:
         return [[sentences[int(i)] for i in text.hidden.flatten()] for text in texts]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "views"),
-    [
-        ("a man walks.", ["front view", "left side view", "back view", "right side view"]),
-        ("a shot of {view} view of a man", ["front", "side", "back", "side"]),
-    ],
-)
-def test_a_sentence_reads_from_every_side(prompt, views):
-    seen = [as_seen(prompt, azimuth) for azimuth in AZIMUTHS]
-    if "{view}" in prompt:
-        assert seen == [f"a shot of {view} view of a man" for view in views]
-        assert [as_seen(prompt, azimuth, view_prompts=False) for azimuth in AZIMUTHS] == seen
-    else:
-        assert seen == [f"a man walks, {view}" for view in views]
-        assert as_seen(prompt, 0.0, view_prompts=False) == prompt
-
-
 @pytest.mark.parametrize("objective", TEXTS)
 def test_each_objective_gets_its_texts(objective):
     prior, motion, azimuth = Recorder(), torch.tensor([0, 1]), torch.tensor([0.0, math.pi])
-    sources = ["a man stands", "a dog, side view"] if objective == "bridge" else None
-    prompts = embed_prompts(prior, ["a man walks", "a dog runs"], "a statue", sources=sources)
+    sources = [seen("a man stands"), ["a dog"] * 4] if objective == "source" else None
+    prompts = embed_prompts(prior, [seen("a man walks"), seen("a dog runs")], "a statue", sources)
     found = dict(zip(TEXTS[objective], prior.read(prompts.of_clips(motion, azimuth, TEXTS[objective])), strict=True))
     expected = {
-        "prompt": ["a man walks, front view", "a dog runs, back view"],
-        "source": ["a man stands, front view", "a dog, side view"],
+        "prompt": ["a man walks, front", "a dog runs, back"],
+        "source": ["a man stands, front", "a dog"],
         "negative": ["a statue"] * 2,
         "empty": [""] * 2,
     }
@@ -63,14 +48,13 @@ def test_each_objective_gets_its_texts(objective):
 
 def test_without_a_negative_prompt_the_empty_one_is_embedded_once():
     prior = Recorder()
-    prompts = embed_prompts(prior, ["a man walks"], view_prompts=False)
+    prompts = embed_prompts(prior, [["a man walks"] * 4])
     assert (prior.prompts, prior.negative) == (["a man walks"], "")
     texts = prompts.of_clips(torch.tensor([0]), torch.tensor([0.0]), TEXTS["unguided"])
     assert prior.read(texts) == [[""]]
 
 
-def test_an_unknown_prompt_is_told_in_the_users_words(tmp_path):
-    prior = load_prior("embedded", str(tiny_priors.packed_folder(tmp_path / "p")))
-    with pytest.raises(PriorError) as info:
-        embed_prompts(prior, ["a man is walking", "a cat is sleeping"])
-    assert "in the prompt 'a cat is sleeping'. It knows: walking, washing a window." in str(info.value)
+@pytest.mark.parametrize("sentences", [["a man walks"], [["a man walks"]], [["a"] * 4, ["a"] * 5]])
+def test_four_sentences_a_motion_are_expected(sentences):
+    with pytest.raises(BridgeError, match="expects 4 sentences a motion"):
+        embed_prompts(Recorder(), sentences)

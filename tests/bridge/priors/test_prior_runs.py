@@ -12,7 +12,15 @@ from tests.bridge.priors import videocrafter_twin as twin
 from tests.bridge.priors.test_text_to_video import made  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
-SMALL = ["--steps=3", "--frames=3", "--height=32", "--width=32", "--nocontrols", "--preview_every=0", "--log_every=1"]
+SMALL = [
+    "--steps=3",
+    "--frames=3",
+    "--height=32",
+    "--width=32",
+    "--nocontrol_run",
+    "--preview_every=0",
+    "--log_every=1",
+]
 
 
 @pytest.mark.slow

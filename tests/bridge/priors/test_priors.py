@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bridge.priors import PriorError, PriorSpec, load_prior
-from bridge.priors.base import FolderPrior, known_actions, pack_frames, unpack_frames
+from bridge.priors.base import FolderPrior, pack_frames, unpack_frames
 from bridge.priors.embedded import SHIPPED
 from bridge.priors.folder import load_parts
 from tests.bridge.priors import tiny_priors
@@ -138,17 +138,10 @@ def test_the_embedded_spec_comes_from_the_folder(packed):
 # --- text -------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_without_a_known_action_lists_what_is_known(packed):
-    prior = load_prior("embedded", str(packed))
-    with pytest.raises(PriorError, match=r"'a dog barks'.*walking, washing a window"):
-        prior.embed(["a man is walking", "a dog barks"])
-
-
-def test_known_actions_are_whole_words_in_any_case():
-    vocabulary = {"walking": ["walk", "walking"], "washwindow": ["washing a window"]}
-    assert known_actions("A man is WALKING, side view", vocabulary) == ["walking"]
-    assert known_actions("She is washing the window.", vocabulary) == ["washwindow"]
-    assert known_actions("on the sidewalk", vocabulary) == []
+def test_a_vocabulary_of_version_0_1_names_its_actions_as_keys(packed, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "old")
+    (folder / "vocabulary.json").write_text(json.dumps({"walking": ["walk"], "washwindow": ["washing window"]}))
+    assert load_prior("embedded", str(folder)).spec.actions == ("walking", "washwindow")
 
 
 def test_text_is_embedded_once_and_tells_prompts_apart(packed):

@@ -65,7 +65,9 @@ def test_low_memory_is_one_frame_and_one_text_at_a_time(folder):
 def test_what_a_prior_cannot_do_is_said(folder):
     prior = load_prior("modelscope", folder)
     assert prior.configure(Setup(frames=4, height=32, width=16, fps=8.0)) == ()
-    assert prior.configure(Setup(fps=10.0)) == ("--fps=10: prior 'modelscope' is not told a frame rate, and knows 8",)
+    assert prior.configure(Setup(fps=10.0)) == (
+        "--fps=10: prior 'modelscope' takes no frame rate; its own videos have 8",
+    )
     with pytest.raises(PriorError, match="noscale_arr is for VideoCrafter, and prior 'modelscope'"):
         prior.configure(Setup(scale_latents=False))
     with pytest.raises(PriorError, match="heights and widths that 2 divides, got 17x16"):

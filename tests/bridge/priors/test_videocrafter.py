@@ -212,7 +212,7 @@ def test_an_ordinary_folder_keeps_the_frame_rate_that_is_in_its_weights(loaded, 
         return
     prior = load_prior("videocrafter2", tmp_path / "plain")
     assert prior.configure(Setup(fps=24.0)) == (
-        "--fps=24: prior 'videocrafter2' is not told a frame rate, and knows 8",
+        "--fps=24: prior 'videocrafter2' takes no frame rate; its own videos have 8",
     )
     torch.testing.assert_close(predict(prior)[2], predict(loaded)[2], rtol=1e-4, atol=1e-5)
     assert prior.alpha_sigma(torch.tensor([0.999]))[0] < 0.71 * alphas_cumprod()[-1].sqrt()

@@ -7,11 +7,9 @@ import torch
 
 from bridge.render.camera import (
     Camera,
-    azimuth_range_of_prompt,
     clip_matrix,
     eye_position,
     framing_distance,
-    view_phrase,
 )
 
 DEGREE = math.pi / 180
@@ -78,56 +76,6 @@ def test_framing_fills_the_asked_share_of_the_height():
     assert top == pytest.approx(0.7, rel=1e-5)
     with pytest.raises(ValueError, match="fill"):
         framing_distance(1.7, 0.9, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("degrees", "phrase"),
-    [
-        (0, "front view"),
-        (44, "front view"),
-        (46, "left side view"),
-        (90, "left side view"),
-        (180, "back view"),
-        (-180, "back view"),
-        (270, "right side view"),
-        (-90, "right side view"),
-        (359, "front view"),
-        (725, "front view"),
-    ],
-)
-def test_view_phrase(degrees, phrase):
-    assert view_phrase(degrees * DEGREE) == phrase
-
-
-@pytest.mark.parametrize(
-    ("prompt", "centres"),
-    [
-        ("a person is walking", None),
-        ("a man is running, side view", [90, 270]),
-        ("left side view of a man", [90]),
-        ("a man, Right-Side  View", [270]),
-        ("front view, a woman jumping", [0]),
-        ("a woman seen from behind", [180]),
-        ("back view", [180]),
-        ("a man punching from the left", [90]),
-        ("front view or back view", [0, 180]),
-        ("a person steps to the left side", None),
-        ("a profile of courage", None),
-        ("somebody stands in front of a view", None),
-    ],
-)
-def test_views_named_in_prompts(prompt, centres):
-    found = azimuth_range_of_prompt(prompt)
-    if centres is None:
-        assert found is None
-    else:
-        assert found == [(pytest.approx((c - 45) * DEGREE), pytest.approx((c + 45) * DEGREE)) for c in centres]
-
-
-def test_phrases_and_ranges_agree():
-    for phrase in ("front view", "left side view", "back view", "right side view"):
-        ((low, high),) = azimuth_range_of_prompt(f"a man, {phrase}")
-        assert view_phrase((low + high) / 2) == phrase
 
 
 @pytest.mark.parametrize(

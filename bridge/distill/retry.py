@@ -12,18 +12,8 @@ import torch
 from torch import Tensor
 
 from bridge.critic import Batching, Critic, Judgement
-from bridge.errors import BridgeError
+from bridge.errors import ADVICE, OutOfMemory, reason_of
 from bridge.profile import Stopwatch
-
-ADVICE = (
-    "What helps, the most first: --low_vram; --oom=retry, which halves what is done at once until it fits;"
-    " --prior_batch=1; --encode_chunk=1; --supersample=1; --views=1; fewer --frames; a smaller --height and --width;"
-    " --dtype=float16. Other programs on the card (nvidia-smi lists them) take their share, too."
-)
-
-
-class OutOfMemory(BridgeError):
-    """The GPU's memory does not hold a step; the message names the flags that help."""
 
 
 def halved(batching: Batching, clips: int, frames: int) -> Batching | None:
@@ -91,11 +81,6 @@ class CarefulCritic:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-
-def reason_of(error: torch.OutOfMemoryError) -> str:
-    """What torch says that it asked for: "Tried to allocate 2.00 GiB"."""
-    return str(error).removeprefix("CUDA out of memory. ").split(". ")[0] or "no details given"
 
 
 def _change(old: Batching, new: Batching) -> str:

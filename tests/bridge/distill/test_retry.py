@@ -1,4 +1,4 @@
-"""bridge.retry: a full GPU names the flags that help, or does less at once with the same result."""
+"""bridge.distill.retry: a full GPU names the flags that help, or does less at once with the same result."""
 
 from types import SimpleNamespace
 
@@ -8,9 +8,10 @@ import torch
 from bridge.critic import Batching, FunctionCritic
 from bridge.distill.critic import METRICS, CriticSettings, VertexCritic
 from bridge.distill.prompts import embed_prompts
+from bridge.distill.retry import CarefulCritic, halved
+from bridge.errors import OutOfMemory
 from bridge.priors import load_prior
 from bridge.render.mesh import make_mesh
-from bridge.retry import CarefulCritic, OutOfMemory, halved
 from tests.bridge.distill.test_critic import PROMPTS, Draws, F, M, N, octahedron
 from tests.bridge.priors import tiny_priors
 

@@ -1,0 +1,163 @@
+"""What each prior wants of a run: guidance, times, weights, clip, steps and rate, the only place where they stand.
+
+Readable in milliseconds: this module imports no framework and loads no weights. The embedded prior's recipe lies in its
+own folder (prior.json, under "recipe"), so that a retrained one brings its own. Options that are given, and presets,
+override single values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import BridgeError
+
+EMBEDDED = "embedded"
+IMAGE_PRIORS = ("sd15", "sd21")
+_SHIPPED = Path(__file__).resolve().parent / "priors" / "embedded" / "assets"
+_SETTINGS = "prior.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The values that a run takes from its prior, under the names of the options that override them.
+
+    The defaults are the method of Janson et al. 2024 (sec. 4), for which the open video priors have no other yet.
+
+    Attributes:
+        t_min, t_max: of the diffusion times drawn, in (0, 1): one number, or (start, end).
+        frequencies: octaves of the PoseField's time features.
+        frames, fps, height, width: of the clip; None: what the loaded model was trained on.
+        azimuths: fixed cameras in degrees; empty: the whole circle.
+        prior_batch: clips judged at once.
+        encode_chunk: frames encoded at once for the gradient; 0: all.
+        dtype: of the weights; "auto": by the device.
+        log_every, checkpoint_every, preview_every: steps.
+    """
+
+    guidance_scale: float = 100.0
+    t_min: tuple[float, ...] = (0.02,)
+    t_max: tuple[float, ...] = (0.98,)
+    t_schedule: str = "constant"
+    weighting: str = "sigma2"
+    distillation_weight: float = 1e-3
+    reg_weight: float = 1e-3
+    frequencies: int = 4
+    frames: int | None = None
+    fps: float | None = None
+    height: int | None = None
+    width: int | None = None
+    views: int = 1
+    azimuths: tuple[float, ...] = ()
+    steps: int = 10_000
+    optimizer: str = "adam"
+    learning_rate: float = 5e-4
+    schedule: str = "constant"
+    grad_clip: float = 1.0
+    prior_batch: int = 16
+    encode_chunk: int = 0
+    dtype: str = "auto"
+    log_every: int = 50
+    checkpoint_every: int = 500
+    preview_every: int = 500
+
+
+# Guidance of the first four is the paper's; of the transformers the one published for sampling (docs/priors.md), and
+# about a second of the models' own 81, 121, 49 and 161 frames.
+_LIBRARY: dict[str, Recipe] = {
+    "modelscope": Recipe(frames=16, fps=8.0, height=256, width=256),
+    "zeroscope": Recipe(frames=24, fps=8.0, height=320, width=576, encode_chunk=4),
+    "videocrafter1": Recipe(frames=16, fps=8.0, encode_chunk=4),  # two models of two sizes
+    "videocrafter2": Recipe(frames=16, fps=8.0, height=320, width=512, encode_chunk=4),
+    "wan21": Recipe(6.0, frames=17, fps=16.0, height=480, width=832, prior_batch=1, dtype="bfloat16"),
+    "wan22": Recipe(5.0, frames=25, fps=24.0, height=704, width=1280, prior_batch=1, dtype="bfloat16"),
+    "cogvideox": Recipe(6.0, frames=9, fps=8.0, height=480, width=720, prior_batch=1),
+    "ltx": Recipe(3.0, frames=25, fps=25.0, height=512, width=704, prior_batch=1, dtype="bfloat16"),
+}
+PRIORS = (EMBEDDED, *_LIBRARY)
+
+# The paper's ablation, on any prior: AdamW on the latents of the first render, filmed from the side.
+_LATENT: dict[str, Any] = {
+    "t_min": (0.02,),
+    "t_max": (0.98,),
+    "t_schedule": "constant",
+    "weighting": "sigma2",
+    "distillation_weight": 1.0,
+    "views": 1,
+    "azimuths": (90.0,),
+    "steps": 1000,
+    "optimizer": "adamw",
+    "learning_rate": 0.025,
+    "schedule": "constant",
+    "grad_clip": 0.0,
+    "log_every": 50,
+    "checkpoint_every": 250,
+    "preview_every": 250,
+}
+
+
+def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
+    """The recipe of a video prior.
+
+    Args:
+        prior: one of PRIORS.
+        mode: "pose" or "latent".
+        path: of the embedded prior, a folder of its kind; one that states no recipe is run by the shipped one.
+
+    Raises:
+        BridgeError: there is no such video prior, or the folder's recipe cannot be read.
+    """
+    if prior in IMAGE_PRIORS:
+        raise BridgeError(f"--prior={prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded.")
+    if prior not in PRIORS:
+        raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
+    pose, latent = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
+    return pose if mode == "pose" else dataclasses.replace(pose, **{**_LATENT, **latent})
+
+
+@functools.lru_cache
+def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of pose mode in a folder, and what differs in latent mode."""
+    own = _read(Path(path) / _SETTINGS) if path else None
+    file = Path(path) / _SETTINGS if own else _SHIPPED / _SETTINGS
+    own = own or _read(file)
+    try:
+        assert own is not None
+        return Recipe(**_values(own["pose"], file)), _values(own.get("latent", {}), file)
+    except (AssertionError, KeyError, TypeError, AttributeError) as error:
+        raise BridgeError(f'{file}: "recipe" is incomplete ({type(error).__name__}: {error}).') from error
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The "recipe" of a prior.json; None where there is none (loading the prior tells what is wrong with the file)."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return settings.get("recipe") if isinstance(settings, dict) else None
+
+
+def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Values of a Recipe as JSON states them: lists become tuples, whole numbers floats where those are meant."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    values: dict[str, Any] = {}
+    for name, value in stated.items():
+        kind = kinds.get(name)
+        fits = {
+            "tuple[float, ...]": isinstance(value, list) and all(isinstance(x, int | float) for x in value),
+            "str": isinstance(value, str),
+            "int": isinstance(value, int),
+            "int | None": value is None or isinstance(value, int),
+            "float": isinstance(value, int | float),
+            "float | None": value is None or isinstance(value, int | float),
+        }
+        if kind is None or isinstance(value, bool) or not fits[kind]:
+            expected = f"expected {kind}" if kind else f"the names are {', '.join(kinds)}"
+            raise BridgeError(f'{file}: "recipe" states {name}={value!r}; {expected}.')
+        is_float = kind.startswith("float") and value is not None
+        values[name] = tuple(map(float, value)) if isinstance(value, list) else float(value) if is_float else value
+    return values

@@ -1,0 +1,168 @@
+"""A run's prompts before anything heavy loads: what was heard, what is refused, and the text that goes to the prior."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+
+from md_jax.errors import UserError
+from md_jax.prompts.reading import Reading, read_prompt
+from md_jax.prompts.tokens import ARTICLES, is_word, tokens_of
+from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
+from md_jax.prompts.vocabulary import Vocabulary, shipped
+
+_NEAREST = 3  # sentences that a refusal offers
+_ALIKE = 0.6  # difflib's ratio: "dansing" and "dancing" have 0.86
+_COMPARED = 20  # words of a refused sentence that are compared with the vocabulary
+_SHOWN = 60  # characters of a refused sentence that are shown
+_MOST_WORDS = 20  # a text encoder of closed vocabulary reads 24 tokens, two of them marks; a view takes up to three
+
+
+class PromptError(UserError):
+    """A sentence that no motion can be made from."""
+
+
+def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading:
+    """The reading of a sentence that a run can go by.
+
+    Args:
+        sentence: the prompt.
+        known: the actions of a prior of closed vocabulary (`vocabulary.actions_of_prior`); None: an open prior.
+
+    Returns:
+        Its reading; for a closed vocabulary, only known actions are heard.
+
+    Raises:
+        PromptError: it denies an action, or names none that a closed vocabulary knows; the message is one line.
+    """
+    words = shipped() if known is None else shipped().only(known)
+    reading = read_prompt(sentence, words)
+    if not sentence.strip():
+        raise PromptError(_refusal(reading, words))
+    if reading.negated:
+        raise PromptError(f"prompt {_shown(sentence)}: a negation is not understood; say what the person does instead.")
+    if known is not None and reading.action is None:
+        raise PromptError(_refusal(reading, words))
+    return reading
+
+
+def hear(sentences: Sequence[str], known: Collection[str] | None = None) -> str:
+    """Check the prompts of a run; what was heard in each different one, a line each.
+
+    Raises:
+        PromptError: no motion can be made from one of them.
+    """
+    lines = [heard_line(check_prompt(sentence, known), known) for sentence in dict.fromkeys(sentences)]
+    return "\n".join(dict.fromkeys(lines))
+
+
+def heard_line(reading: Reading, known: Collection[str] | None = None) -> str:
+    """What was understood, for the start of a run: "washing a window, side view; not used: big, dirty".
+
+    Args:
+        reading: of a prompt that `check_prompt` let through.
+        known: as there; an open prior's text encoder reads every word, so that none is called unused.
+    """
+    phrases = [_phrase(heard.action) for heard in reading.actions]
+    parts = [", ".join(filter(None, (phrases[0] if phrases else "no action that we know", reading.view)))]
+    if len(phrases) > 1:
+        parts.append(f"actions in order: {', then '.join(phrases)}; one motion shows the first")
+    unused = [word for word in reading.manner if word not in ("turning", "over")] if phrases else []
+    if known is not None and (unused := _in_sentence_order(reading, [*unused, *reading.ignored])):
+        parts.append(f"not used: {', '.join(unused)}")
+    if known is None and not phrases:
+        parts.append("the prior reads the sentence as it stands")
+    if reading.foreign:
+        parts.append("it does not look like English, and only English is read")
+    return "; ".join(parts)
+
+
+def sentence_for_prior(sentence: str, known: Collection[str] | None = None) -> str:
+    """The sentence that goes to the prior's text encoder.
+
+    An open prior gets it as it stands. So does one of closed vocabulary where a phrase of its training captions stands
+    in the sentence, word for word. Elsewhere its text encoder, which knows whole words and no forms of them, would see
+    no action, so it gets the plain caption of the action and the view that were heard.
+    """
+    if known is None:
+        return sentence
+    words = shipped().only(known)
+    reading = read_prompt(sentence, words)
+    if reading.action is None or _has_caption(sentence, words):
+        return sentence
+    turning = " turning over" if {"turning", "upside"} & set(reading.manner) else ""
+    view = ", {view} view" if PLACE in sentence else ""
+    if reading.quarters:
+        view = f", {' or '.join(names_of_quarters(reading.quarters))}"
+    return f"a person is {words.entries[reading.action.action].phrase}{turning}{view}"
+
+
+def texts_for_prior(sentence: str, known: Collection[str] | None = None, view_prompts: bool = True) -> tuple[str, ...]:
+    """What the prior reads (`sentence_for_prior`) from the front, the left, the back and the right (`as_seen`)."""
+    return as_seen(sentence_for_prior(sentence, known), view_prompts)
+
+
+def _has_caption(sentence: str, words: Vocabulary) -> bool:
+    """Whether a phrase of the training captions stands in the part of a sentence that a text encoder reads."""
+    text = _plain(" ".join([token for token in tokens_of(sentence) if is_word(token)][:_MOST_WORDS]))
+    captions = (text for entry in words.entries.values() for text in (entry.phrase, *entry.synonyms))
+    return any(_plain(caption) in text for caption in captions)
+
+
+def _plain(text: str) -> str:
+    words = [word for word in tokens_of(text) if is_word(word) and word not in ARTICLES]
+    return f" {' '.join(words)} "
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+def _refusal(reading: Reading, words: Vocabulary) -> str:
+    """One line: what is not known, the sentences nearest to it that would work, and all that is known."""
+    shown = _shown(reading.sentence)
+    start = f"prompt {shown}: the prior knows no action in it"
+    if not reading.sentence.strip():
+        start = "the prompt is empty"
+    elif reading.foreign:
+        start = f"prompt {shown}: it does not look like English, and only English is read"
+    elif other := read_prompt(reading.sentence).action:  # an action of ours that this prior was not trained on
+        start = f"prompt {shown}: the prior does not know {_phrase(other.action)}"
+    view = f", {reading.view}" if reading.view else ""
+    near = " or ".join(f'"a person is {words.entries[name].phrase}{view}"' for name in _nearest(reading, words))
+    return f"{start}. Try {near}; it knows {', '.join(entry.phrase for entry in words.entries.values())}."
+
+
+def _nearest(reading: Reading, words: Vocabulary) -> list[str]:
+    """The actions with words most like those of the sentence."""
+    own = [word for word in (*reading.ignored, *reading.manner)][:_COMPARED]
+    other = read_prompt(reading.sentence).action
+    if other is not None:
+        own += other.words
+    scores = {}
+    for action, entry in words.entries.items():
+        texts = {word for text in (entry.phrase, *entry.synonyms, *entry.heard) for word in tokens_of(text)}
+        scores[action] = sum(max(_likeness(word, text) for text in texts) for word in own)
+    return sorted(scores, key=lambda action: -scores[action])[:_NEAREST]  # a stable sort: the main actions first
+
+
+def _likeness(word: str, other: str) -> float:
+    """How alike two words are, from 0 to 1; 0 where they have little in common."""
+    if abs(len(word) - len(other)) > max(len(word), len(other)) / 2:
+        return 0.0
+    ratio = difflib.SequenceMatcher(None, word, other).ratio()
+    return ratio if ratio > _ALIKE else 0.0
+
+
+def _shown(sentence: str) -> str:
+    text = " ".join(sentence.split())
+    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
+
+
+def _phrase(action: str) -> str:
+    entries = shipped().entries
+    return entries[action].phrase if action in entries else action.replace("_", " ")
+
+
+def _in_sentence_order(reading: Reading, found: Sequence[str]) -> list[str]:
+    order = {word: place for place, word in reversed(list(enumerate(tokens_of(reading.sentence))))}
+    return sorted(dict.fromkeys(found), key=lambda word: order.get(word, 0))

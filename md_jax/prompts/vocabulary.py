@@ -1,0 +1,133 @@
+"""The actions that sentences may name, with all their phrases: the one vocabulary, and the part of it a prior knows."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from md_jax.errors import UserError
+from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
+
+# Words that a phrase does without, in the vocabulary and in sentences
+SKIPPED = ARTICLES | {"his", "her", "their", "its", "some", "is", "are", "was", "were", "be", "of"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One action.
+
+    Attributes:
+        phrase: how a sentence names it after "a person is": "washing a window".
+        main: whether it is one of the main actions.
+        synonyms: phrases that training captions use; a text encoder trained on them knows these very words.
+        heard: more phrases that are understood; here and above, each word stands for all its forms.
+        nouns: words and phrases that may also be a thing or a person, in exactly these forms ("box", "dancer"): where
+            one does not stand as a verb, another action in the sentence wins over it.
+    """
+
+    phrase: str
+    main: bool = False
+    synonyms: tuple[str, ...] = ()
+    heard: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Phrase:
+    """A phrase of the vocabulary, ready to be looked for."""
+
+    action: str
+    words: tuple[frozenset[str], ...]  # the bases of each word
+
+
+class Vocabulary:
+    """The actions by name, and their phrases by the bases of the first word.
+
+    Args:
+        entries: {action: entry}, in the order in which they are listed to the user.
+    """
+
+    def __init__(self, entries: dict[str, Entry]) -> None:
+        self.entries = entries
+        self.nouns = frozenset(_words(noun) for entry in entries.values() for noun in entry.nouns)
+        self._by_first: dict[str, list[Phrase]] = {}
+        for action, entry in entries.items():
+            texts = (action.replace("_", " "), entry.phrase, *entry.synonyms, *entry.heard)
+            for words in dict.fromkeys(_words(text) for text in texts):
+                phrase = Phrase(action, tuple(bases_of(word) for word in words))
+                for base in phrase.words[0]:
+                    self._by_first.setdefault(base, []).append(phrase)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def starting_with(self, word: str) -> list[Phrase]:
+        """The phrases whose first word is a form of `word`, each once."""
+        found = [phrase for base in bases_of(word) for phrase in self._by_first.get(base, ())]
+        return list(dict.fromkeys(found))
+
+    def only(self, actions: Collection[str]) -> Vocabulary:
+        """The part that speaks of `actions`; one that is not in the vocabulary is understood by its name alone."""
+        return _part(self, tuple(actions))
+
+
+@functools.lru_cache(maxsize=32)
+def _part(whole: Vocabulary, actions: tuple[str, ...]) -> Vocabulary:
+    return Vocabulary({name: whole.entries.get(name, Entry(name.replace("_", " "))) for name in actions})
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in tokens_of(text) if word not in SKIPPED)
+
+
+@functools.lru_cache(maxsize=1)
+def shipped() -> Vocabulary:
+    """The vocabulary that ships, from assets/actions.json."""
+    text = (resources.files("md_jax") / "assets" / "actions.json").read_text(encoding="utf-8")
+    entries = json.loads(text)
+    lists = ("synonyms", "heard", "nouns")
+    return Vocabulary(
+        {name: Entry(e["phrase"], e["main"], *(tuple(e[key]) for key in lists)) for name, e in entries.items()}
+    )
+
+
+def prompt_of_action(action: str) -> str:
+    """The plain sentence of an action: "a person is washing a window".
+
+    Raises:
+        UserError: there is no such action.
+    """
+    entries = shipped().entries
+    if action not in entries:
+        raise UserError(f"unknown action {action!r}: the actions are {', '.join(entries)}.")
+    return f"a person is {entries[action].phrase}"
+
+
+def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
+    """The actions that a prior of closed vocabulary knows, read from its folder without loading it.
+
+    Args:
+        prior: its name, as in --prior.
+        path: its folder, as in --prior_path; empty: the shipped one, if there is one.
+
+    Returns:
+        Names of actions; None for an open prior, which takes any sentence.
+
+    Raises:
+        UserError: the folder's vocabulary.json cannot be read.
+    """
+    folder = Path(path) if path else Path(str(resources.files("bridge"))) / "priors" / prior / "assets"
+    file = folder / "vocabulary.json"
+    if not file.is_file():
+        return None
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}): fetch or unpack the folder again.") from error
+    if not isinstance(value, dict):
+        raise UserError(f'{file} must hold {{"actions": [names]}}, found a {type(value).__name__}.')
+    return tuple(map(str, value.get("actions", value)))  # as in bridge.priors.folder

@@ -1,0 +1,72 @@
+"""Small words of English, by what they do in a sentence; `md_jax.prompts.reading` reads with them."""
+
+from __future__ import annotations
+
+from md_jax.prompts.tokens import ARTICLES
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SUBJECTS = _words(
+    "person man woman someone somebody human figure boy girl character athlete guy lady child kid people men women"
+    " he she they it i we you being gentleman dude adult teenager actor avatar model body individual he's she's"
+)
+# How and where to; taken as such, and no part of an action
+MANNER = _words(
+    "slowly slow quickly quick fast faster rapidly swiftly briskly gently softly calmly hard happily sadly angrily"
+    " carefully lazily energetically vigorously wildly smoothly gracefully nervously tiredly left right leftward"
+    " leftwards rightward rightwards forward forwards backward backwards sideways up upward upwards down downward"
+    " downwards around ahead straight"
+)
+TURNING = frozenset((("turning", "over"), ("upside", "down"), ("body", "turning"), ("turns", "over"), ("turn", "over")))
+ADVERBS = MANNER | {"also", "now", "always", "often", "just", "still", "suddenly", "happily"}
+AUXILIARIES = _words(
+    "is are was were be been am being does do did has have had can could will would may might must should shall to"
+    " keeps starts begins continues keep start begin continue"
+)
+CONJUNCTIONS = _words("and then while or but before after as when who that which whilst afterwards")
+PREPOSITIONS = _words(
+    "at by near beside behind to towards toward through with without from into onto in on under over above below"
+    " against along across next for past between like"
+)
+BARRIERS = CONJUNCTIONS | PREPOSITIONS  # no word of a phrase's gap: "cleaning a car by the window"
+BEFORE_VERBS = SUBJECTS | AUXILIARIES | {"and", "then", "who", "that", "while", "or"}
+# after an action's word they make a thing of it: "running shoes", "a basketball court"
+THINGS_AFTER = _words(
+    "shoe shoes boot boots stick cane gloves glove ring floor machine water track path mask court field shirt jersey"
+    " room studio hall stage shorts gear outfit dress partner club school trousers costume uniform player"
+)
+
+NEGATIONS = _words("not never cannot cant dont doesnt isnt arent wasnt wont nobody neither nor none hardly")
+NEGATIONS_OF_NEXT = frozenset(("without", "no", "avoids", "avoiding", "refuses", "stops", "stopped"))
+NEGATING_PAIRS = frozenset((("instead", "of"), ("rather", "than")))
+
+# said without a meaning of their own for the motion
+FILLERS = (
+    SUBJECTS | AUXILIARIES | ARTICLES | PREPOSITIONS | CONJUNCTIONS | NEGATIONS | NEGATIONS_OF_NEXT
+    | _words(
+    "video clip shot photo image picture animation rendering render realistic full whole 3d d view of this there"
+    " his her their its himself herself themselves itself some very one it's there's what's instead rather than"
+)
+)  # fmt: skip
+
+# Tell English from other languages by words that are not theirs: "in", "die", "on" and the like are left out
+ENGLISH = (
+    SUBJECTS
+    | MANNER
+    | _words(
+        "the with and of who that this his her their from is are was were to my your our its there what at into not an"
+        " for by some while then very like does doing do can dog cat bird horse robot view side front back playing"
+        " sitting sleeping standing house tree car"
+    )
+) - _words("it i fast hard model up we")
+FOREIGN = _words(
+    "el la los las un una uno unos unas der die das ein eine einen dem den des le les une du il lo gli est esta está"
+    " es y et und e o os um uma não ist geht läuft de het een og och en på med mit con avec por para pour dans auf"
+    " auf im ins zum qui che que sur mann frau homme femme hombre mujer uomo donna homem mulher człowiek mężczyzna"
+    " kobieta jest się na bir adam kadın aan på som er et med ett mies nainen och är elle elles ils ella egy férfi"
+    " persona personne corre corriendo caminando marche court läuft rennt springt człowiek ktoś seseorang sedang"
+    " orang lelaki người đàn ông đang"
+)

@@ -1,0 +1,64 @@
+"""bridge.recipes: light to import, complete, and the embedded prior's recipe lies with its weights."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import BridgeError
+from bridge.priors import LOADERS
+from bridge.recipes import IMAGE_PRIORS, PRIORS, recipe_of
+
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "bridge" / "priors" / "embedded" / "assets"
+
+
+def test_every_prior_has_a_recipe():
+    assert set(PRIORS) | set(IMAGE_PRIORS) == set(LOADERS)
+
+
+def test_it_reads_without_any_framework():
+    code = (
+        "import sys; from bridge.recipes import recipe_of; recipe_of('embedded'); recipe_of('ltx', 'latent');"
+        "sys.exit(bool({'torch', 'jax', 'numpy', 'diffusers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_embedded_recipe_is_its_folders():
+    stated = json.loads((ASSETS / "prior.json").read_text())["recipe"]
+    recipe = recipe_of("embedded")
+    assert recipe.guidance_scale == stated["pose"]["guidance_scale"]
+    assert recipe.t_min == tuple(stated["pose"]["t_min"])
+    assert recipe_of("embedded", "latent").guidance_scale == stated["latent"]["guidance_scale"]
+
+
+def folder(tmp_path, recipe):
+    (tmp_path / "prior.json").write_text(json.dumps({"frames": 10} | ({"recipe": recipe} if recipe else {})))
+    return str(tmp_path)
+
+
+def test_a_folder_brings_its_own(tmp_path):
+    path = folder(tmp_path, {"pose": {"guidance_scale": 12, "steps": 9}})
+    assert (recipe_of("embedded", path=path).guidance_scale, recipe_of("embedded", path=path).steps) == (12.0, 9)
+    assert recipe_of("embedded", "latent", path).guidance_scale == 12.0
+
+
+def test_a_folder_without_a_recipe_runs_by_the_shipped_one(tmp_path):
+    assert recipe_of("embedded", path=folder(tmp_path, None)) == recipe_of("embedded")
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"latent": {}}, {"pose": {"step": 9}}, {"pose": {"steps": "many"}}, {"pose": {"t_min": 0.1}}, [1]]
+)
+def test_a_damaged_recipe_is_named(tmp_path, recipe):
+    with pytest.raises(BridgeError, match=r"prior\.json.*recipe"):
+        recipe_of("embedded", path=folder(tmp_path, recipe))
+
+
+@pytest.mark.parametrize(("name", "message"), [("sd21", "makes pictures"), ("sora", "the priors are embedded")])
+def test_what_is_no_video_prior_is_refused(name, message):
+    with pytest.raises(BridgeError, match=message):
+        recipe_of(name)
