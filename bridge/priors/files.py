@@ -15,6 +15,7 @@ import torch
 from bridge.priors.folder import MEANINGS, ONCE, SCHEDULERS, UNET_PARTS, check_parts, read_index
 from bridge.priors.hub import HUB_ID, PARTS
 from bridge.priors.spec import PriorError
+from bridge.priors.unet.animatediff import two_paths
 from bridge.priors.weights import check_fetched, find_weights, read_json, refuse_other_weights
 
 CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
@@ -34,7 +35,7 @@ UNET3D, UNET2D = "UNet3DConditionModel", "UNet2DConditionModel"
 # What a folder is, by its unet or transformer and pipeline ("": any); the priors that read it.
 KINDS = {
     (UNET3D, ""): ("a text-to-video UNet", ("modelscope", "zeroscope", "videocrafter1", "videocrafter2")),
-    (UNET2D, ""): ("Stable Diffusion, or frames as channels", ("sd15", "sd21", "embedded")),
+    (UNET2D, ""): ("Stable Diffusion, or frames as channels", ("sd15", "sd21", "animatediff", "embedded")),
     ("WanTransformer3DModel", ""): ("Wan 2.1", ("wan21",)),
     ("CogVideoXTransformer3DModel", ""): ("CogVideoX 1.0", ("cogvideox",)),
     ("LTXVideoTransformer3DModel", "LTXPipeline"): ("LTX-Video 0.9.0 or 0.9.1", ("ltx",)),
@@ -88,6 +89,24 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     Raises:
         PriorError: something is missing, damaged, left over, or of another prior; the message says what.
     """
+    if name == "animatediff":
+        path, adapter = two_paths(path)
+        count, size, precisions = _account(_network(adapter).parent, _network(adapter).name, "MotionAdapter")
+        motion = f"motion adapter {_amount(count)} ({size / 1e9:.2f} GB, {precisions})"
+        return f"{_describe(name, path, clip, 2 * count)}; {motion}"
+    return _describe(name, path, clip)
+
+
+def _network(path: str) -> Path:
+    """The folder of a network that stands alone, on this machine or fetched before."""
+    where = Path(path).expanduser()
+    where = where if where.exists() else _fetched(path, "config.json")
+    _check_network(where)
+    return where.resolve()
+
+
+def _describe(name: str, path: str, clip: tuple[int, int, int] | None, half: int = 0) -> str:
+    """`describe` of one path; `half` bytes of weights stand elsewhere."""
     where = check_files(path)
     if where.is_dir() and not (where / "model_index.json").exists():
         where = next(file for file in sorted(where.iterdir()) if file.suffix in CHECKPOINTS)
@@ -98,7 +117,6 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     index = read_index(where)
     kind = _kind(name, where, index)
     found = [f"{where}: {kind}"]
-    half = 0
     for part in PARTS:
         entry = index.get(part)
         if isinstance(entry, list) and entry[-1] is not None:
@@ -221,12 +239,12 @@ def _licence(folder: Path) -> str:
     return f"licence: see its {files[0]}" if files else "licence: the folder states none"
 
 
-def _fetched(path: str) -> Path:
+def _fetched(path: str, *others: str) -> Path:
     import huggingface_hub
 
     if not HUB_ID.fullmatch(path):
         raise PriorError(f"there is no {path}: give --prior_path the prior's folder on this machine, or its hub id.")
-    for name in ("model_index.json", "model.ckpt"):
+    for name in ("model_index.json", "model.ckpt", *others):
         found = huggingface_hub.try_to_load_from_cache(path, name)
         if isinstance(found, str):
             return Path(found).parent
