@@ -184,10 +184,10 @@ def test_the_doctor_reads_headers(folders, tmp_path):
         "apache-2.0 (README",
     ):
         assert words in found
-    with pytest.raises(PriorError, match="is Wan 2.1, not what prior 'ltx' reads .the priors for it: wan21."):
+    with pytest.raises(PriorError, match=r"is Wan 2\.1, not what prior 'ltx' reads .the priors for it: wan21."):
         describe("ltx", str(folder))
     edit(folder, "model_index.json", transformer_2=WAN, boundary_ratio=0.875)
-    with pytest.raises(PriorError, match="boundary_ratio=0.875"):
+    with pytest.raises(PriorError, match=r"boundary_ratio=0\.875"):
         describe("wan21", str(folder))
     folder = shutil.copytree(folders["sd15"], tmp_path / "sd")
     file = folder / "vae" / "diffusion_pytorch_model.safetensors"
