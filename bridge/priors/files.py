@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bridge.priors.folder import MEANINGS, ONCE, SCHEDULERS, UNET_PARTS, check_parts, read_index
+from bridge.priors.folder import ONCE, SCHEDULERS, UNET_PARTS, check_parts, read_index
 from bridge.priors.hub import HUB_ID, PARTS
 from bridge.priors.spec import PriorError
 from bridge.priors.unet.animatediff import two_paths
@@ -49,6 +49,7 @@ STEP = {
     "zeroscope": (1.45, 1.5, (24, 320, 576)),
     "videocrafter1": (1.73, 1.5, (16, 320, 512)),
     "videocrafter2": (1.73, 1.5, (16, 320, 512)),
+    "animatediff": (1.45, 1.5, (16, 512, 512)),  # ZeroScope's: the same VAE and latents of the same kind
     "wan21": (1.55, 20.4, (17, 480, 832)),
     "cogvideox": (1.11, 7.4, (9, 480, 720)),
     "ltx": (0.49, 1.7, (25, 512, 704)),
@@ -138,7 +139,7 @@ def _kind(name: str, where: Path, index: Mapping[str, Any]) -> str:
         reads = f"the priors for it: {', '.join(names)}" if names else "no prior here reads it"
         raise PriorError(f"{where} is {kind}, not what prior '{name}' reads ({reads}).")
     known = UNET_PARTS if part == "unet" else ("transformer", *UNET_PARTS[1:])
-    check_parts(where, index, known, tuple(MEANINGS)[1:2] if name == "wan22" else ())
+    check_parts(where, index, known, ("expand_timesteps",) if name == "wan22" else ())
     schedule = read_json(where / "scheduler" / "scheduler_config.json").get("_class_name")
     if part == "unet" and schedule not in SCHEDULERS:
         raise PriorError(f"{where / 'scheduler'} describes {schedule}: a UNet's family needs a schedule of betas.")
