@@ -44,9 +44,6 @@ SETTINGS: dict[str, Any] = {
     "fov": 40.0,  # degrees
     "distance": 3.2,  # metres
     "background": [0.9, 0.9, 0.9],
-    "t_min": 0.02,
-    "t_max": 0.98,
-    "guidance_scale": 7.5,
     "licence": "Apache-2.0 (trained on CMU motion capture; see README.md)",
 }
 SUPERSAMPLE = 2

@@ -1,9 +1,9 @@
 """Reads a diffusers folder (model_index.json, unet/, vae/, tokenizer/, text_encoder/, scheduler/), offline.
 
-A folder may hold two more files. ``prior.json`` states what PriorSpec wants to know (frames, fps, size, camera) and
-``frame_packing``, for a 2D UNet that takes the frames as channels; ``vocabulary.json`` names the actions that the text
-encoder knows, for a prior of closed vocabulary: {"actions": [...]}. Without a ``vae`` the latents are the pixels in
-[-1, 1].
+A folder may hold two more files. ``prior.json`` states what PriorSpec wants to know (frames, fps, size, camera), the
+``recipe`` of a run (`bridge.recipes`) and ``frame_packing``, for a 2D UNet that takes the frames as channels;
+``vocabulary.json`` names the actions that the text encoder knows, for a prior of closed vocabulary: {"actions": [...]}.
+Without a ``vae`` the latents are the pixels in [-1, 1].
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, fields: Iterable[str] =
     """Define a flag for each of the fields of Config; a default that is the prior's own is None."""
     for name in fields:
         kind, _ = kind_of(name)
-        help, default = FIELDS[name].metadata["help"], FIELDS[name].default
+        help: str = FIELDS[name].metadata["help"]
+        default: Any = FIELDS[name].default
         if typing.get_origin(kind) is Literal:
             parser = EnumWithOldNames(name, typing.get_args(kind))
             flags.DEFINE(parser, name, default, help, flag_values=values, serializer=flags.ArgumentSerializer())

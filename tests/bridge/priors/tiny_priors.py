@@ -12,7 +12,7 @@ ACTIONS = {
 }
 SETTINGS = {
     "frames": 4, "fps": 10, "height": 16, "width": 16, "elevation": [5.0, 20.0], "fov": 40.0, "distance": 3.2,
-    "background": [0.9, 0.9, 0.9], "t_min": 0.02, "t_max": 0.98, "guidance_scale": 7.5, "licence": "none",
+    "background": [0.9, 0.9, 0.9], "licence": "none",
     "frame_packing": 2,
 }  # fmt: skip
 
