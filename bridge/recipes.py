@@ -66,8 +66,8 @@ class Recipe:
     preview_every: int = 500
 
 
-# Guidance of the first four is the paper's; of the transformers the one published for sampling (docs/priors.md), and
-# about a second of the models' own 81, 121, 49 and 161 frames.
+# Guidance of the first four is the paper's; of the others the one published for sampling (docs/priors.md). Of the
+# transformers about a second of the models' own 81, 121, 49 and 161 frames.
 _LIBRARY: dict[str, Recipe] = {
     "modelscope": Recipe(frames=16, fps=8.0, height=256, width=256),
     "zeroscope": Recipe(frames=24, fps=8.0, height=320, width=576, encode_chunk=4),
