@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from md_jax.errors import UserError
 from md_jax.files import expanded
+from md_jax.outside.texts import check_text, folded, sentences_in
 from md_jax.presets import own_values
-from md_jax.texts import check_text, folded, sentences_in
 
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")

@@ -17,13 +17,13 @@ from absl import flags
 from rich.console import Console
 from rich.markup import escape
 
-from md_jax import environment, interrupts
 from md_jax.config import Config, prompts
 from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
 from md_jax.files import make_folder
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import config_groups
+from md_jax.outside import environment, interrupts
 
 if TYPE_CHECKING:
     from md_jax.fit.losses import CriticLoss

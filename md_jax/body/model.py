@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from md_jax.body import appearance
 from md_jax.errors import UserError
 from md_jax.files import is_file, is_folder, shown
-from md_jax.npz import described, read_npz
+from md_jax.outside.npz import described, read_npz
 
 # fmt: off
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15,

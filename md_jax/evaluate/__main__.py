@@ -1,7 +1,7 @@
 """``python -m md_jax.evaluate``."""
 
-from md_jax import environment, interrupts
 from md_jax.options.command import ending_in_one_line
+from md_jax.outside import environment, interrupts
 
 interrupts.notice()
 environment.prepare()

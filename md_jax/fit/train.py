@@ -19,7 +19,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from md_jax import interrupts
 from md_jax.config import Config, pair
 from md_jax.files import WriteError
 from md_jax.fit.checkpoint import Checkpoints
@@ -28,6 +27,7 @@ from md_jax.fit.draws import Draws, draw, t_range_at
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
 from md_jax.fit.problems import Params, Problem
+from md_jax.outside import interrupts
 
 
 class TrainState(NamedTuple):
@@ -205,7 +205,7 @@ def fit(
     """Optimise until `config.steps`, going on from the newest whole checkpoint in `folder` if there is one.
 
     A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C and its like save before
-    they leave (`md_jax.interrupts`). A checkpoint that cannot be written, as on a full disk, is told, and the run goes
+    they leave (`md_jax.outside.interrupts`). A checkpoint that cannot be written, as on a full disk, is told, and the run goes
     on to the next. What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those that are
     trained.
 

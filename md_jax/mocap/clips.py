@@ -16,7 +16,7 @@ from jaxtyping import Float
 from md_jax.errors import UserError
 from md_jax.files import is_file, is_folder
 from md_jax.mocap.motion import load_motion
-from md_jax.npz import numbers_in, read_npz, text_in
+from md_jax.outside.npz import numbers_in, read_npz, text_in
 
 # Body joint k of the mirrored person is joint _SWAP[k] of the original (SMPL-X order without the pelvis).
 _SWAP = np.array([1, 0, 2, 4, 3, 5, 7, 6, 8, 10, 9, 11, 13, 12, 14, 16, 15, 18, 17, 20, 19])

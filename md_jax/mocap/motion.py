@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from md_jax.body import rotations
 from md_jax.errors import UserError
 from md_jax.files import MIB, replacing
-from md_jax.npz import described, number_in, numbers_in, read_npz, text_in
+from md_jax.outside.npz import described, number_in, numbers_in, read_npz, text_in
 
 # Blender add-ons refuse clips below their target rate, 30 by default.
 MIN_EXPORT_FPS = 30.0

@@ -20,7 +20,7 @@ from md_jax.errors import UserError
 from md_jax.files import is_folder
 from md_jax.mocap.clips import Clip, load_clips, mirror_clip
 from md_jax.mocap.windows import every_window
-from md_jax.npz import numbers_in, read_npz
+from md_jax.outside.npz import numbers_in, read_npz
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
 

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 from absl import flags
 
 from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
-from md_jax.interrupts import Stopped
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
+from md_jax.outside.interrupts import Stopped
 
 HELP, HELPFULL = ("--help", "-help", "-h", "--helpshort"), ("--helpfull", "-helpfull")
 USAGE_EXIT = 2

@@ -18,8 +18,8 @@ from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of
-from md_jax.memory import check_memory, estimate
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
+from md_jax.outside.memory import check_memory, estimate
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
 

@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 
-from md_jax import environment
+from md_jax.outside import environment
 
 CODE = """
 import os, sys
-from md_jax import environment
+from md_jax.outside import environment
 environment.prepare()
 print(os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else "")
 print("ü…“")

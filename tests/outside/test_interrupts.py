@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from md_jax import interrupts
-from md_jax.interrupts import Stopped
+from md_jax.outside import interrupts
+from md_jax.outside.interrupts import Stopped
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_one_lost_in_the_garbage_collector_comes_again_without_a_traceback(pytho
 def test_the_third_ends_at_once():
     code = """
         import os, signal, sys, time
-        from md_jax import interrupts
+        from md_jax.outside import interrupts
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
         interrupts.notice()
         def save():
