@@ -20,6 +20,7 @@ EMBEDDED = "embedded"
 IMAGE_PRIORS = ("sd15", "sd21")
 _SHIPPED = Path(__file__).resolve().parent / "priors" / "embedded" / "assets"
 _SETTINGS = "prior.json"
+_LARGEST = 2**20  # bytes of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +137,10 @@ def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
 def _read(file: Path) -> dict[str, Any] | None:
     """The "recipe" of a prior.json; None where there is none (loading the prior tells what is wrong with the file)."""
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not file.is_file() or file.stat().st_size > _LARGEST:  # a pipe or a device would never end
+            return None
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return None
     return settings.get("recipe") if isinstance(settings, dict) else None
 

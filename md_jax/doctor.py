@@ -225,7 +225,7 @@ def disk(options: Options) -> str:
 def caches(options: Options) -> str:
     """Where compiled programs are kept between runs."""
     from bridge.diagnose import kernel_cache
-    from md_jax.main import cache_folder
+    from md_jax.environment import cache_folder
 
     found = []
     for folder in (cache_folder(), kernel_cache()):
