@@ -41,7 +41,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except OSError as error:
         raise WriteError(
-            f"{path} cannot be written: {error.strerror or error}. Make room or name another --workdir."
+            f"{path} cannot be written: {error.strerror or error}. Make room, then go on with --resume, or name"
+            " another --workdir."
         ) from error
     finally:
         with contextlib.suppress(OSError):

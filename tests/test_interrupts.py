@@ -106,6 +106,7 @@ def test_the_third_ends_at_once():
     code = """
         import os, signal, sys, time
         from md_jax import interrupts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
         interrupts.notice()
         def save():
             print("saving", flush=True)

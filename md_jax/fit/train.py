@@ -235,9 +235,12 @@ def fit(
         except WriteError as error:
             tell(f"{what} is not saved, and the run goes on: {error}")
 
+    logged = True  # whether every line so far is in the log: a checkpoint must not be ahead of it
+
     def save() -> None:
         with telling(f"step {done}"):
-            checkpoints.save(state)
+            if logged:
+                checkpoints.save(state)
 
     with interrupts.saving(save):
         since, since_step = time.perf_counter(), done
@@ -249,7 +252,13 @@ def fit(
             if n % config.log_every == 0 or n == config.steps:
                 line = _line(new, report, (time.perf_counter() - since) / (n - since_step))
                 since, since_step = time.perf_counter(), n
-                on_log(n, line)
+                try:
+                    on_log(n, line)
+                    logged = True
+                except WriteError as error:
+                    if logged:
+                        tell(f"nothing is saved from step {n} on until there is room, and the run goes on: {error}")
+                    logged = False
                 check_divergence(n, np.asarray(new.bad_streak), config.max_bad_steps)
             state, done = new, n  # only now: what is saved has its line in the log
             if config.preview_every and n % config.preview_every == 0:

@@ -21,12 +21,11 @@ LIMIT = 1024 * MIB  # bytes of it
 class Metrics:
     """Appends one JSON line a logged step; on resume, lines from after the checkpoint are dropped first.
 
-    Lines that cannot be written, as on a full disk, wait for the next one; `tell` is called once.
+    Lines that cannot be written, as on a full disk, wait for the next one. `tell` is called with what is damaged.
     """
 
     def __init__(self, folder: Path, resumed_at: int, tell: Callable[[str], None] = lambda text: None) -> None:
         self._path = folder / METRICS_FILE
-        self._tell, self._told = tell, False
         self._waiting = ""
         lines, damaged = _read(folder)
         text = "".join(to_json(line) + "\n" for line in lines if line["step"] <= resumed_at).encode()
@@ -39,14 +38,13 @@ class Metrics:
             write_bytes(self._path, text)
 
     def append(self, step: int, line: dict[str, Any]) -> None:
-        """Write the line of a step, and those that wait."""
+        """Write the line of a step, and those that wait.
+
+        Raises:
+            WriteError: there is no room; the line waits for the next.
+        """
         self._waiting += to_json({"step": step, **line}) + "\n"
-        try:
-            self.flush()
-        except WriteError as error:
-            if not self._told:
-                self._tell(f"{error} Lines wait until there is room.")
-            self._told = True
+        self.flush()
 
     def flush(self) -> None:
         """Write what waits.
