@@ -289,7 +289,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prior_path=(Options.prior_path, "as in md_jax.main"),
         body=(Options.body, "as in md_jax.main"),
         device=(("auto", "cpu", "cuda"), "as in md_jax.main"),
-        **{name: (0, "of the clip whose memory is estimated") for name in ("frames", "height", "width")},
+        frames=(0, "of the clip whose memory is estimated"),
+        height=(0, "of the clip whose memory is estimated"),
+        width=(0, "of the clip whose memory is estimated"),
         json=(False, "print JSON for a program to read"),
     )  # fmt: skip
     options = Options(asked.prior, asked.prior_path, asked.body, asked.device, asked.frames, asked.height, asked.width)

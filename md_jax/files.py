@@ -8,6 +8,7 @@ import json
 import math
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -131,7 +132,8 @@ def open_file(path: str | os.PathLike, limit: int) -> Iterator[Any]:
     """
     name = os.fspath(path)
     try:
-        flags = os.O_RDONLY | (os.O_NONBLOCK if os.name == "posix" else os.O_BINARY)  # a pipe must not keep us waiting
+        # without O_NONBLOCK a pipe would keep us waiting
+        flags = os.O_RDONLY | (os.O_BINARY if sys.platform == "win32" else os.O_NONBLOCK)
         descriptor = os.open(name, flags)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)

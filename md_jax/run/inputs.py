@@ -54,7 +54,7 @@ def inputs_of(config: Config, prompts: Sequence[str]) -> dict[str, Any]:
     return {
         "prompts": list(prompts),
         **{name: digest(path) for name, path in files.items() if path is not None},
-        "JAX_ENABLE_X64": str(int(bool(jax.config.jax_enable_x64))),
+        "JAX_ENABLE_X64": str(int(bool(jax.config.read("jax_enable_x64")))),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", ""),
     }
 
