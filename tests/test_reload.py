@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 
-MODULES = ["config", "files", "outside.npz", "outside.interrupts", "outside.environment", "options.flags", "options.command", "main",
-           "body.model", "body.lbs", "mocap.motion", "mocap.statistics", "fit.checkpoint", "fit.train"]  # fmt: skip
+MODULES = [
+    "config", "files", "outside.npz", "outside.interrupts", "outside.environment", "options.flags", "options.command",
+    "main", "body.model", "body.lbs", "mocap.motion", "mocap.statistics", "fit.checkpoint", "fit.train",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -205,9 +205,9 @@ def fit(
     """Optimise until `config.steps`, going on from the newest whole checkpoint in `folder` if there is one.
 
     A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C and its like save before
-    they leave (`md_jax.outside.interrupts`). A checkpoint that cannot be written, as on a full disk, is told, and the run goes
-    on to the next. What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those that are
-    trained.
+    they leave (`md_jax.outside.interrupts`). A checkpoint that cannot be written, as on a full disk, is told, and the
+    run goes on to the next. What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those
+    that are trained.
 
     Args:
         config, problem: the options and what stays fixed.
