@@ -82,7 +82,7 @@ def load_body(source: str | Path = "free", gender: str = "neutral") -> Body:
     except BodyFileError:
         raise
     except UserError as error:
-        raise BodyFileError(f"{str(error).rstrip('.')}; expected a complete SMPL-X .npz file. {_WHERE}") from error
+        raise BodyFileError(f"{str(error).rstrip('.')}; this is not a readable SMPL-X .npz file. {_WHERE}") from error
 
 
 def find_body(source: str | Path, gender: str = "neutral") -> Path:

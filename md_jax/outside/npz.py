@@ -46,7 +46,7 @@ def read_npz(
 def _read(path: str | os.PathLike, file: Any, names: Collection[str] | None, limit: int) -> dict[str, np.ndarray]:
     start = file.read(8)
     if start.startswith(b"\x93NUMPY"):
-        raise UserError(f"{path} cannot be read as an npz file: it holds a single array (.npy); expected an archive.")
+        raise UserError(f"{path} cannot be read as an npz file: expected an archive, found a single array (.npy).")
     if not start.startswith(b"PK"):
         raise UserError(f"{path} cannot be read as an npz file: it is no npz archive, or a damaged one.")
     file.seek(0)
@@ -116,7 +116,7 @@ def _member(path: str | os.PathLike, archive: zipfile.ZipFile, member: zipfile.Z
     where = f"{path}: the array {name!r}"
     shape, kind, head = _header(path, archive, member, name)
     if kind.hasobject:
-        raise UserError(f"{where} holds Python objects, which are never unpickled: save it as plain numbers.")
+        raise UserError(f"{where} is not a plain array: it holds Python objects, which are never unpickled.")
     declared = math.prod(shape) * kind.itemsize
     if declared != member.file_size - head or min(shape, default=0) < 0:
         raise UserError(
