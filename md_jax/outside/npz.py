@@ -116,7 +116,7 @@ def _member(path: str | os.PathLike, archive: zipfile.ZipFile, member: zipfile.Z
     where = f"{path}: the array {name!r}"
     shape, kind, head = _header(path, archive, member, name)
     if kind.hasobject:
-        raise UserError(f"{where} is not a plain array: it holds Python objects, which are never unpickled.")
+        raise UserError(f"{where} is not a plain array (it holds Python objects, which are never unpickled).")
     declared = math.prod(shape) * kind.itemsize
     if declared != member.file_size - head or min(shape, default=0) < 0:
         raise UserError(
