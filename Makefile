@@ -1,6 +1,7 @@
 # make run          install into .venv and do the main job (ARGS="--prompt='a man is running, side view'" adds flags)
 # make test         install and run the tests; make test-slow adds the slow ones
-# make lint bench clean
+# make lint bench docs clean    (docs: the site, into build/site)
+# make fuzz torture soak   hostile files, for longer; interrupts, full disks, flipped bits; memory over 5,000 steps
 # make gpu-check    on a machine with an NVIDIA GPU: its tests and benchmarks, one report under benchmarks/results/
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
 
-.PHONY: run test test-slow lint bench gpu-check clean
+.PHONY: run test test-slow lint bench docs fuzz torture soak gpu-check clean
 .DELETE_ON_ERROR:
 
 # One torch thread: sums split over threads round otherwise, and a motion should not depend on the number of cores.
@@ -16,8 +17,9 @@ run: export OMP_NUM_THREADS ?= 1
 run: $(VENV)/.run
 	$(PY) -m md_jax.main --flagfile=configs/run.flags $(ARGS)
 
+# Two processes: tests of one file stay together, as they share what they compile.
 test: lint
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.test
 	$(PY) -m pytest -m "slow or not slow" $(ARGS)
@@ -31,6 +33,18 @@ bench: $(VENV)/.test
 	$(PY) -m benchmarks.lbs
 	$(PY) -m benchmarks.render
 	$(PY) -m benchmarks.bridge
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --site-dir build/site
+
+fuzz: $(VENV)/.test
+	FUZZ=50 $(PY) -m pytest tests/fuzz $(ARGS)
+
+torture: $(VENV)/.test
+	$(PY) -m benchmarks.torture --out=benchmarks/results/torture.md $(ARGS)
+
+soak: $(VENV)/.test
+	$(PY) -m benchmarks.soak $(ARGS)
 
 gpu-check: $(VENV)/.gpu
 	$(PY) -m benchmarks.gpu_check $(ARGS)

@@ -100,6 +100,8 @@ def denoiser_peak(name: str, model: Model, transformer: Any, latents: Sequence[i
     wide = next(config[key] for key in ("text_dim", "text_embed_dim", "caption_channels") if key in config)
     text = torch.empty(2, model.tokens, wide, dtype=torch.float16, device="meta")
     inputs: dict[str, Any] = {"encoder_hidden_states": text, "timestep": torch.empty(2, device="meta")}
+    if name == "wan22":  # a time for each patch
+        inputs["timestep"] = torch.empty(2, frames * (height // 2) * (width // 2), device="meta")
     if name == "cogvideox":
         z = torch.empty(2, frames, channels, height, width, dtype=torch.float16, device="meta")
     if name == "ltx":

@@ -279,7 +279,7 @@ def _share_programs() -> None:
     """All candidates of a rung have the forward pass in common: compile it once, keep it where the main job does."""
     import jax
 
-    from md_jax.main import cache_folder
+    from md_jax.outside.environment import cache_folder
 
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))

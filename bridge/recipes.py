@@ -20,6 +20,7 @@ EMBEDDED = "embedded"
 IMAGE_PRIORS = ("sd15", "sd21")
 _SHIPPED = Path(__file__).resolve().parent / "priors" / "embedded" / "assets"
 _SETTINGS = "prior.json"
+_LARGEST = 2**20  # bytes of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +67,16 @@ class Recipe:
     preview_every: int = 500
 
 
-# Guidance of the first four is the paper's; of the transformers the one published for sampling (docs/priors.md), and
-# about a second of the models' own 81, 49 and 161 frames.
+# Guidance of the first four is the paper's; of the others the one published for sampling (docs/priors.md). Of the
+# transformers about a second of the models' own 81, 121, 49 and 161 frames.
 _LIBRARY: dict[str, Recipe] = {
     "modelscope": Recipe(frames=16, fps=8.0, height=256, width=256),
     "zeroscope": Recipe(frames=24, fps=8.0, height=320, width=576, encode_chunk=4),
     "videocrafter1": Recipe(frames=16, fps=8.0, encode_chunk=4),  # two models of two sizes
     "videocrafter2": Recipe(frames=16, fps=8.0, height=320, width=512, encode_chunk=4),
+    "animatediff": Recipe(7.5, frames=16, fps=8.0, height=512, width=512, encode_chunk=4),
     "wan21": Recipe(6.0, frames=17, fps=16.0, height=480, width=832, prior_batch=1, dtype="bfloat16"),
+    "wan22": Recipe(5.0, frames=25, fps=24.0, height=704, width=1280, prior_batch=1, dtype="bfloat16"),
     "cogvideox": Recipe(6.0, frames=9, fps=8.0, height=480, width=720, prior_batch=1),
     "ltx": Recipe(3.0, frames=25, fps=25.0, height=512, width=704, prior_batch=1, dtype="bfloat16"),
 }
@@ -134,8 +137,10 @@ def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
 def _read(file: Path) -> dict[str, Any] | None:
     """The "recipe" of a prior.json; None where there is none (loading the prior tells what is wrong with the file)."""
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if not file.is_file() or file.stat().st_size > _LARGEST:  # a pipe or a device would never end
+            return None
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return None
     return settings.get("recipe") if isinstance(settings, dict) else None
 

@@ -12,12 +12,17 @@ import dataclasses
 import functools
 import types
 import typing
-from pathlib import Path
 from typing import Any, Literal
 
 from md_jax.errors import UserError
+from md_jax.files import expanded
+from md_jax.outside.texts import check_text, folded, sentences_in
 from md_jax.presets import own_values
 
+MOST_MOTIONS = 10_000  # in one run
+PROMPTS = ("prompt", "negative_prompt", "source_prompt")
+PATHS = ("prompts_file", "statistics", "prior_path", "image_prior_path", "body", "tiny_vae", "workdir")
+LARGEST_NUMBER = 1e9  # of other fields without one: what is larger overflows in half precision and in files
 LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
 
 
@@ -55,7 +60,7 @@ class Config:
     prompt: str = _field("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
                          " back. `md-jax \"a person is running\"` says the same.", first=True)  # fmt: skip
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
-    num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, first=True)
+    num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = _field(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
@@ -93,8 +98,9 @@ class Config:
                                                           " prior.")  # fmt: skip
     image_prior_path: str = _field("", "Its diffusers folder or hub id.")
     image_weight: float = _field(1.0, "Weight of the image prior's distillation loss.", low=0)
-    image_frames: int = _field(2, "Random frames of each clip that the image prior sees.", low=1)
-    image_size: int | None = _field(None, "Height and width of its pictures; default: the image prior's.", low=8)
+    image_frames: int = _field(2, "Random frames of each clip that the image prior sees.", low=1, high=1000)
+    image_size: int | None = _field(None, "Height and width of its pictures; default: the image prior's.", low=8,
+                                   high=4096)  # fmt: skip
     image_guidance_scale: float | None = _field(None, "Its guidance scale; default: --guidance_scale.", low=0)
     image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
@@ -106,8 +112,8 @@ class Config:
                              " AMASS-style .npz clips. Empty: the shipped ones.")  # fmt: skip
     root: Literal["fixed", "orient", "full"] = _field(
         "fixed", "Also optimise the root: its orientation, or orientation and translation.", first=True)  # fmt: skip
-    frames: int | None = _own("Frames of the clip.", low=2)
-    fps: float | None = _own("Frames a second of the clip.", low=0.1)
+    frames: int | None = _own("Frames of the clip.", low=2, high=10000)
+    fps: float | None = _own("Frames a second of the clip.", low=0.1, high=1000)
     frequencies: int = _own("Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3 cannot"
                             " jitter, 4 shows what ten frames can show.", low=1, high=8)  # fmt: skip
     reg_weight: float = _own("Weight of the smoothness term, summed squared frame differences.", low=0, first=True)
@@ -121,15 +127,15 @@ class Config:
     body: str = _field("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
     gender: Literal["neutral", "male", "female"] = _field("neutral", "Which file of an SMPL-X folder.")
     betas: tuple[float, ...] = _field((), "Shape coefficients of the body.", low=-10, high=10)
-    views: int = _own("Cameras a step and motion, evenly spaced from a random start.", low=1, first=True)
+    views: int = _own("Cameras a step and motion, evenly spaced from a random start.", low=1, high=1000, first=True)
     azimuths: tuple[float, ...] = _own("Fixed set of camera azimuths in degrees, 0 = in front, 90 = the body's left;"
                                        " empty: the whole circle.", low=-360, high=360)  # fmt: skip
     elevation: tuple[float, ...] = _field((), "Camera elevation in degrees: a number, or low,high; empty: the prior's.",
                                           low=-89, high=89)  # fmt: skip
-    distance: float | None = _field(None, "Camera distance in metres; default: the prior's.", low=0.1)
+    distance: float | None = _field(None, "Camera distance in metres; default: the prior's.", low=0.1, high=1000)
     fov: float | None = _field(None, "Vertical field of view in degrees; default: the prior's.", low=1, high=170)
-    height: int | None = _own("Rendered height in pixels.", low=8)
-    width: int | None = _own("Rendered width in pixels.", low=8)
+    height: int | None = _own("Rendered height in pixels.", low=8, high=4096)
+    width: int | None = _own("Rendered width in pixels.", low=8, high=4096)
     background: tuple[float, ...] = _field((), "Background r,g,b in 0..1; empty: the prior's.", low=0, high=1)
     supersample: int = _field(2, "Samples a pixel and axis.", low=1, high=8)
     renderer: Literal["auto", "warp", "nvdiffrast"] = _field(
@@ -171,6 +177,11 @@ class Config:
             for name, value in own_values(self.prior, self.mode, self.prior_path).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
+        for name in PROMPTS:  # a second line would be read as a flag of its own where flags are written down
+            object.__setattr__(self, name, folded(getattr(self, name)))
+        for name in PATHS:
+            if isinstance(path := getattr(self, name), str) and path.startswith("~"):
+                object.__setattr__(self, name, str(expanded(path)))
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
         if not self.prompt.strip() and not self.prompts_file:
@@ -230,11 +241,10 @@ def prompts(config: Config) -> list[str]:
     """
     if not config.prompts_file:
         return [config.prompt.strip()] * config.num_motions
-    try:
-        text = Path(config.prompts_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts_file={config.prompts_file} cannot be read: {error}.") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = sentences_in(config.prompts_file)
+    if len(lines) * config.num_motions > MOST_MOTIONS:
+        raise UserError(f"--prompts_file={config.prompts_file} and --num_motions ask for"
+                        f" {len(lines) * config.num_motions} motions: expected at most {MOST_MOTIONS}.")  # fmt: skip
     if not lines:
         raise UserError(f"--prompts_file={config.prompts_file} holds no prompt: one prompt a line is expected.")
     return [line for line in lines for _ in range(config.num_motions)]
@@ -256,10 +266,14 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         return
     if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
         raise UserError(f"--{field.name} must be one of {', '.join(typing.get_args(kind))}; got {value!r}.")
+    if isinstance(value, str):
+        check_text(field.name, value, path=field.name in PATHS, sentence=field.name in PROMPTS)
     low, high = field.metadata["low"], field.metadata["high"]
-    if kind is int and high is None:
-        high = LARGEST_INTEGER
+    if high is None:
+        high = LARGEST_INTEGER if kind is int else LARGEST_NUMBER
     for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, str):
+            continue
         if isinstance(number, float) and not abs(number) < float("inf"):
             raise UserError(f"--{field.name} must be a finite number, got {number}.")
         if (low is not None and number < low) or (high is not None and number > high):

@@ -225,7 +225,7 @@ def disk(options: Options) -> str:
 def caches(options: Options) -> str:
     """Where compiled programs are kept between runs."""
     from bridge.diagnose import kernel_cache
-    from md_jax.main import cache_folder
+    from md_jax.outside.environment import cache_folder
 
     found = []
     for folder in (cache_folder(), kernel_cache()):
@@ -289,7 +289,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prior_path=(Options.prior_path, "as in md_jax.main"),
         body=(Options.body, "as in md_jax.main"),
         device=(("auto", "cpu", "cuda"), "as in md_jax.main"),
-        **{name: (0, "of the clip whose memory is estimated") for name in ("frames", "height", "width")},
+        frames=(0, "of the clip whose memory is estimated"),
+        height=(0, "of the clip whose memory is estimated"),
+        width=(0, "of the clip whose memory is estimated"),
         json=(False, "print JSON for a program to read"),
     )  # fmt: skip
     options = Options(asked.prior, asked.prior_path, asked.body, asked.device, asked.frames, asked.height, asked.width)

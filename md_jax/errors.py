@@ -1,4 +1,10 @@
-"""The two ways a run stops on purpose."""
+"""The two ways a run stops on purpose, and the line that a program says about any error."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -7,3 +13,23 @@ class UserError(ValueError):
 
 class DivergedError(RuntimeError):
     """The gradient stayed non-finite for too many steps in a row."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, MemoryError):
+        what = str(error) or "none is left"
+        return f"there is not enough memory ({what}): take fewer motions or views, or smaller pictures."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def kept_traceback(error: Exception, folder: Path | None) -> str:
+    """A line about an error that nobody foresaw; its traceback is kept in `folder`, or among the temporary files."""
+    where = folder if folder is not None and folder.is_dir() else Path(tempfile.gettempdir())
+    path = where / "md_jax-error.txt"
+    said = f"unforeseen, {type(error).__name__}: {one_line(error)[:300]}"
+    try:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+    except OSError:
+        return said
+    return f"{said}; please report it with {path}"

@@ -6,10 +6,8 @@ Heavy imports stand inside functions, so that --help answers at once.
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
+import shlex
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from rich.console import Console
+from rich.markup import escape
 
 from md_jax.config import Config, prompts
-from md_jax.errors import DivergedError, UserError
+from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
+from md_jax.files import make_folder
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import config_groups
+from md_jax.outside import environment, interrupts
 
 if TYPE_CHECKING:
     from md_jax.fit.losses import CriticLoss
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from md_jax.run.build import Job
 
 CONTROL = "control"  # folder of the control run inside the run's folder
-_interrupted = threading.Event()  # Ctrl-C was pressed; see `_notice_interrupts`
 
 
 USAGE = 'md-jax "a person is running" [flags]'
@@ -43,21 +43,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: what follows the program's name; default: the command line.
     """
     argv = sys.argv[1:] if argv is None else argv
+    interrupts.notice()
+    environment.prepare()
     console = Console(highlight=False)
-    _notice_interrupts()
-    # One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
-    # of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     folder: Path | None = None
     try:
         config, typed = read_options(argv)
-        config, folder = _open(config, typed)
+        config, folder = _open(config, typed, lambda text: console.print(text, markup=False, soft_wrap=True))
         run_job(config, folder, console)
+        interrupts.ignore()  # all is done: what comes now would only make noise
     except (UserError, DivergedError) as error:
-        _stop(console, f"error: {error}", 2)
-    except KeyboardInterrupt:
-        go_on = f"go on with: {_python()} -m md_jax.main --workdir={folder} --resume"
-        _stop(console, f"stopped; {go_on}" if folder else "stopped before anything was made.", 130)
+        _stop(console, f"error: {one_line(error)}", 2)
+    except KeyboardInterrupt as stopped:
+        go_on = f"go on with: {_python()} -m md_jax.main --workdir={shlex.quote(str(folder))} --resume"
+        code = stopped.code if isinstance(stopped, interrupts.Stopped) else 130
+        resumable = folder is not None and (folder / "run.flags").exists()
+        _stop(console, f"stopped; {go_on}" if resumable else "stopped before anything was made.", code)
+    except (OSError, MemoryError) as error:
+        _stop(console, f"error: {one_line(error)}", 2)
+    except Exception as error:
+        _stop(console, f"error: {kept_traceback(error, folder)}", 1)
+    finally:
+        if folder is not None:
+            _release(folder)
 
 
 def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
@@ -90,6 +98,15 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     Raises:
         UserError, DivergedError: what the user can put right.
     """
+    from md_jax.run import lock
+
+    try:
+        return _run_locked(config, folder, console)
+    finally:
+        lock.release(folder)
+
+
+def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
     from md_jax.run import workdir
 
     try:
@@ -108,6 +125,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
     from md_jax.output.export import make_renderer
     from md_jax.run import workdir
     from md_jax.run.build import make_job
+    from md_jax.run.inputs import check_inputs
     from md_jax.run.results import RESULTS
 
     start = time.perf_counter()
@@ -117,30 +135,32 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
     except Exception:
         workdir.discard_unused(folder)
         raise
-    console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{folder}[/]", soft_wrap=True)
+    shown = escape(str(folder))
+    console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{shown}[/]", soft_wrap=True)
     for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
+    check_inputs(folder, config, job.prompts, lambda text: console.print(text, markup=False, soft_wrap=True))
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
 
     def on_preview(step: int, shown: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_frames)
 
     op = job.control if config.guidance_scale == 0 else job.op
     state = _fit(job, config, op, folder, console, "motion ", on_preview)
     control = None
     if config.control_run:
-        (folder / CONTROL).mkdir(exist_ok=True)
+        make_folder(folder / CONTROL)
         quiet = dataclasses.replace(config, preview_every=0)
         control = _fit(job, quiet, job.control, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
     folders = results.write_outputs(job, folder, state, control, render_frames)
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
-    where = f"[bold]{folder}[/]" if len(folders) == 1 else f"each folder [bold]{folder}/motion-NN[/]"
+    where = f"[bold]{shown}[/]" if len(folders) == 1 else f"each folder [bold]{shown}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
     for line in results.files(config.control_run, len(folders) > 1):
         console.print("  " + line, markup=False, soft_wrap=True)
@@ -168,9 +188,7 @@ def _fit(
 
         def on_log(step: int, line: dict[str, Any]) -> None:
             nonlocal metrics
-            if _interrupted.is_set():
-                raise KeyboardInterrupt
-            metrics = metrics or Metrics(folder, step - 1)
+            metrics = metrics or Metrics(folder, step - 1, tell)
             traffic = op.traffic.snapshot()
             op.traffic.reset()
             parts = {name: round(seconds / traffic.calls, 5) for name, seconds in op.parts.take().items()}
@@ -181,7 +199,12 @@ def _fit(
         def tell(text: str) -> None:
             console.print(f"{title}  {text}", markup=False, soft_wrap=True)
 
-        return fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell)
+        guided = op is job.op and config.guidance_scale > 0
+        state = fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell,
+                    guided=guided)  # fmt: skip
+    if metrics is not None:
+        metrics.flush()
+    return state
 
 
 def _hear(config: Config) -> str:
@@ -198,26 +221,16 @@ def _hear(config: Config) -> str:
     return hear(sentences, known)
 
 
-def _open(config: Config, typed: set[str]) -> tuple[Config, Path]:
+def _open(config: Config, typed: set[str], tell: Callable[[str], None]) -> tuple[Config, Path]:
     from md_jax.run import workdir
 
-    return workdir.open_run(config, typed)
+    return workdir.open_run(config, typed, tell)
 
 
-def _notice_interrupts() -> None:
-    """Remember Ctrl-C: one that comes inside a callback of the garbage collector is lost (Python ignores what that
-    raises), and the run would go on."""
-    _interrupted.clear()
+def _release(folder: Path) -> None:
+    from md_jax.run import lock
 
-    def on_interrupt(*_: Any) -> None:
-        _interrupted.set()
-        raise KeyboardInterrupt
-
-    # elsewhere the caller's handling stays, as of a job in the background, which ignores Ctrl-C
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is (
-        signal.default_int_handler
-    ):
-        signal.signal(signal.SIGINT, on_interrupt)
+    lock.release(folder)
 
 
 def _python() -> str:
@@ -234,13 +247,8 @@ def _use_compilation_cache() -> None:
     """
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_compilation_cache_dir", str(environment.cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for md_jax ($XDG_CACHE_HOME, else ~/.cache)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "md_jax"
 
 
 def _devices() -> str:

@@ -69,9 +69,15 @@ def folder(tmp_path):
     return tiny_priors.packed_folder(tmp_path)
 
 
-def test_a_whole_folder_is_fine_by_its_files_and_by_loading(folder):
-    for name in ("embedded", "modelscope"):
-        assert only("prior", prior=name, prior_path=str(folder)).found == f"{name}: {folder}"
+def test_a_whole_folder_is_fine_by_its_headers_and_by_loading(folder, tmp_path):
+    assert only("prior", prior="embedded", prior_path=str(folder)).found == f"embedded: {folder}"
+    from tests.bridge.priors import tiny_priors
+
+    other = tiny_priors.video_folder(tmp_path / "video")
+    check = only("prior", prior="modelscope", prior_path=str(other))
+    assert check.ok and check.found.startswith(f"modelscope: {other}: a text-to-video UNet (TextToVideoSDPipeline)")
+    assert "every weight has its place" in check.found and "GiB for a step of 16 x 256x256" in check.found
+    assert "not what prior 'modelscope' reads" in only("prior", prior="modelscope", prior_path=str(folder)).advice
 
 
 def cut(file):
@@ -107,7 +113,12 @@ def test_pieces_and_checkpoints_are_looked_at(folder, tmp_path):
 
     file = tmp_path / "model.ckpt"
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, file)
-    assert only("prior", prior="videocrafter2", prior_path=str(file)).ok
+    assert "is no VideoCrafter checkpoint" in only("prior", prior="videocrafter2", prior_path=str(file)).advice
+    from tests.bridge.priors import videocrafter_twin as twin
+
+    torch.save({"state_dict": twin.checkpoint(2, True)[1]}, file)
+    check = only("prior", prior="videocrafter2", prior_path=str(file))
+    assert check.ok and "every weight of the UNet has its place" in check.found
     cut(file)
     assert "cut short" in only("prior", prior="videocrafter2", prior_path=str(file)).advice
 

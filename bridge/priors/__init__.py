@@ -10,7 +10,7 @@ from bridge.errors import reason_of
 from bridge.priors import embedded
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import cogvideox, ltx, wan
-from bridge.priors.unet import stable_diffusion, text_to_video
+from bridge.priors.unet import animatediff, stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
 
 LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
@@ -19,6 +19,7 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "zeroscope": text_to_video.load_zeroscope,
     "videocrafter1": videocrafter.load_videocrafter1,
     "videocrafter2": videocrafter.load_videocrafter2,
+    "animatediff": animatediff.load_animatediff,
     "sd15": stable_diffusion.load_sd15,
     "sd21": stable_diffusion.load_sd21,
     "wan21": wan.load_wan21,

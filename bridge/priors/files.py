@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from bridge.priors.folder import MEANINGS, ONCE, SCHEDULERS, UNET_PARTS, check_parts, read_index
+from bridge.priors.folder import ONCE, SCHEDULERS, UNET_PARTS, check_parts, read_index
 from bridge.priors.hub import HUB_ID, PARTS
 from bridge.priors.spec import PriorError
+from bridge.priors.unet.animatediff import two_paths
 from bridge.priors.weights import check_fetched, find_weights, read_json, refuse_other_weights
 
 CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
@@ -34,7 +35,7 @@ UNET3D, UNET2D = "UNet3DConditionModel", "UNet2DConditionModel"
 # What a folder is, by its unet or transformer and pipeline ("": any); the priors that read it.
 KINDS = {
     (UNET3D, ""): ("a text-to-video UNet", ("modelscope", "zeroscope", "videocrafter1", "videocrafter2")),
-    (UNET2D, ""): ("Stable Diffusion, or frames as channels", ("sd15", "sd21", "embedded")),
+    (UNET2D, ""): ("Stable Diffusion, or frames as channels", ("sd15", "sd21", "animatediff", "embedded")),
     ("WanTransformer3DModel", ""): ("Wan 2.1", ("wan21",)),
     ("CogVideoXTransformer3DModel", ""): ("CogVideoX 1.0", ("cogvideox",)),
     ("LTXVideoTransformer3DModel", "LTXPipeline"): ("LTX-Video 0.9.0 or 0.9.1", ("ltx",)),
@@ -48,6 +49,7 @@ STEP = {
     "zeroscope": (1.45, 1.5, (24, 320, 576)),
     "videocrafter1": (1.73, 1.5, (16, 320, 512)),
     "videocrafter2": (1.73, 1.5, (16, 320, 512)),
+    "animatediff": (1.45, 1.5, (16, 512, 512)),  # ZeroScope's: the same VAE and latents of the same kind
     "wan21": (1.55, 20.4, (17, 480, 832)),
     "cogvideox": (1.11, 7.4, (9, 480, 720)),
     "ltx": (0.49, 1.7, (25, 512, 704)),
@@ -88,6 +90,24 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     Raises:
         PriorError: something is missing, damaged, left over, or of another prior; the message says what.
     """
+    if name == "animatediff":
+        path, adapter = two_paths(path)
+        count, size, precisions = _account(_network(adapter).parent, _network(adapter).name, "MotionAdapter")
+        motion = f"motion adapter {_amount(count)} ({size / 1e9:.2f} GB, {precisions})"
+        return f"{_describe(name, path, clip, 2 * count)}; {motion}"
+    return _describe(name, path, clip)
+
+
+def _network(path: str) -> Path:
+    """The folder of a network that stands alone, on this machine or fetched before."""
+    where = Path(path).expanduser()
+    where = where if where.exists() else _fetched(path, "config.json")
+    _check_network(where)
+    return where.resolve()
+
+
+def _describe(name: str, path: str, clip: tuple[int, int, int] | None, half: int = 0) -> str:
+    """`describe` of one path; `half` bytes of weights stand elsewhere."""
     where = check_files(path)
     if where.is_dir() and not (where / "model_index.json").exists():
         where = next(file for file in sorted(where.iterdir()) if file.suffix in CHECKPOINTS)
@@ -98,7 +118,6 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     index = read_index(where)
     kind = _kind(name, where, index)
     found = [f"{where}: {kind}"]
-    half = 0
     for part in PARTS:
         entry = index.get(part)
         if isinstance(entry, list) and entry[-1] is not None:
@@ -120,7 +139,7 @@ def _kind(name: str, where: Path, index: Mapping[str, Any]) -> str:
         reads = f"the priors for it: {', '.join(names)}" if names else "no prior here reads it"
         raise PriorError(f"{where} is {kind}, not what prior '{name}' reads ({reads}).")
     known = UNET_PARTS if part == "unet" else ("transformer", *UNET_PARTS[1:])
-    check_parts(where, index, known, tuple(MEANINGS)[1:2] if name == "wan22" else ())
+    check_parts(where, index, known, ("expand_timesteps",) if name == "wan22" else ())
     schedule = read_json(where / "scheduler" / "scheduler_config.json").get("_class_name")
     if part == "unet" and schedule not in SCHEDULERS:
         raise PriorError(f"{where / 'scheduler'} describes {schedule}: a UNet's family needs a schedule of betas.")
@@ -221,12 +240,12 @@ def _licence(folder: Path) -> str:
     return f"licence: see its {files[0]}" if files else "licence: the folder states none"
 
 
-def _fetched(path: str) -> Path:
+def _fetched(path: str, *others: str) -> Path:
     import huggingface_hub
 
     if not HUB_ID.fullmatch(path):
         raise PriorError(f"there is no {path}: give --prior_path the prior's folder on this machine, or its hub id.")
-    for name in ("model_index.json", "model.ckpt"):
+    for name in ("model_index.json", "model.ckpt", *others):
         found = huggingface_hub.try_to_load_from_cache(path, name)
         if isinstance(found, str):
             return Path(found).parent

@@ -64,6 +64,7 @@ def load_parts(
     device: torch.device,
     dtype: torch.dtype,
     read_unet: Callable[[Path, torch.dtype], Any] | None = None,
+    beta_schedule: str | None = None,
 ) -> Parts:
     """Load every component of `folder`; nothing is downloaded and nothing is unpickled.
 
@@ -71,6 +72,7 @@ def load_parts(
         folder: a diffusers folder.
         device, dtype: where the networks go, and the precision of their weights.
         read_unet: reads the folder's unet/ where that is no class of diffusers.
+        beta_schedule: takes the place of the one in the folder's scheduler, for layers that were trained with another.
 
     Raises:
         PriorError: the folder or one of its components is missing, malformed, truncated or of an unknown class.
@@ -78,7 +80,7 @@ def load_parts(
     folder = Path(folder)
     index = read_index(folder)
     check_parts(folder, index, UNET_PARTS)
-    prediction, alphas_cumprod = _schedule(folder, index)
+    prediction, alphas_cumprod = _schedule(folder, index, beta_schedule)
 
     def read(part: str, known: tuple[str, ...]) -> Any:
         return read_network(folder, part, class_name_of(folder, index, part, known), dtype)
@@ -119,7 +121,7 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"prior folder {folder} {found}: expected a diffusers folder (with model_index.json)."
             f"{ONCE * folder.exists()}"
         )
-    if not (folder / "model_index.json").exists():
+    if not (folder / "model_index.json").exists() and not (folder / "config.json").exists():
         originals = sorted(file.name for file in folder.iterdir() if file.suffix in ORIGINALS)
         if originals:
             raise PriorError(
@@ -181,7 +183,9 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
         raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({first_line(str(error))}).") from error
 
 
-def _schedule(folder: Path, index: Mapping[str, Any]) -> tuple[str, Float[Tensor, "T"]]:
+def _schedule(
+    folder: Path, index: Mapping[str, Any], beta_schedule: str | None = None
+) -> tuple[str, Float[Tensor, "T"]]:
     """(prediction, ᾱ) of the scheduler: the training schedule that any of SCHEDULERS samples from."""
     import diffusers
 
@@ -205,6 +209,8 @@ def _schedule(folder: Path, index: Mapping[str, Any]) -> tuple[str, Float[Tensor
     defaults = inspect.signature(getattr(diffusers, kinds[0]).__init__).parameters
     settings = {key: defaults[key].default for key in _SCHEDULE_KEYS if key in defaults}
     settings |= {key: config[key] for key in _SCHEDULE_KEYS if key in config}
+    if beta_schedule is not None:
+        settings["beta_schedule"] = beta_schedule
     try:
         scheduler: Any = diffusers.DDPMScheduler(**settings)
         return prediction, scheduler.alphas_cumprod.double()

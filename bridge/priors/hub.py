@@ -71,7 +71,7 @@ def _cached(hub_id: str) -> Path | None:
     """Where an earlier run has put a hub id's files, whole or not (what is missing is told when it is read)."""
     import huggingface_hub
 
-    for name in ("model_index.json", "model.ckpt"):
+    for name in ("model_index.json", "model.ckpt", "config.json"):
         found = huggingface_hub.try_to_load_from_cache(hub_id, name)
         if isinstance(found, str):
             return Path(found).parent
@@ -80,13 +80,14 @@ def _cached(hub_id: str) -> Path | None:
 
 def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
     """Of a hub repository's files those that a prior needs: each network's weights once, in the best form there is."""
+    if "model_index.json" not in names and "config.json" in names:  # one network alone: a motion adapter
+        forms = _forms(dtype)
+        weights = next((chosen for form in forms if (chosen := [n for n in names if is_weights(n, *form)])), [])
+        return ["config.json", *weights] if weights else []
     if "model_index.json" not in names:
         return [name for name in names if name == "model.ckpt"]
     wanted = [name for name in names if re.fullmatch(r"\w+\.json|(tokenizer|scheduler)/[^/]+", name)]
-    order = variants(dtype)
-    if dtype != torch.float32:  # half of the bytes; else only where nothing better is there
-        order = (order[1], order[0], order[2])
-    forms = [(variant, ending) for variant in order for ending in ("safetensors", "bin")]
+    forms = _forms(dtype)
     for part in PARTS:
         files = [name.removeprefix(f"{part}/") for name in names if re.fullmatch(rf"{part}/[^/]+", name)]
         chosen = [name for name in files if name.endswith("config.json")]
@@ -98,3 +99,11 @@ def wanted_files(names: list[str], dtype: torch.dtype) -> list[str]:
                 break
         wanted += [f"{part}/{name}" for name in chosen]
     return wanted
+
+
+def _forms(dtype: torch.dtype) -> list[tuple[str, str]]:
+    """(variant, ending) of the forms of weights, the best first: half the bytes where half precision is wanted."""
+    order = variants(dtype)
+    if dtype != torch.float32:
+        order = (order[1], order[0], order[2])
+    return [(variant, ending) for variant in order for ending in ("safetensors", "bin")]

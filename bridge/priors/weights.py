@@ -35,10 +35,12 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
             raise PriorError(f"{path} must be a file: fetch or unpack the folder again.")
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise PriorError(f"{path} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except PriorError:
+        raise
     except FileNotFoundError as error:
         raise PriorError(f"{path} is missing: {path.parent} is no complete diffusers folder.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PriorError(f"{path} cannot be read as JSON ({error}): fetch or unpack the folder again.") from error
     if not isinstance(value, dict):
         raise PriorError(f"{path} must hold a JSON object, found a {type(value).__name__}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
+import os
 from pathlib import Path
 
 import jax
@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from md_jax.body import appearance
 from md_jax.errors import UserError
+from md_jax.files import is_file, is_folder, shown
+from md_jax.outside.npz import described, read_npz
 
 # fmt: off
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15,
@@ -20,6 +22,11 @@ PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18,
            21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53)
 # fmt: on
 GENDERS = ("neutral", "male", "female")
+LARGEST = 10.0  # metres from the origin to any vertex
+# fmt: off
+READ = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f", "vertex_colors",
+        "hands_componentsl", "hands_componentsr", "hands_meanl", "hands_meanr", "lmk_faces_idx", "lmk_bary_coords")
+# fmt: on
 FREE_BODY = Path(__file__).parents[1] / "assets" / "body.npz"
 _WHERE = (
     "Register (free for non-commercial use) at https://smpl-x.is.tue.mpg.de, download 'SMPL-X v1.1 (NPZ)' and"
@@ -69,38 +76,36 @@ def load_body(source: str | Path = "free", gender: str = "neutral") -> Body:
     Raises:
         BodyFileError: the file is missing, unreadable, or not an SMPL-X model.
     """
-    path = _find(source, gender)
+    path = find_body(source, gender)
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise BodyFileError(f"{path}: expected an .npz archive, found a single array. {_WHERE}")
-        with archive:
-            return _read(_Reader(path, archive))
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, BodyFileError):
-            raise
-        raise BodyFileError(
-            f"{path}: not a readable .npz file (a complete zip archive of arrays is expected). {_WHERE}"
-        ) from error
+        return _read(_Reader(path, read_npz(path, READ)))
+    except BodyFileError:
+        raise
+    except UserError as error:
+        raise BodyFileError(f"{str(error).rstrip('.')}; this is not a readable SMPL-X .npz file. {_WHERE}") from error
 
 
-def _find(source: str | Path, gender: str) -> Path:
-    """The file that `source` and `gender` name."""
+def find_body(source: str | Path, gender: str = "neutral") -> Path:
+    """The file that `source` and `gender` name, as in `load_body`.
+
+    Raises:
+        BodyFileError: there is none.
+    """
     if gender not in GENDERS:
         raise BodyFileError(f"unknown gender {gender!r}; expected one of {', '.join(GENDERS)}.")
     if source == "free":
         return FREE_BODY
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    if is_folder(path):
         name = f"SMPLX_{gender.upper()}.npz"
         # The official archive unpacks to models/smplx/, and people point at either level.
         candidates = [path / name, path / "smplx" / name]
-        found = [candidate for candidate in candidates if candidate.is_file()]
+        found = [candidate for candidate in candidates if is_file(candidate)]
         if not found:
             raise BodyFileError(f"no {name} in the folder {path}. {_WHERE}")
         return found[0]
-    if not path.is_file():
-        raise BodyFileError(f"no body file at {path}. {_WHERE}")
+    if not is_file(path):
+        raise BodyFileError(f"no body file at {shown(str(path))}. {_WHERE}")
     if path.suffix == ".pkl":
         raise BodyFileError(f"{path} is a pickle, which could run code when read; use the .npz of the same model.")
     return path
@@ -111,20 +116,15 @@ class _Reader:
     """Reads single arrays of an archive, with errors that name the file and the array."""
 
     path: Path
-    archive: np.lib.npyio.NpzFile
+    archive: dict[str, np.ndarray]
 
     def raw(self, key: str) -> np.ndarray:
         if key not in self.archive:
             raise BodyFileError(
                 f"{self.path}: expected an array '{key}' as in SMPL-X files, found only"
-                f" {', '.join(self.archive.files) or 'nothing'}. {_WHERE}"
+                f" {described(self.path)}. {_WHERE}"
             )
-        try:
-            return self.archive[key]
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise BodyFileError(
-                f"{self.path}: '{key}' is not a plain array ({error}); objects are never unpickled. {_WHERE}"
-            ) from error
+        return self.archive[key]
 
     def array(self, key: str, *shape: int | None) -> np.ndarray:
         """A finite number array of `shape`, where None stands for any length."""
@@ -157,6 +157,10 @@ def _read(file: _Reader) -> Body:
     """All arrays of a body, checked."""
     v_template = file.array("v_template", None, 3)
     v = v_template.shape[0]
+    if not v or np.abs(v_template).max() > LARGEST:
+        found = f"{v} vertices up to {np.abs(v_template).max(initial=0):g}"
+        raise BodyFileError(f"{file.path}: 'v_template' should be the vertices of a body in metres, at most {LARGEST:g}"
+                            f" from its origin; found {found}.")  # fmt: skip
     shapedirs, exprdirs = _split_shapedirs(file, v)
     posedirs = file.array("posedirs", v, 3, 486)
     J_regressor = file.array("J_regressor", 55, v)

@@ -1,5 +1,11 @@
 """``python -m md_jax.evaluate``."""
 
-from md_jax.evaluate.command import run
+from md_jax.options.command import ending_in_one_line
+from md_jax.outside import environment, interrupts
 
-run()
+interrupts.notice()
+environment.prepare()
+with ending_in_one_line():
+    from md_jax.evaluate.command import run
+
+    run()

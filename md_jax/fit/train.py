@@ -7,6 +7,7 @@ What is optimised is a `Problem`: PoseFields, or in latent mode the latents of a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,12 +20,14 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from md_jax.config import Config, pair
-from md_jax.errors import DivergedError
+from md_jax.files import WriteError
 from md_jax.fit.checkpoint import Checkpoints
+from md_jax.fit.checks import check_divergence, check_gradient, check_skipped
 from md_jax.fit.draws import Draws, draw, t_range_at
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
 from md_jax.fit.problems import Params, Problem
+from md_jax.outside import interrupts
 
 
 class TrainState(NamedTuple):
@@ -197,11 +200,14 @@ def fit(
     on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None,
     on_preview: Callable[[int, Float[Array, "M *x"]], None] = lambda step, shown: None,
     tell: Callable[[str], None] = lambda text: None,
+    guided: bool = True,
 ) -> TrainState:
-    """Optimise until `config.steps`, going on from the newest checkpoint in `folder` if there is one.
+    """Optimise until `config.steps`, going on from the newest whole checkpoint in `folder` if there is one.
 
-    A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C saves before it leaves.
-    What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those that are trained.
+    A resumed run ends where an uninterrupted one would, bit for bit on the same CPU. Ctrl-C and its like save before
+    they leave (`md_jax.outside.interrupts`). A checkpoint that cannot be written, as on a full disk, is told, and the
+    run goes on to the next. What is returned holds the parameters to use (`optimizers.final_params`), checkpoints those
+    that are trained.
 
     Args:
         config, problem: the options and what stays fixed.
@@ -210,36 +216,58 @@ def fit(
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
         on_preview: called with the steps done and `Report.shown`, each `preview_every` steps.
-        tell: called with a line about the checkpoint that the run goes on from.
+        tell: called with a line about the checkpoint that the run goes on from, or about one that cannot be written.
+        guided: whether a gradient of exactly zero is an error: without guidance it may be right.
 
     Raises:
-        DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row.
-        UserError: the checkpoints cannot be read or written.
+        DivergedError: a motion's gradient was not finite for `max_bad_steps` steps in a row or in every step, or it is
+            exactly zero.
+        UserError: there are checkpoints, but none is whole and of this run.
     """
     checkpoints = Checkpoints(folder / "checkpoints")
     begun = state = checkpoints.restore(init_state(config, params), tell)
     done = start = int(begun.step)
-    try:
-        since, since_step = time.perf_counter(), done
-        for state, report in steps(config, problem, begun, op):
-            done += 1
-            if done == start + 1 < config.steps and done % config.log_every:  # the first rate told leaves compiling out
-                jax.block_until_ready(state.step)
-                since, since_step = time.perf_counter(), done
-            if done % config.log_every == 0 or done == config.steps:
-                line = _line(state, report, (time.perf_counter() - since) / (done - since_step))
-                since, since_step = time.perf_counter(), done
-                on_log(done, line)
-                _check_divergence(config, done, state)
-            if config.preview_every and done % config.preview_every == 0:
-                on_preview(done, report.shown)
-            if done % config.checkpoint_every == 0 or done == config.steps:
+
+    @contextlib.contextmanager
+    def telling(what: str) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            tell(f"{what} is not saved, and the run goes on: {error}")
+
+    logged = True  # whether every line so far is in the log: a checkpoint must not be ahead of it
+
+    def save() -> None:
+        with telling(f"step {done}"):
+            if logged:
                 checkpoints.save(state)
-    except KeyboardInterrupt:
-        checkpoints.save(state)
-        raise
-    finally:
-        checkpoints.close()
+
+    with interrupts.saving(save):
+        since, since_step = time.perf_counter(), done
+        for n, (new, report) in enumerate(steps(config, problem, begun, op), start + 1):
+            if n == start + 1:
+                check_gradient(np.asarray(report.terms["grad_norm"]), guided)
+                if n < config.steps and n % config.log_every:  # the first rate told leaves compiling out
+                    since, since_step = time.perf_counter(), n
+            if n % config.log_every == 0 or n == config.steps:
+                line = _line(new, report, (time.perf_counter() - since) / (n - since_step))
+                since, since_step = time.perf_counter(), n
+                try:
+                    on_log(n, line)
+                    logged = True
+                except WriteError as error:
+                    if logged:
+                        tell(f"nothing is saved from step {n} on until there is room, and the run goes on: {error}")
+                    logged = False
+                check_divergence(n, np.asarray(new.bad_streak), config.max_bad_steps)
+            state, done = new, n  # only now: what is saved has its line in the log
+            if config.preview_every and n % config.preview_every == 0:
+                with telling(f"the preview of step {n}"):
+                    on_preview(n, report.shown)
+            if n % config.checkpoint_every == 0 or n == config.steps:
+                save()
+            interrupts.check()
+    check_skipped(done, np.asarray(state.skipped))
     return state._replace(params=final_params(state.opt_state, state.params))
 
 
@@ -247,13 +275,3 @@ def _line(state: TrainState, report: Report, seconds: float) -> dict[str, Any]:
     """One line of metrics: every term as a list over motions (this reads the values, so it waits for the step)."""
     terms = {name: np.asarray(value).astype(float).round(6).tolist() for name, value in report.terms.items()}
     return {**terms, "skipped": np.asarray(state.skipped).tolist(), "step_seconds": round(seconds, 5)}
-
-
-def _check_divergence(config: Config, done: int, state: TrainState) -> None:
-    worst = int(jnp.max(state.bad_streak))
-    if worst >= config.max_bad_steps:
-        raise DivergedError(
-            f"the gradient of motion {int(jnp.argmax(state.bad_streak))} was NaN or infinite for {worst} steps in a row"
-            f" (up to step {done}). The last good parameters are in the checkpoint; try a lower --learning_rate or"
-            " --guidance_scale, or --dtype=float32."
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.errors import UserError
-from md_jax.mocap.motion import load_motion, read_npz
+from md_jax.files import is_file, is_folder
+from md_jax.mocap.motion import load_motion
+from md_jax.outside.npz import numbers_in, read_npz, text_in
 
 # Body joint k of the mirrored person is joint _SWAP[k] of the original (SMPL-X order without the pelvis).
 _SWAP = np.array([1, 0, 2, 4, 3, 5, 7, 6, 8, 10, 9, 11, 13, 12, 14, 16, 15, 18, 17, 20, 19])
@@ -67,9 +69,9 @@ def load_clips(source: str | os.PathLike | None = None, actions: Sequence[str] |
         UserError: there is nothing to load, or an action is not there.
     """
     if source is None:
-        clips = unpack_clips(read_npz(str(resources.files("md_jax") / "assets" / "mocap.npz")))
-    elif Path(source).is_file():
-        clips = unpack_clips(read_npz(source))
+        clips = unpack_clips(read_npz(str(resources.files("md_jax") / "assets" / "mocap.npz"), PACKED))
+    elif is_file(source):
+        clips = unpack_clips(read_npz(source, PACKED), source)
     else:
         clips = _load_folder(Path(source))
     known = sorted({clip.action for clip in clips})
@@ -80,7 +82,7 @@ def load_clips(source: str | os.PathLike | None = None, actions: Sequence[str] |
 
 
 def _load_folder(folder: Path) -> list[Clip]:
-    files = sorted(folder.rglob("*.npz")) if folder.is_dir() else []
+    files = sorted(folder.rglob("*.npz")) if is_folder(folder) else []
     files = [file for file in files if not file.name.endswith(("shape.npz", "_stagei.npz"))]  # AMASS: bodies only
     if not files:
         raise UserError(
@@ -88,13 +90,13 @@ def _load_folder(folder: Path) -> list[Clip]:
         )
     clips = []
     for file in files:
-        motion, data = load_motion(file), read_npz(file)
+        motion, data = load_motion(file), read_npz(file, ("action", "source", "trans"))
         clips.append(
             Clip(
                 name=file.stem,
-                action=str(data["action"]) if "action" in data else file.parent.name,
+                action=text_in(file, data, "action", file.parent.name),
                 recording=recording_of(file.stem),
-                source=str(data["source"]) if "source" in data else str(file.relative_to(folder)),
+                source=text_in(file, data, "source", str(file.relative_to(folder))),
                 fps=motion.fps,
                 body_pose=motion.body_pose,
                 root_orient=motion.root_orient,
@@ -128,22 +130,39 @@ def pack_clips(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
     }
 
 
-def unpack_clips(data: dict[str, np.ndarray]) -> list[Clip]:
-    """Clips from the arrays of `pack_clips`.
+PACKED = ("pose_steps", "lengths", "fps", "name", "action", "recording", "source")
+
+
+def unpack_clips(data: Mapping[str, np.ndarray], path: str | os.PathLike = "packed clips") -> list[Clip]:
+    """Clips from the arrays of `pack_clips`; `path` is named where they are wrong.
 
     Raises:
-        UserError: arrays are missing.
+        UserError: arrays are missing, or do not fit together.
     """
-    keys = ("pose_steps", "lengths", "fps", "name", "action", "recording", "source")
-    if missing := [key for key in keys if key not in data]:
-        raise UserError(f"expected packed clips with the arrays {', '.join(keys)}; {', '.join(missing)} not found.")
+    if missing := [key for key in PACKED if key not in data]:
+        raise UserError(
+            f"{path}: expected packed clips with the arrays {', '.join(PACKED)}; {', '.join(missing)} not found."
+        )
+    numbers_in(path, "pose_steps", data["pose_steps"], (None, 66))
+    lengths = numbers_in(path, "lengths", data["lengths"], (None,))
+    rates = numbers_in(path, "fps", data["fps"], (len(lengths),))
+    whole = data["pose_steps"].dtype == np.int16 and lengths.dtype.kind in "iu" and len(lengths) > 0
+    if not whole or lengths.min() < 1 or lengths.sum() != len(data["pose_steps"]) or rates.min() <= 0:
+        raise UserError(
+            f"{path}: expected pose_steps (int16) in as many frames as lengths add up to, and positive fps; found"
+            f" {data['pose_steps'].dtype} {data['pose_steps'].shape} and {len(lengths)} lengths."
+        )
+    for key in PACKED[3:]:
+        if data[key].shape != lengths.shape or data[key].dtype.kind != "U":
+            raise UserError(f"{path}: expected {key} as {len(lengths)} texts; found {data[key].dtype} of shape"
+                            f" {data[key].shape}.")  # fmt: skip
     steps = np.cumsum(data["pose_steps"], axis=0, dtype=np.int16)
     poses = steps.astype(np.float32).reshape(-1, 22, 3) / _STEPS_PER_RADIAN
-    pieces = np.split(poses, np.cumsum(data["lengths"])[:-1])
-    texts = zip(*(data[key] for key in keys[3:]), strict=True)
+    pieces = np.split(poses, np.cumsum(lengths)[:-1])
+    texts = zip(*(data[key] for key in PACKED[3:]), strict=True)
     return [
         Clip(str(name), str(action), str(recording), str(source), float(fps), pose[:, 1:], pose[:, 0])
-        for (name, action, recording, source), fps, pose in zip(texts, data["fps"], pieces, strict=True)
+        for (name, action, recording, source), fps, pose in zip(texts, rates, pieces, strict=True)
     ]
 
 

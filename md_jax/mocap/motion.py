@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,10 +14,19 @@ from jaxtyping import Array, Float
 
 from md_jax.body import rotations
 from md_jax.errors import UserError
-from md_jax.files import replacing
+from md_jax.files import MIB, replacing
+from md_jax.outside.npz import described, number_in, numbers_in, read_npz, text_in
 
 # Blender add-ons refuse clips below their target rate, 30 by default.
 MIN_EXPORT_FPS = 30.0
+LOWEST_FPS, HIGHEST_FPS = 0.01, 100_000.0  # frames a second of a file
+MOST_BETAS = 1000
+LARGEST_ANGLE = 1000.0  # radians: what is larger is no rotation that anybody captured
+LIMIT = 512 * MIB  # bytes of a motion's arrays
+# fmt: off
+READ = ("poses", "root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand", "trans", "betas", "gender", "prompt",
+        "mocap_frame_rate", "mocap_framerate", "fps", "up_axis", "pelvis")
+# fmt: on
 _AXIS_CHANGE = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # a z-up world seen as a y-up one
 
 
@@ -171,19 +179,24 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
     """
     if up not in ("auto", "y", "z"):
         raise UserError(f"the up axis of a motion file is 'auto', 'y' or 'z'; got {up!r}.")
-    data = read_npz(path)
+    data = read_npz(path, READ, LIMIT)
     poses = _poses_in(path, data)
-    rate = next((data[key] for key in ("mocap_frame_rate", "mocap_framerate", "fps") if key in data), None)
-    if rate is None:
+    rate_name = next((key for key in ("mocap_frame_rate", "mocap_framerate", "fps") if key in data), None)
+    if rate_name is None:
         raise UserError(f"{path} has no mocap_frame_rate: add the frames a second under that name.")
-    transl = data.get("trans", np.zeros((len(poses), 3)))
-    if np.shape(rate) not in ((), (1,)) or np.shape(transl) != (len(poses), 3):
-        raise UserError(
-            f"{path}: expected one mocap_frame_rate and trans of shape ({len(poses)}, 3); got shapes"
-            f" {np.shape(rate)} and {np.shape(transl)}."
-        )
+    rate = number_in(path, rate_name, data[rate_name])
+    if not LOWEST_FPS <= rate <= HIGHEST_FPS:
+        raise UserError(f"{path}: expected {rate_name} from {LOWEST_FPS:g} to {HIGHEST_FPS:g} frames a second; found"
+                        f" {rate:g}.")  # fmt: skip
+    transl = numbers_in(path, "trans", data.get("trans", np.zeros((len(poses), 3))), (len(poses), 3))
+    betas = data.get("betas", np.zeros(16))
+    if betas.ndim == 2 and len(betas) == 1:  # as some programs write them
+        betas = betas[0]
+    betas = numbers_in(path, "betas", betas, (None,))
+    if len(betas) > MOST_BETAS:
+        raise UserError(f"{path}: expected at most {MOST_BETAS} betas; found {len(betas)}.")
     root = poses[:, 0]
-    if _is_z_up(data, root, up):
+    if _is_z_up(path, data, root, up):
         turned = _AXIS_CHANGE @ np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))
         root = np.asarray(rotations.matrix_to_axis_angle(jnp.asarray(turned, jnp.float32)))
         transl = np.asarray(transl) @ _AXIS_CHANGE.T
@@ -191,33 +204,12 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
         body_pose=poses[:, 1:22],
         root_orient=root,
         transl=transl,
-        fps=float(np.reshape(rate, ())),
+        fps=rate,
         face_and_hands=poses[:, 22:],
-        betas=np.asarray(data.get("betas", np.zeros(16))).reshape(-1),
-        gender=_text(data.get("gender", "neutral")),
-        prompt=_text(data.get("prompt", "")),
+        betas=betas,
+        gender=text_in(path, data, "gender", "neutral"),
+        prompt=text_in(path, data, "prompt"),
     )
-
-
-def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The plain arrays of an npz file by name; members that would need unpickling are left out.
-
-    Raises:
-        UserError: the file is missing or no npz.
-    """
-    data = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in archive.files:
-                try:
-                    data[key] = archive[key]
-                except ValueError:  # an object array
-                    continue
-    except (OSError, ValueError, AttributeError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        # NumPy takes what is no archive for a pickle, and advises to load it unsafely
-        why = "it is no npz archive, or a damaged one" if isinstance(error, ValueError) else str(error).rstrip(".")
-        raise UserError(f"{path} cannot be read as an npz file: {why}.") from error
-    return data
 
 
 def _poses_in(path: str | os.PathLike, data: dict[str, np.ndarray]) -> Float[np.ndarray, "F 55 3"]:
@@ -235,28 +227,28 @@ def _poses_in(path: str | os.PathLike, data: dict[str, np.ndarray]) -> Float[np.
         expected = (66, 9, 90)
         parts = [poses[:, :66], face, poses[:, -90:]]
     else:
-        found = ", ".join(f"{key} {value.shape}" for key, value in data.items()) or "nothing"
         raise UserError(
             f"{path} is no motion: expected pose_body (T, 63) and root_orient (T, 3), or poses (T, 165) or"
-            f" (T, 156); found {found}."
+            f" (T, 156); found {described(path)}."
         )
     shapes = [(parts[0].shape[0] if parts[0].ndim else 0, width) for width in expected]
     if [part.shape for part in parts] != shapes or any(part.dtype.kind not in "fiu" for part in parts):
         found = ", ".join(f"{part.shape} {part.dtype}" for part in parts)
         raise UserError(f"{path}: expected pose arrays of numbers, shapes {shapes}; got {found}.")
-    return np.concatenate(parts, axis=1).reshape(-1, 55, 3)
+    poses = np.concatenate(parts, axis=1).reshape(-1, 55, 3)
+    if not len(poses) or not np.isfinite(poses).all() or np.abs(poses).max() > LARGEST_ANGLE:
+        found = "no frames" if not len(poses) else f"up to {np.abs(poses).max():g}"
+        raise UserError(f"{path}: expected at least one frame of rotation vectors in radians, at most"
+                        f" {LARGEST_ANGLE:g}; found {found}.")  # fmt: skip
+    return poses
 
 
-def _is_z_up(data: dict[str, np.ndarray], root: Float[np.ndarray, "F 3"], up: str) -> bool:
+def _is_z_up(path: str | os.PathLike, data: dict[str, np.ndarray], root: Float[np.ndarray, "F 3"], up: str) -> bool:
     if up == "auto" and "up_axis" in data:
-        up = _text(data["up_axis"])
+        up = text_in(path, data, "up_axis").lower()
+        if up not in ("y", "z"):
+            raise UserError(f"{path}: expected up_axis 'y' or 'z'; found {up[:20]!r}.")
     if up == "auto" and "trans" in data:
         pelvis_up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))[..., 1].mean(axis=0)
         return bool(pelvis_up[2] > pelvis_up[1])
     return up == "z"
-
-
-def _text(value: np.ndarray | str) -> str:
-    items = np.asarray(value).reshape(-1)
-    item = items[0] if len(items) else ""
-    return item.decode() if isinstance(item, bytes) else str(item)

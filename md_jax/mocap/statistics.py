@@ -11,16 +11,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from md_jax.body import rotations
 from md_jax.errors import UserError
+from md_jax.files import is_folder
 from md_jax.mocap.clips import Clip, load_clips, mirror_clip
-from md_jax.mocap.motion import read_npz
 from md_jax.mocap.windows import every_window
+from md_jax.outside.npz import numbers_in, read_npz
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
 
@@ -181,23 +181,44 @@ def save_statistics(path: str | os.PathLike, statistics: Sequence[PoseStatistics
 @functools.lru_cache(maxsize=8)
 def _table(source: str) -> dict[str, PoseStatistics]:
     """All statistics of a file or folder, by action."""
-    if source and Path(source).is_dir():
+    if source and is_folder(source):
         clips = load_clips(source)
         actions = sorted({clip.action for clip in clips})
         return {action: compute_statistics(clips, action) for action in [*actions, GENERIC]}
     path = source or str(resources.files("md_jax") / "assets" / "statistics.npz")
-    data = read_npz(path)
     names = [field.name for field in fields(PoseStatistics)]
+    data = read_npz(path, names)
     if missing := [name for name in names if name not in data and not name.startswith("transl")]:
         raise UserError(
             f"{path} holds no pose statistics: {', '.join(missing)} not found. Expected a file written by"
             " tools.build_statistics, or a folder of AMASS-style clips."
         )
+    _check_table(path, data)
     rows = zip(*(data[name] for name in names if name in data), strict=True)
     found = [dict(zip((name for name in names if name in data), row, strict=True)) for row in rows]
     for row in found:
         row.update(action=str(row["action"]), source=str(row["source"]), frames=int(row["frames"]))
     return {row["action"]: PoseStatistics(**row) for row in found}
+
+
+def _check_table(path: str, data: dict[str, np.ndarray]) -> None:
+    """Refuse arrays of statistics that do not fit together, or are no means and spreads of poses."""
+    count = data["action"].shape[0] if data["action"].ndim == 1 else 0
+    if not count:
+        raise UserError(f"{path}: expected action as a list of names; found the shape {data['action'].shape}.")
+    for name in ("action", "source"):
+        if data[name].shape != (count,) or data[name].dtype.kind != "U":
+            raise UserError(f"{path}: expected {name} as {count} texts; found {data[name].dtype} {data[name].shape}.")
+    for name, value in data.items():
+        if name in ("action", "source"):
+            continue
+        joints = (21,) if name.startswith("body") else ()
+        width = () if name == "frames" else (6 if name.endswith("6d") else 3,)
+        numbers_in(path, name, value, (count, *joints, *width))
+        if "std" in name and value.min() <= 0:
+            raise UserError(f"{path}: expected {name} above 0; found {value.min():g}.")
+        if np.abs(value).max() > 1000 and name != "frames":
+            raise UserError(f"{path}: expected {name} in radians or metres; found {np.abs(value).max():g}.")
 
 
 def known_actions(source: str | os.PathLike = "") -> tuple[str, ...]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from absl import flags
 
-from md_jax.errors import UserError
+from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
+from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
+from md_jax.outside.interrupts import Stopped
 
 HELP, HELPFULL = ("--help", "-help", "-h", "--helpshort"), ("--helpfull", "-helpfull")
 USAGE_EXIT = 2
@@ -56,8 +59,10 @@ def parse(
         print(page(usage, summary, groups(values), full=any(arg in HELPFULL for arg in asked)))
         sys.exit(0)
     try:
-        rest = values(["program", *argv], known_only=pass_on)[1:]
-    except (flags.Error, ValueError, OSError) as error:  # UnicodeDecodeError of a flag file is a ValueError
+        rest = values(["program", *with_flagfiles(argv)], known_only=pass_on)[1:]
+    except UserError:
+        raise
+    except (flags.Error, ValueError, OSError) as error:
         raise UserError(said(error, values)) from error
     for text in renamed(values):
         notes(f"note: {text}")
@@ -68,6 +73,22 @@ def stop(message: str) -> NoReturn:
     """End the program over a command line that cannot be used."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(USAGE_EXIT)
+
+
+@contextmanager
+def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
+    """A program's run, which ends over any error with one line: exit code 2 for what the user can put right, that of
+    the signal for an interruption, 1 for what nobody foresaw, whose traceback is kept in a file."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(stopped, file=sys.stderr)
+        sys.exit(error.code if isinstance(error, Stopped) else 130)
+    except (UserError, DivergedError, OSError, MemoryError) as error:
+        stop(one_line(error))
+    except Exception as error:
+        print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def said(error: Exception, values: flags.FlagValues) -> str:
@@ -82,10 +103,6 @@ def said(error: Exception, values: flags.FlagValues) -> str:
         return f"--{name} takes {_takes(values[name])}, got {value!r}."
     if found := re.match(r"Missing value for flag -*(\w+)", text):
         return f"--{found[1]} needs a value: --{found[1]}=..."
-    if found := re.match(r".*Unable to open flagfile: \[Errno \d+\] (.*): '(.*)'", text):
-        return f"--flagfile={found[2]} cannot be read: {found[1]}."
-    if isinstance(error, UnicodeDecodeError):
-        return "--flagfile names a file that is not UTF-8 text: save it as UTF-8."
     return text
 
 

@@ -11,6 +11,7 @@ from absl import flags
 
 from md_jax.config import FIELDS, Config, kind_of
 from md_jax.errors import UserError
+from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.resolve import resolve
 
 # Names of the release before, understood for one more.
@@ -141,8 +142,8 @@ def from_flagfile(path: Path) -> Config:
     values = flags.FlagValues()
     define_flags(values)
     try:
-        values(["md_jax", f"--flagfile={path}"])
-    except (flags.Error, OSError) as error:
+        values(["md_jax", *with_flagfiles([f"--flagfile={path}"])])
+    except flags.Error as error:
         raise UserError(f"{path} is not a flag file of this version: {error}") from error
     return resolve(given_by(values), refuse=False)
 

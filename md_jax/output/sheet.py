@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, GREY, ACCENT, PAPER = (28, 32, 40), (112, 119, 130), (37, 99, 189), (255, 255, 255)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+LONGEST_TEXT = 1000  # characters that a picture begins to lay out: more fit into none
 PANEL = (240, 243, 247)  # background of the rendered tiles; the panels around them have the same
 
 
@@ -139,17 +140,23 @@ def _font(size: float) -> Font:
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, width: float, *, size: float, smallest: float) -> tuple[str, Font]:
     """The text and the largest font in which it fits `width`; cut short if even `smallest` is too large."""
+    text = text[:LONGEST_TEXT]
     while size > smallest and draw.textlength(text, font=_font(size)) > width:
         size *= 0.95
     return _cut(draw, text, _font(size), width), _font(size)
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis, found by bisection."""
+    text = text[:LONGEST_TEXT]
     if draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    fits, too_long = 0, len(text)  # characters
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        short = draw.textlength(text[:middle] + "…", font=font) <= width
+        fits, too_long = (middle, too_long) if short else (fits, middle)
+    return text[:fits].rstrip() + "…"
 
 
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> list[str]:
@@ -165,6 +172,7 @@ def _wrap(draw: ImageDraw.ImageDraw, text: str, font: Font, width: float) -> lis
                 lines.append(word)
         return lines
 
+    text = text[:LONGEST_TEXT]
     lines, limit = broken(width), width
     while limit > 0 and len(broken(limit)) == len(lines):
         lines, limit = broken(limit), limit - width / 40

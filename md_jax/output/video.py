@@ -45,6 +45,7 @@ def write_mp4(
         stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=_CODECS[codec]))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1  # how x264 cuts a picture into slices depends on it: the same bytes on every machine
         for _ in range(loops):
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

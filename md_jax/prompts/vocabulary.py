@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from md_jax.errors import UserError
+from md_jax.files import is_file, read_json
 from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
 
 # Words that a phrase does without, in the vocabulary and in sentences
@@ -122,12 +123,12 @@ def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
     """
     folder = Path(path) if path else Path(str(resources.files("bridge"))) / "priors" / prior / "assets"
     file = folder / "vocabulary.json"
-    if not file.is_file():
+    if not is_file(file):
         return None
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}): fetch or unpack the folder again.") from error
+    value = read_json(file)
     if not isinstance(value, dict):
         raise UserError(f'{file} must hold {{"actions": [names]}}, found a {type(value).__name__}.')
-    return tuple(map(str, value.get("actions", value)))  # as in bridge.priors.folder
+    names = value.get("actions", value)  # as in bridge.priors.folder
+    if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'{file} must hold {{"actions": [names]}}, found {str(names)[:60]!r}.')
+    return tuple(names)

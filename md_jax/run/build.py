@@ -19,6 +19,7 @@ from md_jax.fit.losses import CriticLoss
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
+from md_jax.outside.memory import check_memory, estimate
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
 
@@ -62,6 +63,8 @@ def make_job(config: Config) -> Job:
         raise UserError(
             f"--betas: this body has {body.shapedirs.shape[-1]} shape axes, got {len(config.betas)} numbers."
         )
+    size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
+    check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
     built = torch_side.build(config, device, sentences, body)
 

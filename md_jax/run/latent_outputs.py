@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from md_jax.files import write_bytes
+from md_jax.files import make_folder, write_bytes
 from md_jax.fit.problems import LatentProblem
 from md_jax.fit.train import TrainState
 from md_jax.output import sheet
@@ -51,11 +51,11 @@ def write_outputs(
     videos, controls = problem.decode(state.params["z"]), {FIRST: problem.decode(job.params["z"])}
     if control is not None:
         controls[UNGUIDED] = problem.decode(control.params["z"])
-    last = read_metrics(folder)[-1]
+    last = (read_metrics(folder) or [{}])[-1]
     folders = []
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
-        target.mkdir(exist_ok=True)
+        make_folder(target)
         subtitle = (
             f"latent mode, {config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
             f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,40 +12,79 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from md_jax.errors import UserError
+from md_jax.files import MIB, WriteError, is_file, parse_json, read_bytes, to_json, write_bytes
 
 METRICS_FILE = "metrics.jsonl"
+LIMIT = 1024 * MIB  # bytes of it
 
 
 class Metrics:
-    """Appends one JSON line a logged step; on resume, lines from after the checkpoint are dropped first."""
+    """Appends one JSON line a logged step; on resume, lines from after the checkpoint are dropped first.
 
-    def __init__(self, folder: Path, resumed_at: int) -> None:
+    Lines that cannot be written, as on a full disk, wait for the next one. `tell` is called with what is damaged.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int, tell: Callable[[str], None] = lambda text: None) -> None:
         self._path = folder / METRICS_FILE
-        kept = [line for line in read_metrics(folder) if line["step"] <= resumed_at]
-        self._write("".join(json.dumps(line) + "\n" for line in kept), "w")
+        self._waiting = ""
+        lines, damaged = _read(folder)
+        text = "".join(to_json(line) + "\n" for line in lines if line["step"] <= resumed_at).encode()
+        self._end = len(text)  # bytes of the file that stay: those after them are dropped by the next write
+        if not lines and not damaged:
+            return
+        if damaged:
+            tell(f"{self._path}: {damaged} damaged lines are left out")
+        if not read_bytes(self._path, LIMIT).startswith(text):
+            write_bytes(self._path, text)
 
     def append(self, step: int, line: dict[str, Any]) -> None:
-        self._write(json.dumps({"step": step, **line}) + "\n", "a")
+        """Write the line of a step, and those that wait.
 
-    def _write(self, text: str, mode: str) -> None:
+        Raises:
+            WriteError: there is no room; the line waits for the next.
+        """
+        self._waiting += to_json({"step": step, **line}) + "\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            WriteError: there is no room for it.
+        """
+        data = self._waiting.encode()
         try:
-            with self._path.open(mode, encoding="utf-8") as file:
-                file.write(text)
+            with open(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+                file.truncate(self._end)  # half a line, written when the disk ran full
+                file.seek(self._end)
+                file.write(data)
         except OSError as error:
-            raise UserError(f"{self._path} cannot be written: {error.strerror or error}. Free some space, then go on"
-                            " with --resume.") from error  # fmt: skip
+            raise WriteError(f"{self._path} cannot be written: {error.strerror or error}.") from error
+        self._end, self._waiting = self._end + len(data), ""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line cut off by a kill is left out."""
-    lines = []
-    path = folder / METRICS_FILE
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    """The lines of a run's metrics.jsonl, without those that are damaged, such as a last one cut off by a kill."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines, and how many are damaged; one cut off at the end is no damage."""
+    lines: list[dict[str, Any]] = []
+    path, damaged = folder / METRICS_FILE, 0
+    if not is_file(path):
+        return lines, 0
+    pieces = read_bytes(path, LIMIT).decode("utf-8", errors="replace").split("\n")
+    for number, piece in enumerate(pieces, 1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+            line = parse_json(piece, path)
+        except UserError:
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+        elif number < len(pieces):
+            damaged += 1
+    return lines, damaged
 
 
 @contextmanager

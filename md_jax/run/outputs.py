@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
+from md_jax.files import make_folder
 from md_jax.fit import posefield
 from md_jax.fit.problems import PoseProblem
 from md_jax.fit.train import TrainState
@@ -55,12 +56,12 @@ def write_outputs(
     if control is not None:
         controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
     poses = posefield.poses(problem.fields, state.params)
-    last = read_metrics(folder)[-1]
+    last = (read_metrics(folder) or [{}])[-1]
 
     folders = []
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
-        target.mkdir(exist_ok=True)
+        make_folder(target)
         motion = motion_of(job, poses, m)
         export.export_motion(
             target,

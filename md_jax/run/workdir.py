@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
+import hashlib
 import os
 import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,20 @@ from typing import Any
 from md_jax import __version__
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.files import write_bytes
+from md_jax.files import is_file, read_bytes, to_json, write_bytes
 from md_jax.options.flags import as_typed, from_flagfile, to_flagfile
+from md_jax.run import lock
 
 RUNS = Path("runs")
 FLAGS_FILE = "run.flags"
+_SIGNATURE = "# SHA-256 of the lines above: "
 # May differ from the run that is resumed: they say where and how to go on, not what is computed.
 FREE_ON_RESUME = ("workdir", "resume", "log_every", "checkpoint_every", "preview_every", "prior_batch", "encode_chunk",
                   "low_vram", "oom", "compile")  # fmt: skip
 
 
-def open_run(config: Config, typed: set[str]) -> tuple[Config, Path]:
-    """The run's folder, and the config to go by.
+def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lambda text: None) -> tuple[Config, Path]:
+    """The run's folder, locked for this process (`md_jax.run.lock`), and the config to go by.
 
     Precedence, first match wins:
       1. --resume --workdir=W: the run in W, with the flags W/run.flags recorded.
@@ -39,23 +43,53 @@ def open_run(config: Config, typed: set[str]) -> tuple[Config, Path]:
         config: what the flags say.
         typed: names of the flags typed on the command line itself; on resume they must agree with the run, while those
             from a flag file give way to it.
+        tell: called with a line about a process that died in the run.
 
     Raises:
-        UserError: the folder cannot be written, holds another run, or there is none to resume.
+        UserError: the folder cannot be written, holds another run or is another process's, or there is none to resume.
     """
     if config.resume:
         folder = Path(config.workdir) if config.workdir else _newest_run()
+        if not is_file(folder / FLAGS_FILE):
+            raise UserError(f"nothing to resume in {folder}: it holds no {FLAGS_FILE}. Leave out --resume to start"
+                            " there.")  # fmt: skip
+        if note := lock.take(folder):
+            tell(note)
         return _resumed(config, folder, typed), folder
     folder = _claimed(Path(config.workdir)) if config.workdir else _numbered(config)
-    write_bytes(folder / FLAGS_FILE, to_flagfile(config).encode())
+    lock.take(folder)
+    if config.workdir:
+        _refuse_taken(folder)  # again: another start may have come between
+    write_bytes(folder / FLAGS_FILE, signed(to_flagfile(config)).encode())
     return config, folder
 
 
 def discard_unused(folder: Path) -> None:
     """Remove a run's folder that holds its flags alone: the run could not start, and the next try may take its name."""
-    if [path.name for path in folder.iterdir()] == [FLAGS_FILE]:
-        (folder / FLAGS_FILE).unlink()
-        folder.rmdir()
+    with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {FLAGS_FILE, lock.LOCK_FILE}:
+            (folder / FLAGS_FILE).unlink(missing_ok=True)
+            lock.release(folder)
+            folder.rmdir()
+
+
+def signed(text: str) -> str:
+    """A flag file with a last line that tells whether it is still what was written."""
+    return f"{text}{_SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def check_signed(path: Path) -> None:
+    """Refuse a run's flag file that is not what was written.
+
+    Raises:
+        UserError: it was damaged or edited.
+    """
+    text, mark, _ = (data := read_bytes(path).decode("utf-8", errors="replace")).rpartition(_SIGNATURE)
+    if not mark or signed(text) != data:
+        raise UserError(
+            f"{path} is not as the run wrote it, damaged or edited, and a resumed run keeps its options: put it back,"
+            f" or start a new run with --flagfile={path} and another --workdir."
+        )
 
 
 def slug(prompt: str, length: int = 40) -> str:
@@ -76,21 +110,20 @@ def environment(devices: str) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": devices,
-        "command": sys.argv,
+        "command": [_without_home(argument) for argument in sys.argv],
     }
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all (see `write_bytes`)."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (to_json(value, indent=2) + "\n").encode())
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------
 
 
 def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
-    if not (folder / FLAGS_FILE).is_file():
-        raise UserError(f"nothing to resume in {folder}: it holds no {FLAGS_FILE}. Leave out --resume to start there.")
+    check_signed(folder / FLAGS_FILE)
     recorded = from_flagfile(folder / FLAGS_FILE)
     differing = [
         f.name
@@ -106,14 +139,19 @@ def _resumed(config: Config, folder: Path, typed: set[str]) -> Config:
 
 
 def _claimed(folder: Path) -> Path:
-    if (folder / FLAGS_FILE).exists():
-        raise UserError(f"--workdir={folder} already holds a run: add --resume to go on with it, or name another"
-                        " folder.")  # fmt: skip
+    _refuse_taken(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={folder} cannot be made: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--workdir={folder} cannot be made: {reason or error}.") from error
     return folder
+
+
+def _refuse_taken(folder: Path) -> None:
+    if os.path.lexists(folder / FLAGS_FILE):
+        raise UserError(f"--workdir={folder} already holds a run: add --resume to go on with it, or name another"
+                        " folder.")  # fmt: skip
 
 
 def _numbered(config: Config) -> Path:
@@ -141,6 +179,12 @@ def _newest_run() -> Path:
     if not runs:
         raise UserError(f"nothing to resume: there is no run under {RUNS.resolve()}. Name its folder with --workdir.")
     return runs[-1]
+
+
+def _without_home(text: str) -> str:
+    """The text with ~ for the home folder: files are passed on, and its name is nobody's business."""
+    home = os.path.expanduser("~")
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def _commit() -> str | None:

@@ -1,5 +1,11 @@
 """``python -m md_jax.study``."""
 
-from md_jax.study.command import run
+from md_jax.options.command import ending_in_one_line
+from md_jax.outside import environment, interrupts
 
-run()
+interrupts.notice()
+environment.prepare()
+with ending_in_one_line():
+    from md_jax.study.command import run
+
+    run()

@@ -120,7 +120,7 @@ def read_strip(folder: Path, record: dict[str, Any]) -> Strip:
 def render_strips(strips: Sequence[Strip], times: Float[np.ndarray, "T"]) -> list[UInt8[np.ndarray, "T H W 3"]]:
     """Square tiles of each strip at the given times (the nearest frame); bodies are all shown at one scale."""
     from md_jax.output.pictures import frame_all, make_renderer
-    from md_jax.run.torch_side import azimuth_arcs
+    from md_jax.prompts.views import azimuth_arcs
 
     def at(clip: np.ndarray, fps: float) -> np.ndarray:
         return clip[np.minimum((times * fps).round().astype(int), len(clip) - 1)]

@@ -3,8 +3,10 @@
 import io
 import json
 
+import pytest
 from rich.console import Console
 
+from md_jax.files import WriteError
 from md_jax.run.logs import Metrics, progress_line, read_metrics
 
 
@@ -43,3 +45,25 @@ def test_an_image_term_is_told_beside_the_others():
     with progress_line(Console(file=out, width=120), "motion", 1) as update:
         update(1, {"loss_sds": [2.0], "loss_image": [7.0], "loss_reg": [0.5], "skipped": [0], "step_seconds": 0.5})
     assert "sds 2  image 7  reg 0.5" in out.getvalue()
+
+
+def test_lines_wait_while_nothing_can_be_written(tmp_path):
+    metrics = Metrics(tmp_path, 0)
+    metrics.append(1, {"loss": [1.0]})
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "aside")
+    (tmp_path / "metrics.jsonl").mkdir()  # as good as a full disk
+    with pytest.raises(WriteError):
+        metrics.append(2, {"loss": [2.0]})
+    (tmp_path / "metrics.jsonl").rmdir()
+    (tmp_path / "aside").rename(tmp_path / "metrics.jsonl")
+    metrics.append(3, {"loss": [float("nan")]})
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert read_metrics(tmp_path)[-1]["loss"] == [None]
+
+
+def test_a_damaged_line_is_left_out_and_said(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nnull\n{"step": NaN}\n{"step": 4}\n{"st')
+    told: list[str] = []
+    Metrics(tmp_path, 4, told.append).append(5, {})
+    assert "2 damaged lines" in told[0]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 4, 5]

@@ -25,7 +25,7 @@ SMALL = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "cogvideox", "ltx"]
+    "prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "wan22", "cogvideox", "ltx"]
 )
 def test_three_steps(prior, made, tmp_path):  # noqa: F811
     path = made

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bridge.priors import PriorError, Setup, load_prior
-from bridge.priors.files import check_files
+from bridge.priors.files import check_files, describe
 from bridge.priors.transformer.t5_text import PAD, read_tokenizer
 from bridge.priors.weights import find_weights
 from tests.bridge.priors import tiny_priors
@@ -142,6 +142,58 @@ def test_pointers_of_git_lfs(folders, tmp_path):
         refused("sd15", folder, f"vae cannot be loaded: diffusion_pytorch_model.{ending} is a git-LFS pointer")
         with pytest.raises(PriorError, match="is a git-LFS pointer"):
             check_files(str(folder))
+
+
+def hub_cache(folder, cache, hub_id="someone/model"):
+    """The hub's own cache with a folder's files: blobs, and a snapshot of relative links to them."""
+    repository = cache / f"models--{hub_id.replace('/', '--')}"
+    snapshot = repository / "snapshots" / "0123abcd"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    for number, file in enumerate(path for path in sorted(folder.rglob("*")) if path.is_file()):
+        shutil.copy(file, repository / "blobs" / f"{number:040x}")
+        link = snapshot / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * (len(link.relative_to(repository).parts) - 1)
+        link.symlink_to(f"{up}blobs/{number:040x}")
+    return snapshot
+
+
+@pytest.mark.parametrize("name", ["sd15", "wan21"])
+def test_a_hub_id_offline_is_read_through_relative_links(name, folders, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    snapshot = hub_cache(folders[name], tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert load_prior(name, "someone/model").spec.origin == str(snapshot)
+    found = describe(name, "someone/model")
+    assert "every weight has its place" in found and "GB" in found and "licence: the folder states none" in found
+
+
+def test_the_doctor_reads_headers(folders, tmp_path):
+    folder = shutil.copytree(folders["wan21"], tmp_path / "f")
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    found = describe("wan21", str(folder), (17, 480, 832))
+    for words in (
+        "Wan 2.1 (WanPipeline)",
+        "transformer",
+        "F32",
+        "GiB for a step of 17 x 480x832",
+        "apache-2.0 (README",
+    ):
+        assert words in found
+    with pytest.raises(PriorError, match=r"is Wan 2\.1, not what prior 'ltx' reads .the priors for it: wan21."):
+        describe("ltx", str(folder))
+    edit(folder, "model_index.json", transformer_2=WAN, boundary_ratio=0.875)
+    with pytest.raises(PriorError, match=r"boundary_ratio=0\.875"):
+        describe("wan21", str(folder))
+    folder = shutil.copytree(folders["sd15"], tmp_path / "sd")
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"extra.weight": torch.zeros(1)}, file, {"format": "pt"})
+    with pytest.raises(PriorError, match=r"no place for 1 of the weights \(extra.weight\)"):
+        describe("sd15", str(folder))
 
 
 def test_a_text_encoder_with_its_projection(folders, tmp_path):

@@ -60,8 +60,8 @@ def sample(folder, name, steps, **settings):
 
     pipe.transformer.forward = recorded
     final = pipe(
-        PROMPT, negative_prompt=NEGATIVE, height=HEIGHT, width=WIDTH, num_frames=FRAMES, num_inference_steps=steps,
-        guidance_scale=4.0, max_sequence_length=LENGTHS[name], output_type="latent",
+        prompt=PROMPT, negative_prompt=NEGATIVE, height=HEIGHT, width=WIDTH, num_frames=FRAMES,
+        num_inference_steps=steps, guidance_scale=4.0, max_sequence_length=LENGTHS[name], output_type="latent",
         generator=torch.Generator().manual_seed(0), **settings,
     ).frames  # fmt: skip
     return Sampling(inputs, outputs, final, pipe)

@@ -1,0 +1,185 @@
+"""Interrupts, full disks and flipped bits: python -m benchmarks.torture [--kills 50] [--flips 30] [--out REPORT.md].
+
+Each trial runs the main job in a process of its own, does something to it, resumes, and compares the motion with that
+of a run that was left alone, byte for byte. A flipped bit must be noticed, or change nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from md_jax.files import write_bytes
+from md_jax.options.command import parse_simple
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+MODES = {
+    "pose": ["--mode=pose", "--steps=60", "--checkpoint_every=10", "--log_every=5", "--preview_every=20"],
+    "latent": ["--mode=latent", "--steps=30", "--checkpoint_every=10", "--log_every=5", "--preview_every=10"],
+}
+OUTPUT = {"pose": "motion.npz", "latent": "latents.npz"}
+ENDS = (0, 2, 130, 143, -9)  # exit codes that a trial may end with
+
+
+@dataclasses.dataclass
+class Trial:
+    """What was done, and what came of it; `fault` is empty where all is well."""
+
+    what: str
+    fault: str = ""
+
+
+def command(folder: Path, mode: str, *, resume: bool = False) -> list[str]:
+    """The command line of a run."""
+    base = [sys.executable, "-m", "md_jax.main", f"--workdir={folder}"]
+    return [*base, "--resume"] if resume else [*base, *MODES[mode], "--seed=3", "--prompt=a person is walking"]
+
+
+def run(folder: Path, mode: str, *, resume: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run to the end, or resume."""
+    return subprocess.run(
+        command(folder, mode, resume=resume), capture_output=True, text=True, timeout=1800, check=False
+    )
+
+
+def fault_of(done: subprocess.CompletedProcess[str], folder: Path, mode: str, expected: bytes) -> str:
+    """Why a finished run is not as it should be; empty: it is."""
+    text = done.stdout + done.stderr
+    if "Traceback" in text or "unforeseen" in text:
+        return f"a traceback: {text[-300:]!r}"
+    if done.returncode != 0:
+        return f"exit code {done.returncode}: {text[-300:]!r}"
+    return "" if (folder / OUTPUT[mode]).read_bytes() == expected else f"another {OUTPUT[mode]}"
+
+
+def kill(folder: Path, mode: str, seconds: float, expected: bytes, rng: random.Random) -> Trial:
+    """Interrupt a run after a while, then resume it, up to three times."""
+    number = rng.choice(SIGNALS)
+    trial = Trial(f"{mode}: {number.name} after {seconds:.1f} s")
+    process = subprocess.Popen(command(folder, mode), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    time.sleep(seconds)
+    process.send_signal(number)
+    text, _ = process.communicate(timeout=600)
+    early = process.returncode in (-signal.SIGTERM, -signal.SIGINT) and not folder.exists()  # before Python listens
+    if process.returncode not in ENDS and not early:
+        trial.fault = f"exit code {process.returncode}: {text[-300:]!r}"
+    elif "Traceback" in text and not early:
+        trial.fault = f"a traceback: {text[-300:]!r}"
+    else:
+        resume = (folder / "run.flags").exists()
+        trial.fault = fault_of(run(folder, mode, resume=resume), folder, mode, expected)
+    return trial
+
+
+def flip(source: Path, folder: Path, mode: str, expected: bytes, rng: random.Random) -> Trial:
+    """Flip one bit in one file of an interrupted run, then resume: refused or told, or the same bytes."""
+    shutil.copytree(source, folder)
+    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size))
+    data = bytearray(path.read_bytes())
+    bit = rng.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bytes(data))
+    trial = Trial(f"{mode}: bit {bit} of {path.relative_to(folder)}")
+    done = run(folder, mode, resume=True)
+    if done.returncode == 2 and done.stdout.count("error:") == 1 and "Traceback" not in done.stdout + done.stderr:
+        return trial
+    trial.fault = fault_of(done, folder, mode, expected)
+    return trial
+
+
+def full_disk(mode: str, expected: bytes, mebibytes: int) -> Trial:
+    """A run on a file system that is too small, which grows before it is resumed (Linux, as root)."""
+    trial = Trial(f"{mode}: {mebibytes} MiB of disk")
+    with tempfile.TemporaryDirectory() as name:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes * 1024}k", "tmpfs", name]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            return Trial(f"{trial.what}: left out, no right to mount")
+        try:
+            folder = Path(name) / "run"
+            (Path(name) / "filler").write_bytes(bytes(int(0.9 * mebibytes * 2**20)))
+            done = run(folder, mode)
+            if done.returncode not in (0, 2) or "Traceback" in done.stdout + done.stderr:
+                trial.fault = f"exit code {done.returncode}: {(done.stdout + done.stderr)[-300:]!r}"
+                return trial
+            (Path(name) / "filler").unlink()
+            subprocess.run(["mount", "-o", "remount,size=1G", name], check=True)
+            trial.fault = fault_of(run(folder, mode, resume=(folder / "run.flags").exists()), folder, mode, expected)
+        finally:
+            subprocess.run(["umount", name], check=False)
+    return trial
+
+
+def torture(kills: int, flips: int, disks: int, seed: int) -> list[Trial]:
+    """All trials, in a temporary folder."""
+    rng, trials = random.Random(seed), []
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="md_jax-torture-") as name:
+        home = Path(name)
+        for mode in MODES:
+            begun = time.monotonic()
+            done = run(home / mode, mode)
+            seconds = time.monotonic() - begun
+            if done.returncode:
+                raise SystemExit(f"the run that is left alone fails: {(done.stdout + done.stderr)[-500:]}")
+            expected = (home / mode / OUTPUT[mode]).read_bytes()
+            for i in range(kills // len(MODES)):
+                folder = home / f"{mode}-kill-{i}"
+                trials.append(kill(folder, mode, rng.uniform(0.5, seconds), expected, rng))
+                print(trials[-1].what, trials[-1].fault or "ok", flush=True)
+                shutil.rmtree(folder, ignore_errors=True)
+            for i in range(flips // len(MODES)):
+                trials.append(flip(home / mode, home / f"{mode}-flip-{i}", mode, expected, rng))
+                print(trials[-1].what, trials[-1].fault or "ok", flush=True)
+                shutil.rmtree(home / f"{mode}-flip-{i}", ignore_errors=True)
+            for i in range(disks):
+                trials.append(full_disk(mode, expected, 1 + i))
+                print(trials[-1].what, trials[-1].fault or "ok", flush=True)
+    return trials
+
+
+def report(trials: list[Trial], seed: int) -> str:
+    """The trials as a page."""
+    faults = [trial for trial in trials if trial.fault]
+    lines = [
+        "# Torture",
+        "",
+        f"{datetime.date.today().isoformat()}, `python -m benchmarks.torture`, seed {seed}: {len(trials)} trials,"
+        f" {len(faults)} faults.",
+        "",
+        "| trial | result |",
+        "|---|---|",
+        *[f"| {trial.what} | {trial.fault or 'ok'} |" for trial in trials],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse, torture, report; exit code 1 where there was a fault."""
+    options = parse_simple(
+        __doc__,
+        "benchmarks.torture",
+        kills=(50, "Interrupted runs."),
+        flips=(30, "Flipped bits."),
+        disks=(2, "Small disks, a mode."),
+        seed=(0, "Of the moments and the bits."),
+        out=("", "Where the report goes."),
+    )
+    trials = torture(options.kills, options.flips, options.disks, options.seed)
+    text = report(trials, options.seed)
+    if options.out:
+        write_bytes(Path(options.out), text.encode())
+    print(text)
+    sys.exit(any(trial.fault for trial in trials))
+
+
+if __name__ == "__main__":
+    main()

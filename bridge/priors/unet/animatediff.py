@@ -1,0 +1,101 @@
+"""AnimateDiff: Stable Diffusion 1.5 and layers between its own that look along time, from two folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bridge.priors.base import FolderPrior
+from bridge.priors.folder import class_name_of, load_parts, read_index
+from bridge.priors.hub import local_path
+from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.unet.text_to_video import latents_of
+from bridge.priors.weights import first_line, read_network
+
+HUB_IDS = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-2")
+LICENCE = "CreativeML Open RAIL-M (Stable Diffusion 1.5), Apache-2.0 (the motion adapter)"
+FRAMES, FPS, SIZE = 16, 8.0, 512
+BETAS = "linear"  # what the motion layers are trained with; the pictures' own are linear in their square root
+
+
+class AnimateDiffPrior(FolderPrior):
+    """A FolderPrior of a UNetMotionModel, which is given each frame's text, all the same here."""
+
+    @torch.no_grad()
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
+        frames = z_t.shape[2]
+        return super().predict(z_t, t, [Text(text.hidden.repeat_interleave(frames, dim=0)) for text in texts])
+
+    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
+        most = self._unet.config.motion_max_seq_length
+        if latents[1] > most:
+            raise PriorError(f"prior '{self.spec.name}' takes at most {most} frames, got {latents[1]}.")
+
+
+def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> AnimateDiffPrior:
+    """AnimateDiff (Guo et al. 2023) on Stable Diffusion 1.5.
+
+    Args:
+        path: two diffusers folders or hub ids with a comma between them: Stable Diffusion's, then the motion adapter's.
+        device, dtype: where the networks go, and the precision of their weights.
+
+    Raises:
+        PriorError: one of them is missing, damaged, or another kind of model, or they do not belong together.
+    """
+    pictures, motion = two_paths(path)
+    folder = local_path(pictures, "animatediff", dtype, HUB_IDS[0])
+    adapter = local_path(motion, "animatediff", dtype, HUB_IDS[1])
+    class_name_of(folder, read_index(folder), "unet", ("UNet2DConditionModel",))
+
+    def read_unet(where: Path, dtype: torch.dtype) -> Any:
+        from diffusers import UNetMotionModel
+
+        unet = read_network(where.parent, where.name, "UNet2DConditionModel", dtype)
+        layers = read_network(adapter.parent, adapter.name, "MotionAdapter", dtype)
+        try:
+            return UNetMotionModel.from_unet2d(unet, layers).to(dtype)
+        except (ValueError, RuntimeError) as error:
+            raise PriorError(
+                f"the motion adapter in {adapter} does not fit the UNet in {where} ({first_line(str(error))})."
+            ) from error
+
+    parts = load_parts(folder, device, dtype, read_unet, beta_schedule=BETAS)
+    channels, stride = latents_of(parts, folder, "animatediff", "UNetMotionModel")
+    spec = PriorSpec(
+        name="animatediff",
+        kind="video",
+        prediction=parts.prediction,  # type: ignore[arg-type]
+        frames=FRAMES,
+        fps=FPS,
+        height=SIZE,
+        width=SIZE,
+        latent_channels=channels,
+        pixel_stride=stride,
+        dtype=str(dtype).removeprefix("torch."),
+        licence=LICENCE,
+        origin=f"{folder},{adapter}",
+    )
+    return AnimateDiffPrior(spec, parts, device)
+
+
+def two_paths(path: str) -> tuple[str, str]:
+    """The paths of Stable Diffusion and of the motion adapter.
+
+    Raises:
+        PriorError: there are not two of them, with a comma in between.
+    """
+    pictures, comma, motion = path.partition(",")
+    if not comma or not pictures.strip() or not motion.strip():
+        raise PriorError(
+            f"prior 'animatediff' is made of two: give --prior_path=SD15,ADAPTER, folders on this machine or the hub"
+            f" ids {','.join(HUB_IDS)} (which are downloaded), got {path!r}."
+        )
+    return pictures.strip(), motion.strip()

@@ -1,0 +1,46 @@
+"""What the process finds around it, put in order before heavy imports: threads, output, caches, drawing."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def prepare() -> None:
+    """Prepare this process for a run. Nothing here fails; what cannot be had is replaced, with a note.
+
+    - One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
+      of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
+    - What a terminal's encoding cannot show is replaced by a question mark.
+    - JAX's rules of types are the standard ones, whatever a shell has set.
+    - Where the user's cache folder cannot be written, a temporary one stands in for this run.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("JAX_NUMPY_DTYPE_PROMOTION", None)
+    os.environ["MPLBACKEND"] = "Agg"  # pictures go to files, also where a notebook has set its own
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if not _writable(cache_folder()):
+        folder = Path(tempfile.mkdtemp(prefix="md_jax-cache-"))
+        for name in ("XDG_CACHE_HOME", "WARP_CACHE_PATH", "MPLCONFIGDIR", "HF_HOME"):
+            os.environ[name] = str(folder / name.split("_")[0].lower())
+        print(f"note: no cache folder can be written (XDG_CACHE_HOME names one): {folder} stands in", file=sys.stderr)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for md_jax ($XDG_CACHE_HOME, else ~/.cache)."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "md_jax"
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return not str(folder).startswith("~")
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,123 @@
+"""AnimateDiff, small and at random, against diffusers' own pipeline over the same two folders."""
+
+import pytest
+import torch
+
+from bridge.distill import objectives as distill
+from bridge.priors import PriorError, Setup, load_prior
+from bridge.priors.files import describe
+from tests.bridge.priors.test_stable_diffusion import pictures  # noqa: F401
+from tests.bridge.priors.test_text_to_video import made  # noqa: F401
+
+PROMPT, NEGATIVE = "a person is walking", "low motion"
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def folders(pictures, tmp_path_factory):  # noqa: F811
+    """(Stable Diffusion, motion adapter)."""
+    from diffusers import MotionAdapter
+
+    torch.manual_seed(2)
+    adapter = MotionAdapter(
+        block_out_channels=(32, 64), motion_layers_per_block=1, motion_num_attention_heads=2, motion_max_seq_length=24,
+    )  # fmt: skip
+    for parameter in adapter.parameters():  # its output layers start at zero
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("adapter") / "motion"
+    adapter.save_pretrained(folder)
+    return pictures, folder
+
+
+@pytest.fixture
+def prior(folders):
+    return load_prior("animatediff", ",".join(map(str, folders)))
+
+
+def pipeline(folders):
+    from diffusers import AnimateDiffPipeline, AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    from bridge.priors.folder import read_tokenizer
+
+    sd, motion = folders
+    scheduler = DDIMScheduler.from_pretrained(sd / "scheduler", beta_schedule="linear", clip_sample=False)
+    pipe = AnimateDiffPipeline(
+        vae=AutoencoderKL.from_pretrained(sd / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(sd / "text_encoder"),
+        tokenizer=read_tokenizer(sd, "CLIPTokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(sd / "unet"),
+        motion_adapter=MotionAdapter.from_pretrained(motion),
+        scheduler=scheduler,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_text_every_call_and_sample_are_those_of_the_pipeline(folders, prior):
+    pipe = pipeline(folders)
+    calls, forward = [], pipe.unet.forward
+
+    def recorded(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        calls.append((args, kwargs["encoder_hidden_states"], out.sample))
+        return out
+
+    pipe.unet.forward = recorded
+    final = pipe(
+        PROMPT, negative_prompt=NEGATIVE, num_frames=FRAMES, height=32, width=32, num_inference_steps=3,
+        guidance_scale=4.0, output_type="latent", generator=torch.Generator().manual_seed(0),
+    ).frames  # fmt: skip
+    texts = prior.embed([PROMPT], NEGATIVE).pair(torch.zeros(1, dtype=torch.long))
+    assert len(calls) == 3
+    for (z, step), hidden, raw in calls:
+        close(texts[1].hidden[0], hidden[0])
+        close(texts[0].hidden[0], hidden[FRAMES])
+        t = step.reshape(1) / 1000
+        found = prior.predict(z[:1], t, texts)
+        close(found[0], raw[1:])
+        close(found[1], raw[:1])
+    alphas = pipe.scheduler.alphas_cumprod[step]
+    estimate = distill.to_sample(distill.cfg(*found, 4.0), z[:1], alphas.sqrt()[None], (1 - alphas).sqrt()[None], "eps")
+    if int(step) == 0 or not pipe.scheduler.config.set_alpha_to_one:
+        close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
+    else:
+        close(estimate, final)
+    close(prior.alpha_sigma(t)[1], (1 - alphas).sqrt()[None])
+
+
+def test_pixels_latents_and_gradient(folders, prior):
+    pipe = pipeline(folders)
+    g = torch.Generator().manual_seed(0)
+    video = torch.rand(1, 3, FRAMES, 32, 32, generator=g)
+    leaf = video.clone().requires_grad_()
+    frames = 2 * leaf[0].transpose(0, 1) - 1
+    expected = (pipe.vae.encode(frames).latent_dist.mode() * pipe.vae.config.scaling_factor).transpose(0, 1)[None]
+    z = prior.encode(video)
+    close(z, expected.detach())
+    cotangent = torch.randn(z.shape, generator=g)
+    (gradient,) = torch.autograd.grad(expected, leaf, cotangent)
+    scale = gradient.abs().max()
+    close(prior.encode_vjp(video, cotangent, 2) / scale, gradient / scale)
+    with torch.no_grad():
+        close(prior.decode(z), (pipe.decode_latents(z) / 2 + 0.5).clamp(0, 1))
+
+
+def test_spec_and_what_is_refused(folders, prior):
+    spec = prior.spec
+    assert (spec.kind, spec.frames, spec.height, spec.width, spec.fps) == ("video", 16, 512, 512, 8.0)
+    assert spec.latent_shape_of(5, 512, 512) == (4, 5, 64, 64)
+    with pytest.raises(PriorError, match="at most 24 frames, got 25"):
+        prior.configure(Setup(frames=25, height=32, width=32))
+    sd, motion = map(str, folders)
+    for path in (sd, f"{sd},", ""):
+        with pytest.raises(PriorError, match="is made of two"):
+            load_prior("animatediff", path)
+    with pytest.raises(PriorError, match=r"motion/model_index\.json is missing"):
+        load_prior("animatediff", f"{motion},{sd}")
+    found = describe("animatediff", f"{sd},{motion}")
+    assert "every weight has its place" in found and "motion adapter" in found

@@ -1,0 +1,45 @@
+"""What a process finds around it: no home, a narrow encoding, a notebook's drawing."""
+
+import io
+import os
+import subprocess
+import sys
+
+from md_jax.outside import environment
+
+CODE = """
+import os, sys
+from md_jax.outside import environment
+environment.prepare()
+print(os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else "")
+print("ü…“")
+"""
+
+
+def run(**env):
+    base = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
+    return subprocess.run(
+        [sys.executable, "-c", CODE], env={**base, **env}, capture_output=True, timeout=60, check=True
+    )
+
+
+def test_a_home_that_cannot_be_written_gets_a_temporary_cache(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(HOME=str(tmp_path / "file"))
+    assert b"md_jax-cache-" in done.stdout and b"XDG_CACHE_HOME" in done.stderr
+
+
+def test_a_good_home_stays(tmp_path):
+    done = run(HOME=str(tmp_path))
+    assert not done.stderr and (tmp_path / ".cache" / "md_jax").is_dir()
+
+
+def test_what_an_encoding_lacks_is_replaced(tmp_path):
+    assert run(HOME=str(tmp_path), PYTHONIOENCODING="ascii").stdout.endswith(b"???\n")
+
+
+def test_pictures_go_to_files_whatever_is_set(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://nowhere")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    environment.prepare()
+    assert os.environ["MPLBACKEND"] == "Agg"
