@@ -47,8 +47,9 @@ def test_commands_are_found():
 
 @cache
 def flags_of(module):
+    listing = "--help" if module.startswith("tools.") else "--helpfull"
     shown = subprocess.run(
-        [sys.executable, "-m", module, "--help" if module.startswith("tools.") else "--helpfull"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", module, listing], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     assert shown.returncode == 0, f"{module} --helpfull: {shown.stderr[-500:]}"
