@@ -34,6 +34,8 @@ class Clip:
         fps: frames a second.
         body_pose, root_orient: as in `Motion`.
         transl: metres, or None where the capture has none.
+        text: what the database says of it; "" where that is nothing.
+        held_out: whether nothing may learn from its recording (see `split_clips`).
     """
 
     name: str
@@ -44,6 +46,8 @@ class Clip:
     body_pose: Float[np.ndarray, "T 21 3"]
     root_orient: Float[np.ndarray, "T 3"]
     transl: Float[np.ndarray, "T 3"] | None = None
+    text: str = ""
+    held_out: bool = False
 
     @property
     def duration(self) -> float:
@@ -99,6 +103,7 @@ def _load_folder(folder: Path) -> list[Clip]:
                 body_pose=motion.body_pose,
                 root_orient=motion.root_orient,
                 transl=motion.transl if "trans" in data else None,
+                text=str(data["text"]) if "text" in data else "",
             )
         )
     return clips
@@ -111,20 +116,30 @@ def recording_of(name: str) -> str:
 
 # Packed clips: rotation vectors as multiples of 1/4096 rad (error at most 1.3e-4 rad each), and of those the
 # differences in time, which deflate to half the size. int16 wraps around exactly in both directions.
-_STEPS_PER_RADIAN = 4096
+# Translation likewise, in 1/2048 m.
+_STEPS_PER_RADIAN, _STEPS_PER_METRE = 4096, 2048
+
+
+_WORDS = ("name", "action", "recording", "source", "text")
 
 
 def pack_clips(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """Clips as a few small plain arrays (translation is left out); `unpack_clips` reverses it."""
+    """Clips as a few small plain arrays; `unpack_clips` reverses it."""
     poses = [np.concatenate([clip.root_orient[:, None], clip.body_pose], axis=1) for clip in clips]
     steps = np.round(np.concatenate(poses).reshape(-1, 66) * _STEPS_PER_RADIAN)
     if np.abs(steps).max() > np.iinfo(np.int16).max:
         raise ValueError(f"rotation vectors must stay below 8 rad; got {np.abs(steps).max() / _STEPS_PER_RADIAN}.")
+    moves = [np.zeros((0, 3)), *(clip.transl for clip in clips if clip.transl is not None)]
+    places = np.round(np.concatenate(moves) * _STEPS_PER_METRE)
+    if len(places) and np.abs(places).max() > np.iinfo(np.int16).max:
+        raise ValueError(f"translation must stay below 16 m; got {np.abs(places).max() / _STEPS_PER_METRE}.")
     return {
         "pose_steps": np.diff(steps.astype(np.int16), axis=0, prepend=np.zeros((1, 66), np.int16)),
+        "place_steps": np.diff(places.astype(np.int16), axis=0, prepend=np.zeros((1, 3), np.int16)),
+        "moves": np.array([clip.transl is not None for clip in clips]),
         "lengths": np.array([len(pose) for pose in poses], np.int32),
         "fps": np.array([clip.fps for clip in clips], np.float32),
-        **{key: np.array([getattr(c, key) for c in clips]) for key in ("name", "action", "recording", "source")},
+        **{key: np.array([getattr(c, key) for c in clips]) for key in (*_WORDS, "held_out")},
     }
 
 
@@ -134,17 +149,25 @@ def unpack_clips(data: dict[str, np.ndarray]) -> list[Clip]:
     Raises:
         UserError: arrays are missing.
     """
-    keys = ("pose_steps", "lengths", "fps", "name", "action", "recording", "source")
+    keys = ("pose_steps", "place_steps", "moves", "lengths", "fps", "held_out", *_WORDS)
     if missing := [key for key in keys if key not in data]:
         raise UserError(f"expected packed clips with the arrays {', '.join(keys)}; {', '.join(missing)} not found.")
     steps = np.cumsum(data["pose_steps"], axis=0, dtype=np.int16)
     poses = steps.astype(np.float32).reshape(-1, 22, 3) / _STEPS_PER_RADIAN
-    pieces = np.split(poses, np.cumsum(data["lengths"])[:-1])
-    texts = zip(*(data[key] for key in keys[3:]), strict=True)
-    return [
-        Clip(str(name), str(action), str(recording), str(source), float(fps), pose[:, 1:], pose[:, 0])
-        for (name, action, recording, source), fps, pose in zip(texts, data["fps"], pieces, strict=True)
-    ]
+    places = np.cumsum(data["place_steps"], axis=0, dtype=np.int16).astype(np.float32) / _STEPS_PER_METRE
+    clips, first, placed = [], 0, 0
+    for i, length in enumerate(data["lengths"]):
+        pose, transl = poses[first : first + length], None
+        first += length
+        if data["moves"][i]:
+            transl = places[placed : placed + length]
+            placed += length
+        name, action, recording, source, text = (str(data[key][i]) for key in _WORDS)
+        clips.append(
+            Clip(name, action, recording, source, float(data["fps"][i]), pose[:, 1:], pose[:, 0], transl, text,
+                 bool(data["held_out"][i]))
+        )  # fmt: skip
+    return clips
 
 
 # --- splitting ----------------------------------------------------------------------------------------------
@@ -163,6 +186,9 @@ def split_clips(
 ) -> Split:
     """Hold out whole recordings; or, where an action has fewer than three, the end of each after a gap.
 
+    Where clips of an action are marked as held out, those are, and no others: the shipped ones are, so that what is
+    held out stays so when clips join, and a recording that shows several actions lies on one side of all of them.
+
     Args:
         clips: what to split.
         fraction: share of an action's frames to hold out, about.
@@ -179,6 +205,12 @@ def split_clips(
         groups: dict[str, list[Clip]] = {}
         for clip in sorted((c for c in clips if c.action == action), key=lambda c: c.name):
             groups.setdefault(clip.recording, []).append(clip)
+        marked = [name for name, group in groups.items() if any(clip.held_out for clip in group)]
+        if marked and len(marked) < len(groups):
+            how[action] = "recording"
+            for name, group in groups.items():
+                (held_out if name in marked else train).extend(group)
+            continue
         if len(groups) >= 3:
             how[action] = "recording"
             seconds = {name: sum(clip.duration for clip in group) for name, group in groups.items()}
