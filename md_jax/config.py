@@ -85,8 +85,8 @@ class Config:
     view_prompts: bool = _field(True, "Add each camera's view ('side view') to the prompt.")
 
     # Pose
-    root: Literal["fixed", "orient", "full"] = _field(
-        "fixed", "Also optimise the root: its orientation, or orientation and translation.")  # fmt: skip
+    root: Literal["fixed", "orient", "height", "full"] = _field(
+        "fixed", "Also optimise the root: its orientation; and the pelvis's height; or orientation and translation.")  # fmt: skip
     rotation: Literal["axis_angle", "6d"] = _field("axis_angle", "What the PoseField's outputs mean.")
     bound: Literal["tanh", "clamp"] = _field("tanh", "How poses are kept within the statistics.")
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)

@@ -27,7 +27,7 @@ from md_jax import rotations
 from md_jax.errors import UserError
 from md_jax.statistics import PoseStatistics
 
-Root = Literal["fixed", "orient", "full"]
+Root = Literal["fixed", "orient", "height", "full"]
 Rotation = Literal["axis_angle", "6d"]
 Bound = Literal["tanh", "clamp"]
 Time = Literal["normalized", "raw"]
@@ -125,7 +125,7 @@ class Poses(NamedTuple):
 
     body: Array  # (M, F, 21, 3) or (M, F, 21, 3, 3)
     root: Array | None  # (M, F, 3) or (M, F, 3, 3); None with root="fixed"
-    transl: Float[Array, "M F 3"] | None  # metres; None unless root="full"
+    transl: Float[Array, "M F 3"] | None  # metres; None unless root="height" or "full"
 
 
 def init_fields(
@@ -143,7 +143,7 @@ def init_fields(
         statistics: of each motion.
         keys: (M,) random keys; a motion's parameters depend on its own key alone.
         frames: F.
-        root: "fixed", or what else moves: "orient"ation, or the "full" root with translation.
+        root: "fixed", or what else moves: "orient"ation, the pelvis's "height" as well, or the "full" translation.
         rotation: what the parameters are.
         settings: further arguments of `PoseField`.
 
@@ -165,8 +165,8 @@ def init_fields(
 def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Float[Array, "M F K R"]:
     """Pose parameters of every motion; motion m is the same, bit for bit on a CPU, alone or in company.
 
-    The K rows are the root orientation (unless root="fixed"), the 21 body joints, and with root="full" the
-    translation, padded with zeros to R.
+    The K rows are the root orientation (unless root="fixed"), the 21 body joints, and with root="height" or
+    "full" the translation, padded with zeros to R.
 
     Args:
         fields, params: from `init_fields`.
@@ -185,7 +185,7 @@ def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> 
         return Poses(
             body=to_pose(values[:, first : first + 21]),
             root=to_pose(values[:, 0]) if first else None,
-            transl=values[:, -1, :3] if fields.root == "full" else None,
+            transl=values[:, -1, :3] if fields.root in ("height", "full") else None,
         )
 
     return per_motion(of_one, params, fields.fixed)
@@ -229,5 +229,7 @@ def _moments(statistics: PoseStatistics, root: Root, rotation: Rotation) -> tupl
                     f" ({statistics.source}): give --statistics=FOLDER with clips that have `trans`, or --root=orient."
                 )
             rows.append(np.pad(transl, (0, rows[0].shape[-1] - 3))[None])
+        elif root == "height":  # only y: along x and z mean and deviation are zero, and so it stays
+            rows.append(np.eye(1, rows[0].shape[-1], 1) * getattr(statistics, f"height_{kind}"))
         result.append(jnp.asarray(np.concatenate(rows), jnp.float32))
     return result[0], result[1]

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from md_jax import rotations
 from md_jax.clips import Clip, load_clips, mirror_clip
 from md_jax.errors import UserError
+from md_jax.grounding import height_of
 from md_jax.motion import read_npz
 from md_jax.windows import every_window
 
@@ -44,6 +45,7 @@ class PoseStatistics:
         root_mean, root_std, root_mean_6d, root_std_6d: root orientation after the first frame's yaw is
         removed. transl_mean, transl_std: translation from the first frame's place; None if the clips have
             none.
+        height_mean, height_std: of the pelvis above its rest (`md_jax.grounding`), metres.
     """
 
     action: str
@@ -59,6 +61,8 @@ class PoseStatistics:
     root_std_6d: Float[np.ndarray, "6"]
     transl_mean: Float[np.ndarray, "3"] | None = None
     transl_std: Float[np.ndarray, "3"] | None = None
+    height_mean: float = 0.0
+    height_std: float = MIN_STD
 
 
 # --- computing ----------------------------------------------------------------------------------------------
@@ -102,6 +106,9 @@ def compute_statistics(clips: Sequence[Clip], action: str | None = None) -> Pose
     root_mean_6d, root_std_6d = _moments(rotations.on_host(_sixd, root), weight)
     moves = all(clip.transl is not None for clip in chosen)
     transl_mean, transl_std = _moments(transl, weight)
+    heights = np.concatenate([height_of(clip) for clip in chosen])
+    frame_weight = _equal_shares(np.repeat(actions, [len(clip.body_pose) for clip in chosen]))
+    height_mean, height_std = _moments(heights, frame_weight)
     return PoseStatistics(
         action=GENERIC if pooled else str(action),
         source="; ".join(sorted({c.source for c in chosen})) if len(chosen) < 4 else f"{len(chosen)} clips",
@@ -116,6 +123,8 @@ def compute_statistics(clips: Sequence[Clip], action: str | None = None) -> Pose
         root_std_6d=root_std_6d,
         transl_mean=transl_mean if moves else None,
         transl_std=transl_std if moves else None,
+        height_mean=float(height_mean),
+        height_std=float(height_std),
     )
 
 
@@ -186,7 +195,8 @@ def _table(source: str) -> dict[str, PoseStatistics]:
     path = source or str(resources.files("md_jax") / "assets" / "statistics.npz")
     data = read_npz(path)
     names = [field.name for field in fields(PoseStatistics)]
-    if missing := [name for name in names if name not in data and not name.startswith("transl")]:
+    optional = ("transl", "height")  # files of others may have no translation, older ones no height
+    if missing := [name for name in names if name not in data and not name.startswith(optional)]:
         raise UserError(
             f"{path} holds no pose statistics: {', '.join(missing)} not found. Expected a file written by"
             " tools.build_statistics, or a folder of AMASS-style clips."
@@ -195,6 +205,7 @@ def _table(source: str) -> dict[str, PoseStatistics]:
     found = [dict(zip((name for name in names if name in data), row, strict=True)) for row in rows]
     for row in found:
         row.update(action=str(row["action"]), source=str(row["source"]), frames=int(row["frames"]))
+        row.update({name: float(row[name]) for name in ("height_mean", "height_std") if name in row})
     return {row["action"]: PoseStatistics(**row) for row in found}
 
 

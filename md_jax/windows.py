@@ -14,7 +14,7 @@ from md_jax.clips import FLIP, REFLECT, Clip, mirror_pose
 from md_jax.errors import UserError
 from md_jax.motion import slerp_rotvecs
 
-Root = Literal["fixed", "orient", "full"]
+Root = Literal["fixed", "orient", "height", "full"]
 
 
 class Windows(NamedTuple):
@@ -53,7 +53,8 @@ def cut_windows(
         speed: how much faster than in the clip the person moves; a window spans
             (frames − 1) / fps · speed seconds of it.
         mirrored: whether left and right change places.
-        root: "fixed" gives identity orientation and no translation, "orient" no translation.
+        root: "fixed" gives identity orientation and no translation, "orient" no translation, "height" only its
+            vertical part: what a camera sees that follows the person.
 
     Raises:
         UserError: a window reaches beyond its clip.
@@ -87,7 +88,7 @@ def cut_windows(
     if root == "fixed":
         root_orient = np.zeros_like(root_orient)
     if root != "full":
-        transl = np.zeros_like(transl)
+        transl = transl * [0, 1, 0] if root == "height" else np.zeros_like(transl)
     side = mirrored[:, None, None]
     body_pose = rotvecs[:, :, 1:]
     return Windows(

@@ -52,29 +52,32 @@ SETTINGS: dict[str, Any] = {
 SUPERSAMPLE = 2
 
 
-def clip_shape() -> list[int]:
+def clip_shape(settings: dict[str, Any] = SETTINGS) -> list[int]:
     """Shape of one clip's pixels (F, H, W, 3)."""
-    return [SETTINGS["frames"], SETTINGS["height"], SETTINGS["width"], 3]
+    return [settings["frames"], settings["height"], settings["width"], 3]
 
 
-def film(windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, file: Path, first: int) -> None:
+def film(
+    windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, file: Path, first: int,
+    settings: dict[str, Any] = SETTINGS,
+) -> None:  # fmt: skip
     """Render windows (W) from their cameras, azimuth and elevation (W, views), into clips `first`… of the file."""
     torch.set_num_threads(1)
     body = load_body("free")
     height = np.asarray(body.v_template)[:, 1]
     baked, target = lbs.bake(body), torch.tensor([0.0, float(height.min() + height.max()) / 2, 0.0])
     mesh = make_mesh(np.asarray(body.triangles), np.asarray(body.vertex_colors))
-    pose = jax.jit(lambda pose, root: lbs.pose(baked, pose, root))
-    views, frames = azimuth.shape[1], SETTINGS["frames"]
-    pixels = np.memmap(file, np.uint8, "r+").reshape(-1, *clip_shape())
+    pose = jax.jit(lambda *parts: lbs.pose(baked, *parts))
+    views, frames = azimuth.shape[1], settings["frames"]
+    pixels = np.memmap(file, np.uint8, "r+").reshape(-1, *clip_shape(settings))
     began = time.perf_counter()
-    for w, window in enumerate(zip(windows.body_pose, windows.root_orient, strict=True)):
+    for w, window in enumerate(zip(windows.body_pose, windows.root_orient, windows.transl, strict=True)):
         vertices = torch.from_numpy(np.array(pose(*window))).repeat(views, 1, 1)
         around, above = (torch.from_numpy(x[w]).float().repeat_interleave(frames) for x in (azimuth, elevation))
-        camera = Camera(around, above, SETTINGS["distance"], math.radians(SETTINGS["fov"]), target)
-        size = SETTINGS["height"], SETTINGS["width"], SUPERSAMPLE
+        camera = Camera(around, above, settings["distance"], math.radians(settings["fov"]), target)
+        size = settings["height"], settings["width"], SUPERSAMPLE
         with torch.no_grad():
-            pictures = render(vertices, camera, mesh, *size, tuple(SETTINGS["background"]))
+            pictures = render(vertices, camera, mesh, *size, tuple(settings["background"]))
         clips = (pictures * 255).round().clamp(0, 255).to(torch.uint8).unflatten(0, (views, frames))
         pixels[first + w * views : first + (w + 1) * views] = clips.numpy()
         if (w + 1) % 200 == 0:
