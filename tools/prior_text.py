@@ -6,6 +6,7 @@ import json
 import math
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +59,25 @@ def caption(entry: dict[str, Any], azimuth: float, rng: random.Random, *, turnin
     return text
 
 
-def jitter(token_ids: list[int], unknown: int, rng: random.Random) -> list[int]:
+def jitter(token_ids: list[int], unknown: int, rng: random.Random, length: int = MAX_TOKENS) -> list[int]:
     """Now and then an unknown word put in, so that words never seen in training do little harm."""
-    while len(token_ids) < MAX_TOKENS - 2 and rng.random() < 0.3:
+    while len(token_ids) < length - 2 and rng.random() < 0.3:
         token_ids.insert(rng.randint(1, len(token_ids) - 1), unknown)
     return token_ids
 
 
-def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
-    """A word-level tokenizer (a transformers PreTrainedTokenizerFast) over every word that captions can hold."""
+def make_tokenizer(actions: dict[str, dict[str, Any]], more: Sequence[str] = (), length: int = MAX_TOKENS) -> Any:
+    """A word-level tokenizer (a transformers PreTrainedTokenizerFast) over every word that captions can hold.
+
+    Args:
+        actions: the table of actions.
+        more: further texts whose words it must know.
+        length: the most tokens of a sentence.
+    """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *VIEW_NAMES, "is are who that of with doing"]
+    texts = [*more, *SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *VIEW_NAMES, "is are who that of with doing"]
     texts += [name for names in VIEW_SYNONYMS for name in names]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]
     words = sorted({word for text in texts for word in re.findall(r"[a-z0-9']+", text.lower())})
@@ -86,7 +93,7 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        model_max_length=MAX_TOKENS,
+        model_max_length=length,
         pad_token="<pad>",
         bos_token="<start>",
         eos_token="<end>",

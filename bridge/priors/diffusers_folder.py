@@ -21,8 +21,8 @@ from torch import Tensor
 
 from bridge.priors.spec import PriorError
 
-UNETS = ("UNet2DConditionModel", "UNet3DConditionModel")
-VAES = ("AutoencoderKL", "AutoencoderTiny")
+UNETS = ("UNet2DConditionModel", "UNet3DConditionModel", "FrameDenoiser")
+VAES = ("AutoencoderKL", "AutoencoderTiny", "EigenFrames")
 TEXT_ENCODERS = ("CLIPTextModel",)
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "sample"}
@@ -140,7 +140,10 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
 
     where = folder / part
     config = read_json(where / "config.json")
-    kind: Any = getattr(transformers if part == "text_encoder" else diffusers, class_name)
+    from bridge.priors import eigenframes  # after diffusers, which it subclasses
+
+    own = getattr(eigenframes, class_name, None)
+    kind: Any = own or getattr(transformers if part == "text_encoder" else diffusers, class_name)
     options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
     if part == "text_encoder":
         options = {"dtype": dtype}

@@ -29,6 +29,9 @@ def load(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
 def spec_of(parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
     settings = parts.settings
+    latents: dict[str, int] = {"latent_channels": 3}
+    if parts.vae is not None:  # whole frames as vectors (bridge.priors.eigenframes)
+        latents = {"latent_channels": parts.vae.config.components, "pixel_stride": int(settings.get("height", 1))}
     try:
         low, high = settings["elevation"]
         red, green, blue = settings["background"]
@@ -40,7 +43,7 @@ def spec_of(parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             fps=float(settings["fps"]),
             height=int(settings["height"]),
             width=int(settings["width"]),
-            latent_channels=3,
+            **latents,
             fixed_frames=True,
             fixed_size=True,
             t_min=float(settings["t_min"]),
