@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     """A run folder of one motion, one of two motions, and a foreign file in a folder named after its action."""
     root = tmp_path_factory.mktemp("motions")
     save_motion(root / "one" / "motion.npz", clip_as_motion("walking", "a man walks"))
-    save_motion(root / "two" / "motion-00" / "motion.npz", clip_as_motion("punching", "someone is boxing"))
+    save_motion(root / "two" / "motion-00" / "motion.npz", clip_as_motion("punching", "someone is punching"))
     save_motion(root / "two" / "motion-01" / "motion.npz", clip_as_motion("walking", "a zebra"))
     save_motion(root / "punching" / "clip.npz", clip_as_motion("punching"))
     return root

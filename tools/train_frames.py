@@ -44,7 +44,7 @@ def pixels_of(data: Path) -> np.ndarray:
 
 def flat(frames: np.ndarray) -> Tensor:
     """Frames (n, H, W, 3) as rows of pixels in [-1, 1], channels first."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).flatten(1).float() / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2).flatten(1).float() / 127.5 - 1
 
 
 def fit_components(pixels: np.ndarray, rows: np.ndarray, components: int, seed: int = 0) -> EigenFrames:
