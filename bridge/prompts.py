@@ -57,6 +57,7 @@ def embed_prompts(
     negative: str = "",
     view_prompts: bool = True,
     sources: Sequence[str] | None = None,
+    draws: Sequence[int] | None = None,
 ) -> Prompts:
     """Embed the prompts of M motions once, each as it reads from every quarter of the circle (see `as_seen`).
 
@@ -66,6 +67,7 @@ def embed_prompts(
         negative: what guidance leads away from; empty: the empty prompt.
         view_prompts: whether each camera's view is added to the prompt.
         sources: for each motion what it looks like so far, for the objective `bridge`.
+        draws: for each motion a whole number that picks its moment, where the prior's captions name moments.
 
     Raises:
         PriorError: the prior knows no action in a prompt.
@@ -74,6 +76,9 @@ def embed_prompts(
     if check is not None:
         for prompt in [*prompts, *(sources or ())]:
             check(prompt)
+    with_moment = getattr(prior, "with_moment", None)
+    if draws is not None and with_moment is not None:
+        prompts = [with_moment(prompt, draw) for prompt, draw in zip(prompts, draws, strict=True)]
     table: dict[str, int] = {}
 
     def rows(sentences: Sequence[str]) -> Int[Tensor, "M 4"]:

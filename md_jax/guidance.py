@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from md_jax.config import Config
 from md_jax.draws import ImageShape
@@ -28,7 +29,8 @@ def embed(config: Config, prior: Any, sentences: list[str]) -> Any:
         negative = negative or NEGATIVE
     if config.distillation == "bridge":
         sources = [config.source_prompt or SOURCE.format(sentence.rstrip(" .,")) for sentence in sentences]
-    return embed_prompts(prior, sentences, negative, config.view_prompts, sources)
+    draws = [int(np.random.default_rng([config.seed, m]).integers(2**31)) for m in range(len(sentences))]
+    return embed_prompts(prior, sentences, negative, config.view_prompts, sources, draws)
 
 
 @dataclasses.dataclass(frozen=True)

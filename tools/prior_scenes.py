@@ -141,7 +141,11 @@ def main(args: argparse.Namespace) -> None:
     drawn, label = joined(parts), np.array(names)
     windows, count, views = drawn.windows, len(names), args.views
     azimuth = 2 * np.pi * (rng.uniform(size=(count, 1)) + np.arange(views) / views)
-    low, high = np.radians(SETTINGS["elevation"])
+    settings = dict(SETTINGS)
+    if args.fixed:
+        azimuth = np.tile(2 * np.pi * np.arange(views) / views, (count, 1))
+        settings["elevation"], settings["azimuths"] = [12.0, 12.0], [360 * v / views for v in range(views)]
+    low, high = np.radians(settings["elevation"])
     elevation = rng.uniform(low, high, size=(count, views))
     out, file = Path(args.out), Path(args.out) / "clips.u8"
     out.mkdir(parents=True, exist_ok=True)
@@ -151,13 +155,13 @@ def main(args: argparse.Namespace) -> None:
              **{k: np.repeat(v, views) for k, v in words.items()})  # fmt: skip
     np.savez(out / "windows.npz", **windows._asdict(), azimuth=azimuth, elevation=elevation, **words)
     np.savez(out / "moments.npz", **centers)
-    meta = {"actions": actions, "share": share, "shape": prior_data.clip_shape(SETTINGS), "settings": SETTINGS,
+    meta = {"actions": actions, "share": share, "shape": prior_data.clip_shape(settings), "settings": settings,
             "split": split.how, "moments": facts, "bounds": bounds, "seed": args.seed}  # fmt: skip
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     np.memmap(file, np.uint8, "w+", shape=(count * views, *prior_data.clip_shape(SETTINGS))).flush()
     edges = np.linspace(0, count, args.processes + 1).astype(int)
     jobs = [
-        (Windows(*(part[a:b] for part in windows)), azimuth[a:b], elevation[a:b], file, a * views, SETTINGS)
+        (Windows(*(part[a:b] for part in windows)), azimuth[a:b], elevation[a:b], file, a * views, settings)
         for a, b in itertools.pairwise(edges)
     ]
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
@@ -173,6 +177,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--actions", nargs="*", help="default: all")
     parser.add_argument("--windows", type=int, default=6000)
     parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--fixed", action="store_true", help="the cameras always stand at the same places, from the front"
+                        " on, so that what is left to learn is the movement")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     return parser.parse_args()

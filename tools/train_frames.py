@@ -80,7 +80,7 @@ def encode(codec: EigenFrames, pixels: np.ndarray) -> Tensor:
 def facts_of(data: Path) -> tuple[np.ndarray, list[prior_words.Facts], np.ndarray]:
     """(action, what captions may say, held out) of every clip."""
     meta = json.loads((data / "meta.json").read_text(encoding="utf-8"))
-    table = np.load(data / "clips.npz")
+    table = dict(np.load(data / "clips.npz"))  # each array read once
     action = np.array(meta["actions"])[table["action"]]
     facts = []
     for i, name in enumerate(action):
@@ -222,7 +222,8 @@ def train(args: argparse.Namespace) -> None:
     rows, held_out = (torch.from_numpy(np.flatnonzero(x)) for x in (~aside, aside))
     networks = make_networks(tokenizer, latents.shape[1], args.components, args.width, args.depth)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=args.decay, fused=True)  # fmt: skip
+    how: dict[str, Any] = {"lr": args.lr, "betas": (0.9, 0.99), "weight_decay": args.decay, "fused": True}
+    optimizer = torch.optim.AdamW(networks.parameters(), **how)
     table, resume = make_scheduler().alphas_cumprod, out / "resume.pt"
     step, seconds = 0, 0.0
     if resume.exists():
@@ -236,7 +237,10 @@ def train(args: argparse.Namespace) -> None:
     print(f"{count:,} parameters, {len(rows)} clips, {len(held_out)} held out", flush=True)
 
     running, began, saved = 0.0, time.perf_counter() - seconds, seconds
-    while (done := max(step / args.steps, seconds / 60 / args.minutes if args.minutes else 0.0)) < 1:
+    def share_done() -> float:
+        return max(step / args.steps, seconds / 60 / args.minutes if args.minutes else 0.0)
+
+    while (done := share_done()) < 1:
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
         index = rows[torch.randint(len(rows), (args.batch,), generator=generator)]
         z = batch_of(latents, index)
@@ -259,7 +263,7 @@ def train(args: argparse.Namespace) -> None:
             more = f" held-out {held:.4f}" if held else ""
             print(f"step {step} loss {running / args.log_every:.4f} {seconds / 60:.2f} min{more}", flush=True)
             running = 0.0
-        if seconds - saved > args.save_minutes * 60 or max(step / args.steps, seconds / 60 / (args.minutes or 1e9)) >= 1:
+        if seconds - saved > args.save_minutes * 60 or share_done() >= 1:
             saved = seconds
             state = {"networks": networks.state_dict(), "average": average.state_dict()}
             torch.save({**state, "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}, out / "part")
@@ -274,10 +278,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="folder written by tools.prior_scenes")
     parser.add_argument("--out", required=True, help="folder for resume.pt and the exported prior/")
     parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
-    parser.add_argument("--components", type=int, default=256)
+    parser.add_argument("--components", type=int, default=128)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.01)
     parser.add_argument("--ema", type=float, default=0.999)

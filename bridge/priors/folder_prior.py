@@ -26,6 +26,7 @@ class FolderPrior:
         self._text_encoder = parts.text_encoder
         self._alphas_cumprod = parts.alphas_cumprod.to(device)
         self._vocabulary = parts.vocabulary
+        self._moments: dict[str, int] = parts.settings.get("moments", {})
         self._packing = int(parts.settings.get("frame_packing", 0))
         self._device = device
         self.sparing = False  # one text and one frame at a time (bridge.priors.tuning)
@@ -39,6 +40,19 @@ class FolderPrior:
             raise PriorError(
                 f"prior '{self.spec.name}' knows no action in the prompt {prompt!r}. It knows: {', '.join(known)}."
             )
+
+    def with_moment(self, prompt: str, draw: int) -> str:
+        """The prompt with one of its action's moments, as `draw` (any whole number) picks it.
+
+        A prior may know an action by its moments ("moment 3 of 7"), each of which is near one way to move. A prompt
+        that names one itself, or an action without any, is left as it is.
+        """
+        named = known_actions(prompt, self._vocabulary)
+        if not named or re.search(r"\bmoment \d", prompt):
+            return prompt
+        action = max(named, key=lambda name: longest_phrase(prompt, self._vocabulary[name]))
+        count = self._moments.get(action, 0)
+        return f"{prompt.rstrip(' .,')}, moment {draw % count + 1} of {count}" if count > 1 else prompt
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
@@ -145,6 +159,11 @@ def known_actions(prompt: str, vocabulary: dict[str, list[str]]) -> list[str]:
     """The actions of which a word or phrase stands in the prompt: whole words in any case, articles left out."""
     plain = _plain(prompt)
     return [action for action, phrases in vocabulary.items() if any(_plain(phrase) in plain for phrase in phrases)]
+
+
+def longest_phrase(prompt: str, phrases: Sequence[str]) -> int:
+    """How long the longest of the phrases is that stand in the prompt ("walking backward" over "walking")."""
+    return max((len(_plain(phrase)) for phrase in phrases if _plain(phrase) in _plain(prompt)), default=0)
 
 
 def _spoken(action: str, phrases: list[str]) -> str:
