@@ -86,7 +86,7 @@ class Config:
 
     # Pose
     root: Literal["fixed", "orient", "height", "full"] = _field(
-        "fixed", "Also optimise the root: its orientation; and the pelvis's height; or orientation and translation.")  # fmt: skip
+        "fixed", "Also optimise the root: orientation; with the pelvis's height; or all of it.")  # fmt: skip
     rotation: Literal["axis_angle", "6d"] = _field("axis_angle", "What the PoseField's outputs mean.")
     bound: Literal["tanh", "clamp"] = _field("tanh", "How poses are kept within the statistics.")
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)

@@ -1,7 +1,7 @@
 """How high the pelvis is: from the capture's translation where there is one, else from the lowest joint.
 
-Heights are of the shipped body, in metres above its pelvis at rest, so that a body stands on the ground whatever legs the
-capture had. The ground follows the person upstairs: what counts is the air under the feet, not the storey.
+Heights are of the shipped body, in metres above its pelvis at rest, so that a body stands on the ground whatever legs
+the capture had. The ground follows the person upstairs: what counts is the air under the feet, not the storey.
 """
 
 from __future__ import annotations

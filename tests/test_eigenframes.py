@@ -76,7 +76,9 @@ def data(tmp_path):
 
 
 def arguments(monkeypatch, data, steps):
-    words = f"--data {data}/data --out {data}/out --actions_file {data}/actions.json --components {COMPONENTS} --width 16"
+    words = (
+        f"--data {data}/data --out {data}/out --actions_file {data}/actions.json --components {COMPONENTS} --width 16"
+    )
     monkeypatch.setattr(train_frames, "PIXEL_ROWS", 60)
     monkeypatch.setattr("sys.argv", ["train_frames", *words.split(), *f"--depth 1 --batch 4 --steps {steps}".split()])
     return train_frames.parse_args()

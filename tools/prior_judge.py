@@ -71,7 +71,9 @@ class Judge:
         apart = distances(windows, self.real)
         nearest = self.real[apart.argmin(1)]
         moves, others = np.diff(windows, axis=1), np.diff(nearest, axis=1)
-        scale = np.linalg.norm(moves.reshape(len(moves), -1), axis=1) * np.linalg.norm(others.reshape(len(moves), -1), axis=1)
+        scale = np.linalg.norm(moves.reshape(len(moves), -1), axis=1) * np.linalg.norm(
+            others.reshape(len(moves), -1), axis=1
+        )
         cosine = (moves * others).sum((1, 2, 3)) / np.maximum(scale, 1e-9)
         return {
             "nn_cm": 100 * float(apart.min(1).mean()),

@@ -10,12 +10,14 @@ from md_jax.windows import Windows
 
 
 def points_of(windows: Windows) -> Float[np.ndarray, "N F 22 3"]:
-    """Joints in metres about where the pelvis rests: turned and lifted as the windows say, not moved along the ground."""
+    """Joints in metres about where the pelvis rests: turned and lifted as the windows say, and not moved along."""
     return points(windows.body_pose, windows.root_orient, windows.transl)
 
 
 def points(
-    body_pose: Float[np.ndarray, "N F 21 3"], root_orient: Float[np.ndarray, "N F 3"], transl: Float[np.ndarray, "N F 3"]
+    body_pose: Float[np.ndarray, "N F 21 3"],
+    root_orient: Float[np.ndarray, "N F 3"],
+    transl: Float[np.ndarray, "N F 3"],
 ) -> Float[np.ndarray, "N F 22 3"]:
     """As `points_of`, of arrays."""
     count, frames = body_pose.shape[:2]

@@ -92,14 +92,14 @@ def draw(
 
 
 def tempo_of(windows: Windows, names: np.ndarray, bounds: dict[str, tuple[float, float]]) -> np.ndarray:
-    """"slowly", "quickly" or "" by the window's speed beside its action's."""
+    """ "slowly", "quickly" or "" by the window's speed beside its action's."""
     speed = measures.speed(points_of(windows), SETTINGS["fps"])
     return np.array(["slowly" if v < bounds[n][0] else "quickly" if v > bounds[n][1] else ""
                      for v, n in zip(speed, names, strict=True)])  # fmt: skip
 
 
 def turn_of(windows: Windows) -> np.ndarray:
-    """"left", "right" or "": where the pelvis turns within the window (to the person's left is positive about y)."""
+    """ "left", "right" or "": where the pelvis turns within the window (to the person's left is positive about y)."""
     matrix = rotations.axis_angle_to_matrix(jnp.asarray(windows.root_orient[:, [0, -1]], jnp.float32))
     yaw = np.asarray(rotations.yaw_of(matrix))
     yaw = yaw.reshape(len(yaw), 2)
@@ -149,8 +149,15 @@ def main(args: argparse.Namespace) -> None:
     elevation = rng.uniform(low, high, size=(count, views))
     out, file = Path(args.out), Path(args.out) / "clips.u8"
     out.mkdir(parents=True, exist_ok=True)
-    words = {"moment": drawn.moment, "side": drawn.side, "text": drawn.text, "tempo": tempo_of(windows, label, bounds),
-             "turn": turn_of(windows), "held_out": np.array(aside), "action": [actions.index(n) for n in names]}  # fmt: skip
+    words = {
+        "moment": drawn.moment,
+        "side": drawn.side,
+        "text": drawn.text,
+        "tempo": tempo_of(windows, label, bounds),
+        "turn": turn_of(windows),
+        "held_out": np.array(aside),
+        "action": np.array([actions.index(name) for name in names]),
+    }
     np.savez(out / "clips.npz", azimuth=azimuth.reshape(-1), turning=np.zeros(count * views, bool),
              **{k: np.repeat(v, views) for k, v in words.items()})  # fmt: skip
     np.savez(out / "windows.npz", **windows._asdict(), azimuth=azimuth, elevation=elevation, **words)
@@ -177,7 +184,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--actions", nargs="*", help="default: all")
     parser.add_argument("--windows", type=int, default=6000)
     parser.add_argument("--views", type=int, default=4)
-    parser.add_argument("--fixed", action="store_true", help="the cameras always stand at the same places, from the front"
+    parser.add_argument("--fixed", action="store_true", help="cameras always stand at the same places, from the front"
                         " on, so that what is left to learn is the movement")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)

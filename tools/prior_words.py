@@ -11,7 +11,8 @@ from tools.prior_text import OPENINGS, SUBJECTS, VIEW_NAMES, VIEW_SYNONYMS
 LENGTH = 32  # tokens
 MOST_MOMENTS = 16
 ENDINGS = ("",) * 8 + (
-    " around", " outside", " in the street", " on a beach", " in a park", " happily", " alone", ", full body", " at home",
+    " around", " outside", " in the street", " on a beach", " in a park", " happily", " alone", ", full body",
+    " at home",
 )  # fmt: skip
 SLOWLY = ("slowly", "slowly", "slowly", "slow", "calmly", "at a slow pace")
 QUICKLY = ("quickly", "quickly", "quickly", "fast", "briskly", "energetically", "at a fast pace")

@@ -237,6 +237,7 @@ def train(args: argparse.Namespace) -> None:
     print(f"{count:,} parameters, {len(rows)} clips, {len(held_out)} held out", flush=True)
 
     running, began, saved = 0.0, time.perf_counter() - seconds, seconds
+
     def share_done() -> float:
         return max(step / args.steps, seconds / 60 / args.minutes if args.minutes else 0.0)
 

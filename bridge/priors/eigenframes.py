@@ -1,9 +1,9 @@
 """A small video prior in the space of its own pictures' principal components.
 
-`EigenFrames` stands where other priors have a VAE: a frame becomes its coordinates along the principal components of the
-frames that the prior was trained on. It is linear, so that gradients go back exactly and for nothing. `FrameDenoiser`
-stands where others have a UNet: a residual MLP over all frames' coordinates. On a CPU without matrix instructions a
-convolutional network of this size sees a tenth of the clips in the same time.
+`EigenFrames` stands where other priors have a VAE: a frame becomes its coordinates along the principal components of
+the frames that the prior was trained on. It is linear, so that gradients go back exactly and for nothing.
+`FrameDenoiser` stands where others have a UNet: a residual MLP over all frames' coordinates. On a CPU without matrix
+instructions a convolutional network of this size sees a tenth of the clips in the same time.
 """
 
 from __future__ import annotations
