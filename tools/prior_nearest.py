@@ -42,7 +42,7 @@ def clips_of(pixels: np.ndarray, index: np.ndarray) -> Tensor:
 
 def halved(video: Tensor) -> Tensor:
     """Clips (N, F, 3, H, W) as rows, at half the size."""
-    return torch.nn.functional.avg_pool2d(video.flatten(0, 1), 2).view(len(video), -1)
+    return torch.nn.functional.avg_pool2d(video.flatten(0, 1), 2).reshape(len(video), -1)
 
 
 def nearest(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
