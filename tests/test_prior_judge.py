@@ -31,7 +31,7 @@ def test_a_still_pose_and_a_larger_swing_are_found_out(judge):
 
 
 def test_copies_are_near_the_training_side(judge):
-    assert judge(at_ten(swing("a", 0.0)))["copying"] < 0.1
+    assert judge(at_ten(swing("a", 0.0))[:10])["copying"] < 0.1
 
 
 def test_samples_that_are_training_clips_are_called_copies():

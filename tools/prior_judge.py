@@ -61,8 +61,9 @@ class Judge:
         self.train, self.real = real_windows(train, 0.2), real_windows(held_out)
         some = self.real[:: max(1, len(self.real) // 60)]
         self.usual = float(np.mean(distances(some, self.train).min(1)))
-        self.typical = {"sideways": np.median(sweep(self.real, 0)), "foreaft": np.median(sweep(self.real, 2)),
-                        "speed": np.median(measures.speed(self.real, FPS))}  # fmt: skip
+        usual = (sweep(self.real, 0), sweep(self.real, 2), measures.speed(self.real, FPS))
+        names = ("sideways", "foreaft", "speed")
+        self.typical = {n: max(float(np.median(v)), 1e-6) for n, v in zip(names, usual, strict=True)}
 
     def __call__(self, body_pose: Float[np.ndarray, "T 21 3"]) -> dict[str, float]:
         """The measures of a motion at FPS, the mean over its windows."""
