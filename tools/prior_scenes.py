@@ -120,23 +120,29 @@ def main(args: argparse.Namespace) -> None:
     split = split_source(args.mocap or None, args.actions or None)
     actions = sorted(split.how)
     share = {a: 1.0 if table[a].get("main") else LESS for a in actions}
-    parts, names, aside, facts, bounds, centers = [], [], [], {}, {}, {}
+    parts: list[Drawn] = []
+    names: list[str] = []
+    aside: list[bool] = []
+    facts: dict[str, dict[str, Any]] = {}
+    bounds: dict[str, tuple[float, float]] = {}
+    centers: dict[str, Any] = {}
     for action in actions:
         train, held = (ground_clips([c for c in side if c.action == action]) for side in split[:2])
         moments, facts[action] = find_moments(train, frames=SETTINGS["frames"], fps=SETTINGS["fps"])
         facts[action]["side"] = moments.side
         centers[action] = moments.centers.astype(np.float32)
         number = math.ceil(args.windows * share[action] / sum(share.values()))
-        for clips, out in ((train, False), (held, True)):
+        for clips, late in ((train, False), (held, True)):
             if not any(c.duration >= 0.85 * (SETTINGS["frames"] - 1) / SETTINGS["fps"] for c in clips):
                 continue
-            drawn = draw(rng, clips, moments, math.ceil(number * (0.1 if out else 1.0)), held_out=out)
-            if not out:
+            drawn = draw(rng, clips, moments, math.ceil(number * (0.1 if late else 1.0)), held_out=late)
+            if not late:
                 speed = measures.speed(points_of(drawn.windows), SETTINGS["fps"])
-                bounds[action] = tuple(float(x) for x in np.quantile(speed, TEMPO))
+                low, high = np.quantile(speed, TEMPO)
+                bounds[action] = (float(low), float(high))
             parts.append(drawn)
             names += [action] * len(drawn.moment)
-            aside += [out] * len(drawn.moment)
+            aside += [late] * len(drawn.moment)
         print(f"{action:26s}", " ".join(f"{k}={v}" for k, v in facts[action].items()), flush=True)
     drawn, label = joined(parts), np.array(names)
     windows, count, views = drawn.windows, len(names), args.views

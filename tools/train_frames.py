@@ -113,7 +113,7 @@ def draw_tokens(
 class Networks(nn.Module):
     """The denoiser and the text encoder, trained together."""
 
-    def __init__(self, unet: FrameDenoiser, text_encoder: Any) -> None:
+    def __init__(self, unet: Any, text_encoder: Any) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
 

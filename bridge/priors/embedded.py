@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def load(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
 def spec_of(parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
     settings = parts.settings
-    latents: dict[str, int] = {"latent_channels": 3}
+    latents: dict[str, Any] = {"latent_channels": 3}
     if parts.vae is not None:  # whole frames as vectors (bridge.priors.eigenframes)
         latents = {"latent_channels": parts.vae.config.components, "pixel_stride": int(settings.get("height", 1))}
     try:
