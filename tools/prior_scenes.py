@@ -155,7 +155,7 @@ def main(args: argparse.Namespace) -> None:
     elevation = rng.uniform(low, high, size=(count, views))
     out, file = Path(args.out), Path(args.out) / "clips.u8"
     out.mkdir(parents=True, exist_ok=True)
-    words = {
+    words: dict[str, Any] = {
         "moment": drawn.moment,
         "side": drawn.side,
         "text": drawn.text,
@@ -164,8 +164,9 @@ def main(args: argparse.Namespace) -> None:
         "held_out": np.array(aside),
         "action": np.array([actions.index(name) for name in names]),
     }
+    repeated: dict[str, Any] = {k: np.repeat(v, views) for k, v in words.items()}
     np.savez(out / "clips.npz", azimuth=azimuth.reshape(-1), turning=np.zeros(count * views, bool),
-             **{k: np.repeat(v, views) for k, v in words.items()})  # fmt: skip
+             **repeated)  # fmt: skip
     np.savez(out / "windows.npz", **windows._asdict(), azimuth=azimuth, elevation=elevation, **words)
     np.savez(out / "moments.npz", **centers)
     meta = {"actions": actions, "share": share, "shape": prior_data.clip_shape(settings), "settings": settings,
