@@ -18,6 +18,7 @@ from bridge.priors import LOADERS, Conditioning, PriorError, PriorSpec, Setup, T
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import Parts
 from bridge.priors.unet.text_to_video import NATIVE
+from bridge.recipes import BORROWED
 
 NULL, RANDOM_MODELSCOPE = "null", "random-modelscope"
 # ali-vilab/text-to-video-ms-1.7b; what its config.json says besides is UNet3DConditionModel's default.
@@ -134,6 +135,7 @@ def register(size_of: str = "embedded") -> None:
     """Make --prior=null (of the clip of the prior `size_of`) and --prior=random-modelscope known to `load_prior`."""
     LOADERS[RANDOM_MODELSCOPE] = lambda path, device, dtype: _random_on_gpu(device, dtype)
     LOADERS[NULL] = lambda path, device, dtype: NullPrior(spec_of(size_of), device)
+    BORROWED.update({RANDOM_MODELSCOPE: "modelscope", NULL: "embedded"})
 
 
 def _random_on_gpu(device: torch.device, dtype: torch.dtype) -> RandomText:

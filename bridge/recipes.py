@@ -81,6 +81,7 @@ _LIBRARY: dict[str, Recipe] = {
     "ltx": Recipe(3.0, frames=25, fps=25.0, height=512, width=704, prior_batch=1, dtype="bfloat16"),
 }
 PRIORS = (EMBEDDED, *_LIBRARY)
+BORROWED: dict[str, str] = {}  # priors that a benchmark or test adds, by the prior whose recipe they take
 
 # The paper's ablation, on any prior: AdamW on the latents of the first render, filmed from the side.
 _LATENT: dict[str, Any] = {
@@ -113,6 +114,7 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     Raises:
         BridgeError: there is no such video prior, or the folder's recipe cannot be read.
     """
+    prior = BORROWED.get(prior, prior)
     if prior in IMAGE_PRIORS:
         raise BridgeError(f"--prior={prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded.")
     if prior not in PRIORS:

@@ -132,8 +132,11 @@ def open_file(path: str | os.PathLike, limit: int) -> Iterator[Any]:
     """
     name = os.fspath(path)
     try:
-        # without O_NONBLOCK a pipe would keep us waiting
-        flags = os.O_RDONLY | (os.O_BINARY if sys.platform == "win32" else os.O_NONBLOCK)
+        flags = os.O_RDONLY
+        if sys.platform == "win32":
+            flags |= os.O_BINARY
+        else:
+            flags |= os.O_NONBLOCK  # a pipe must not keep us waiting
         descriptor = os.open(name, flags)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)

@@ -66,7 +66,7 @@ def test_a_worker_reports_from_a_fresh_process_and_says_why_it_failed():
     good = step_worker.run(Task("torch ours foreach", "kernel", options=SMALL, warmup=1, steps=1, apart=0, threads=1))
     assert len(good["times"]) == 1 and good["parts"] == {}
     bad = step_worker.run(Task("torch ours foreach", "kernel", flagfile="no/such.flags"))
-    assert "no/such.flags is not a flag file" in bad["failed"]
+    assert "no/such.flags cannot be read: No such file" in bad["failed"]
 
 
 # --- priors -----------------------------------------------------------------------------------------------------

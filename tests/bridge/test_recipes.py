@@ -9,14 +9,15 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.priors import LOADERS
-from bridge.recipes import IMAGE_PRIORS, PRIORS, recipe_of
+from bridge.recipes import BORROWED, IMAGE_PRIORS, PRIORS, recipe_of
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "bridge" / "priors" / "embedded" / "assets"
 
 
 def test_every_prior_has_a_recipe():
-    assert set(PRIORS) | set(IMAGE_PRIORS) == set(LOADERS)
+    assert set(PRIORS) | set(IMAGE_PRIORS) == set(LOADERS) - {"null", "random-modelscope"}  # of benchmarks
+    assert set(BORROWED.values()) <= set(PRIORS)
 
 
 def test_it_reads_without_any_framework():

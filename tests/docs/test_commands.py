@@ -47,12 +47,13 @@ def test_commands_are_found():
 
 @cache
 def flags_of(module):
+    listing = "--help" if module.startswith("tools.") else "--helpfull"
     shown = subprocess.run(
-        [sys.executable, "-m", module, "--helpfull"], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", module, listing], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
     assert shown.returncode == 0, f"{module} --helpfull: {shown.stderr[-500:]}"
-    return set(re.findall(r"--(?:\[no\])?(\w+)", shown.stdout))
+    return set(re.findall(r"--(?:\[no\]|no-)?(\w+)", shown.stdout))
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: value[:60])

@@ -10,12 +10,14 @@ import pytest
 
 from benchmarks import priors
 from bridge.priors import LOADERS
+from bridge.recipes import BORROWED
 from md_jax.config import Config
 from md_jax.fit import posefield, train
 from md_jax.run import outputs
 from md_jax.run.build import make_job
 from md_jax.run.logs import Metrics
 
+BORROWED["null"] = "embedded"  # a Config is complete: its prior has a recipe
 CONFIG = Config(
     prior="null", guidance_scale=1.0, frames=3, height=16, width=16, views=2, steps=4, reg_weight=0.1, device="cpu",
     learning_rate=0.01,

@@ -36,7 +36,7 @@ def test_a_sentence_is_the_prompt():
         (["--rotation=euler"], "--rotation takes one of axis_angle, 6d, got 'euler'"),
         (["--resume=maybe"], "--resume takes true or false, got 'maybe'"),
         (["--steps"], "--steps needs a value"),
-        (["--flagfile=nowhere.flags"], r"--flagfile=nowhere.flags cannot be read: No such file"),
+        (["--flagfile=nowhere.flags"], r"--flagfile: nowhere.flags cannot be read: No such file"),
         (["--prior=zeroscope"], "--prior=zeroscope does not ship with the program: give --prior_path"),
         (["--quick", "--control_run"], "--quick leaves the control run out"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from md_jax.config import Config
+from md_jax.errors import UserError
 from tests.bridge.priors import tiny_priors
 
 

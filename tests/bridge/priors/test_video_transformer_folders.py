@@ -166,7 +166,9 @@ def test_weights_that_do_not_fit_are_counted(folders, tmp_path):
 def test_other_models(folders, tmp_path):
     with pytest.raises(PriorError, match=r"names 'LTXVideoTransformer3DModel' as 'transformer': expected .*Wan"):
         load_prior("wan21", str(folders["ltx"]))
-    with pytest.raises(PriorError, match="names None as 'unet'"):
+    with pytest.raises(
+        PriorError, match="names 'LTXVideoTransformer3DModel' as 'transformer': expected only unet, vae"
+    ):
         load_prior("modelscope", str(folders["ltx"]))
     folder = shutil.copytree(folders["wan21"], tmp_path / "wan")
     edit(folder, "scheduler/scheduler_config.json", use_flow_sigmas=False, prediction_type="epsilon")

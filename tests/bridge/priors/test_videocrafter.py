@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
@@ -210,6 +211,10 @@ def test_an_ordinary_folder_keeps_the_frame_rate_that_is_in_its_weights(loaded, 
         with pytest.raises(PriorError, match="VideoCrafter1UNet"):
             load_prior("videocrafter1", tmp_path / "plain")
         return
+    with pytest.raises(PriorError, match=r"no place for 5 of the weights \(fps_embedding"):
+        load_prior("videocrafter2", tmp_path / "plain")
+    (weights,) = (tmp_path / "plain" / "unet").glob("*.safetensors")  # other programs leave these out
+    save_file({k: v for k, v in load_file(weights).items() if not k.startswith("fps_embedding")}, weights)
     prior = load_prior("videocrafter2", tmp_path / "plain")
     assert prior.configure(Setup(fps=24.0)) == (
         "--fps=24: prior 'videocrafter2' takes no frame rate; its own videos have 8",
