@@ -327,7 +327,8 @@ def test_every_text_has_a_reading(text):
     reading = read_prompt(text)
     assert isinstance(reading, Reading)
     assert reading.quarters == tuple(sorted(set(reading.quarters))) and not (reading.foreign and reading.actions)
-    plain = read_prompt(f"  {text.upper()} ") if text.isascii() else reading
+    same = text.isascii() and "{view}" not in text  # that place is written small
+    plain = read_prompt(f"  {text.upper()} ") if same else reading
     assert (plain.actions, plain.quarters, plain.negated) == (reading.actions, reading.quarters, reading.negated)
 
 
