@@ -110,7 +110,10 @@ def run(args: SimpleNamespace) -> None:
             motions, cost = run_cell(cell, config, actions)
             meta = {"cell": cell.name, "flags": cell.flags, "words": cell.words, "seed": seed, **cost}
             part = target.with_suffix(".part.npz")
-            poses = {key: np.stack([getattr(m, key) for m in motions]) for key in ("body_pose", "root_orient")}
+            poses: dict[str, Any] = {
+                "body_pose": np.stack([motion.body_pose for motion in motions]),
+                "root_orient": np.stack([motion.root_orient for motion in motions]),
+            }
             np.savez(part, **poses, fps=motions[0].fps, actions=np.array(actions), meta=json.dumps(meta))
             part.replace(target)
             print(f"{cell.name}, seed {seed}: {cost}", flush=True)

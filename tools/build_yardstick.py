@@ -109,7 +109,7 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
         place = np.isin(owner, several[len(several) // 2 :])
         if len(several) == 1:
             place = np.arange(len(owner)) >= len(owner) / 2
-        count = min(np.sum(~place), np.sum(place), 5)
+        count = min(int(np.sum(~place)), int(np.sum(place)), 5)
         for side, group, part in zip(halves, groups, (~place, place), strict=True):
             chosen = np.flatnonzero(part)[np.linspace(0, part.sum() - 1, count).round().astype(int)]
             side.append(judges.typical(real.held_out.joints[chosen], found.fps, real.others.joints))

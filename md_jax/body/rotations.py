@@ -184,11 +184,6 @@ def yaw_matrix(yaw: Float[Array, "*batch"]) -> Float[Array, "*batch 3 3"]:
     return axis_angle_to_matrix(jnp.stack([zero, yaw, zero], axis=-1))
 
 
-def remove_yaw(matrix: Float[Array, "*batch 3 3"], yaw: Float[Array, "*batch"]) -> Float[Array, "*batch 3 3"]:
-    """Rotations turned back by headings: Ry(−yaw) R."""
-    return yaw_matrix(-yaw) @ matrix
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _compiled(function: Callable[..., Array], *arrays: Array) -> Array:
     return function(*arrays)

@@ -150,7 +150,7 @@ def ask_prior(motions: Sequence[Motion], actions: Sequence[str], name: str, path
     return {"name": name, "actions": known, "losses": losses.round(6).tolist(), "label": best}
 
 
-FLAGS: dict[str, tuple[Any, str]] = {
+FLAGS: dict[str, Any] = {
     "action": ("", "What every motion should show; empty: read off its prompt or folder."),
     "reference": ("", "Folder of AMASS-style clips, one sub-folder an action; empty: the shipped ones."),
     "root": (("auto", "fixed", "turning"), "fixed: compare the body alone; turning: its tilt and turning, too."),

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -166,7 +167,7 @@ def turns(motion: Motion) -> bool:
 def headings(root_orient: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
     """Yaw of root orientations, radians."""
     matrix = measures.matrices(np.asarray(root_orient, np.float32))
-    return np.asarray(rotations.yaw_of(matrix))
+    return np.asarray(rotations.yaw_of(jnp.asarray(matrix)))
 
 
 # --- cutting ----------------------------------------------------------------------------------------------------

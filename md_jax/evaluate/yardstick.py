@@ -228,8 +228,9 @@ def save(path: str | os.PathLike, yardstick: Yardstick) -> None:
         "norms": [[root, action, vars(norm)] for (root, action), norm in yardstick.norms.items()],
         "controls": yardstick.controls,
     }
-    arrays = {"mean": judge.mean, "std": judge.std, **judge.weights}
-    np.savez_compressed(path, text=json.dumps(text), **{name: np.asarray(x, np.float16) for name, x in arrays.items()})
+    weights = {"mean": judge.mean, "std": judge.std, **judge.weights}
+    arrays: dict[str, Any] = {name: np.asarray(x, np.float16) for name, x in weights.items()}
+    np.savez_compressed(path, text=json.dumps(text), **arrays)
 
 
 def _read(split: Split) -> Yardstick | None:

@@ -18,7 +18,7 @@ from md_jax.mocap.motion import MIN_EXPORT_FPS, Motion, resample, save_motion
 from md_jax.output.bvh import write_bvh
 from md_jax.output.gltf import write_glb
 from md_jax.output.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
-from md_jax.output.video import write_loop, write_mp4
+from md_jax.output.video import write_mp4
 
 __all__ = [
     "RenderFrames",
@@ -26,7 +26,6 @@ __all__ = [
     "make_renderer",
     "vertices_of",
     "write_preview",
-    "write_readme_loop",
     "write_skeleton",
     "write_skinned",
 ]
@@ -99,14 +98,6 @@ def vertices_of(body: Body, motion: Motion) -> Float[np.ndarray, "F V 3"]:
         transl=motion.transl,
     )
     return np.asarray(vertices)
-
-
-def write_readme_loop(
-    path: Path, motion: Motion, body: Body, render_frames: RenderFrames, *, height: int = 200
-) -> None:
-    """Write a small looping picture (.gif or .webp) of the four views, at 20 fps."""
-    clip = resample(motion, 20.0)
-    write_loop(path, render_views(vertices_of(body, clip), motion.prompt, render_frames, height=height), 20.0)
 
 
 def write_skeleton(path: Path, motion: Motion, body: Body) -> None:

@@ -1,8 +1,7 @@
-"""Frames as H.264 in an mp4, by PyAV, and as a small looping GIF or WebP, by Pillow."""
+"""Frames as H.264 in an mp4, by PyAV."""
 
 from __future__ import annotations
 
-import io
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import cast
 import av
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from md_jax.errors import UserError
-from md_jax.files import replacing, write_bytes
+from md_jax.files import replacing
 
 MIN_SECONDS = 4.0  # players that do not loop should show a short motion more than once
 _CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
@@ -50,38 +48,6 @@ def write_mp4(
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def write_loop(path: Path, frames: UInt8[np.ndarray, "F H W 3"], fps: float) -> None:
-    """Write frames as a picture that moves without end: GIF (up to 50 fps) or WebP, by the file's ending.
-
-    Args:
-        path: a .gif or .webp file.
-        frames: sRGB.
-        fps: frames a second; a GIF counts in hundredths of a second.
-
-    Raises:
-        ValueError: the frames are not (F, H, W, 3) uint8, or the ending is another one.
-        UserError: the file cannot be written.
-    """
-    _check(frames)
-    milliseconds = 1000 / fps
-    buffer = io.BytesIO()
-    if path.suffix == ".gif":
-        # One palette for all frames: with one each, flat colours would flicker.
-        sample = frames[:: max(1, len(frames) // 8)]
-        strip = Image.fromarray(sample.reshape(-1, *sample.shape[2:]))
-        palette = strip.quantize(128, method=Image.Quantize.MEDIANCUT)
-        images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-        duration = 10 * max(2, round(milliseconds / 10))
-        options: dict = {"format": "GIF", "duration": duration, "optimize": False}
-    elif path.suffix == ".webp":
-        images = [Image.fromarray(f) for f in frames]
-        options = {"format": "WEBP", "duration": round(milliseconds), "quality": 80, "method": 4}
-    else:
-        raise ValueError(f"a looping picture is a .gif or a .webp, got {path.name}.")
-    images[0].save(buffer, save_all=True, append_images=images[1:], loop=0, **options)
-    write_bytes(path, buffer.getvalue())
 
 
 def _codec() -> str:

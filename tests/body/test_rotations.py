@@ -189,7 +189,7 @@ def test_yaw_is_the_closest_turn_about_y():
     turns = Rotation.from_rotvec(grid[:, None] * np.array([0.0, 1.0, 0.0])).as_matrix()
     best = grid[np.argmax(np.einsum("gij,nij->ng", turns, matrix), axis=1)]
     np.testing.assert_allclose(np.cos(yaw - best), 1, atol=1e-6)
-    left = np.asarray(r.remove_yaw(jnp.asarray(matrix), jnp.asarray(yaw)))
+    left = np.asarray(r.yaw_matrix(-jnp.asarray(yaw)) @ jnp.asarray(matrix))
     np.testing.assert_allclose(r.yaw_of(jnp.asarray(left)), 0, atol=1e-12)
     np.testing.assert_allclose(Rotation.from_matrix(left).as_matrix() @ np.eye(3), left, atol=1e-12)
 

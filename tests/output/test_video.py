@@ -3,7 +3,6 @@
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from md_jax.errors import UserError
 from md_jax.output import video
@@ -64,24 +63,9 @@ def test_mp4_without_libx264_is_mpeg4(tmp_path, monkeypatch):
     assert np.abs(decoded.astype(int) - _frames()).mean() < 6
 
 
-@pytest.mark.parametrize("ending", ["gif", "webp"])
-def test_loop_plays_every_frame_without_end(tmp_path, ending):
-    frames = _frames()
-    video.write_loop(tmp_path / f"a.{ending}", frames, 20.0)
-    with Image.open(tmp_path / f"a.{ending}") as image:
-        assert image.n_frames == 9 and image.info["loop"] == 0
-        for k in range(9):
-            image.seek(k)
-            image.load()
-            assert image.info["duration"] == 50
-            assert np.abs(np.asarray(image.convert("RGB")).astype(int) - frames[k]).mean() < 6
-
-
-def test_wrong_frames_endings_and_folders_are_refused(tmp_path):
+def test_wrong_frames_and_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\(F, H, W, 3\) uint8, got \(4, 8, 8\)"):
         video.write_mp4(tmp_path / "a.mp4", np.zeros((4, 8, 8), np.uint8), 30.0)
-    with pytest.raises(ValueError, match=r"got a\.png"):
-        video.write_loop(tmp_path / "a.png", _frames(), 20.0)
     with pytest.raises(UserError, match=r"a\.mp4 cannot be written"):
         video.write_mp4(tmp_path / "nowhere" / "a.mp4", _frames(), 30.0)
     assert not list(tmp_path.iterdir())
