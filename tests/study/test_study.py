@@ -15,7 +15,6 @@ from rich.console import Console
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.evaluate import command as evaluate
 from md_jax.study import cells as cell_runs
 from md_jax.study import command as study
 from md_jax.study import figure as study_figure
@@ -161,7 +160,6 @@ def test_the_main_jobs_flag_files_make_cells(file, tmp_path):
 
 def test_a_tiny_study_for_real(tmp_path, monkeypatch):
     """Two prompts, two steps: motions, table, numbers and figure; the second time nothing runs."""
-    monkeypatch.setattr(evaluate, "MAIN_ACTIONS", ("walking", "running"))
     cells = cells_in(tmp_path, ("a person is walking, side view", "a person is running"))
     cell_runs.run_study(cells, here, QUIET)
     console = Console(record=True, width=120, quiet=True)
