@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix, axis_angle_to_quaternion
 from md_jax.body.skeleton import BODY_JOINTS
-from md_jax.mocap.motion import MIN_EXPORT_FPS, Motion, resample, save_motion
+from md_jax.mocap.motion import Motion, Up, resample, save_motion
 from md_jax.output.bvh import write_bvh
 from md_jax.output.gltf import write_glb
 from md_jax.output.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
@@ -38,7 +37,8 @@ def export_motion(
     body: Body,
     *,
     subtitle: str = "",
-    controls: Mapping[str, Float[np.ndarray, "F V 3"]] | None = None,
+    controls: Mapping[str, Motion] | None = None,
+    up: Up = "z",
     views: tuple[str, str] = ("front", "left"),
     device: str = "cpu",
     render_frames: RenderFrames | None = None,
@@ -47,10 +47,11 @@ def export_motion(
 
     Args:
         folder: exists already.
-        motion: F frames at its own rate; files that move are written at 30 fps or more.
+        motion: F frames at the rate of the files.
         body: the body it was made for.
         subtitle: small print of the sheet: prior, seed, steps.
         controls: what the sheet shows beside the motion, by label; as many frames as the motion.
+        up: the up axis of motion.npz; the other formats are y up by their own rules.
         views: names in `VIEWS`: the motion is shown from both, the controls from the second.
         device: where pictures are rendered.
         render_frames: another renderer than `make_renderer`'s.
@@ -62,20 +63,18 @@ def export_motion(
         UserError: a file cannot be written.
     """
     render_frames = render_frames or make_renderer(body, device)
-    finer = math.ceil(MIN_EXPORT_FPS / motion.fps - 1e-9)  # a whole multiple, as in save_motion
-    fine = resample(motion, motion.fps * finer)
-    vertices = vertices_of(body, fine)
+    vertices = vertices_of(body, motion)
     names = ("motion.npz", "motion.bvh", "motion.glb", "motion.mp4", "sheet.png")
     paths = {name: folder / name for name in names}
-    save_motion(paths["motion.npz"], motion)
-    write_skeleton(paths["motion.bvh"], fine, body)
-    write_skinned(paths["motion.glb"], fine, body)
-    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames), fine.fps)
+    save_motion(paths["motion.npz"], motion, up=up, pelvis=_rest(body, motion)[1][0])
+    write_skeleton(paths["motion.bvh"], motion, body)
+    write_skinned(paths["motion.glb"], motion, body)
+    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames), motion.fps)
     write_sheet(
         paths["sheet.png"],
         motion,
-        vertices[::finer],
-        controls or {},
+        vertices,
+        {label: vertices_of(body, clip) for label, clip in (controls or {}).items()},
         render_frames,
         subtitle=subtitle,
         views=views,

@@ -15,6 +15,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PANEL = (240, 243, 247)  # background of the rendered tiles; the panels around them have the same
 
 
+MAX_FRAMES = 10  # columns of a sheet
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One strip of frames and what stands to its left."""
@@ -26,7 +29,7 @@ class Row:
 
 
 def draw_sheet(
-    title: str, subtitle: str, rows: Sequence[Row], seconds: Sequence[float], *, max_frames: int = 10
+    title: str, subtitle: str, rows: Sequence[Row], seconds: Sequence[float], *, max_frames: int = MAX_FRAMES
 ) -> Image.Image:
     """The sheet: a title, labelled rows of frames, and the time under each column.
 

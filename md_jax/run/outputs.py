@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from md_jax.body import lbs
+from md_jax.body.arguments import relaxed_hands
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
+from md_jax.config import Config
 from md_jax.fit import posefield
 from md_jax.fit.problems import PoseProblem
 from md_jax.fit.train import TrainState
 from md_jax.mocap.motion import Motion
+from md_jax.mocap.statistics import load_statistics
 from md_jax.output import export, pictures
+from md_jax.output.ground.place import Feet, Ground, numbers, on_ground, still_on_ground, travels
 from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
@@ -31,7 +36,7 @@ def files(controls: bool, several: bool) -> tuple[str, ...]:
     return (
         f"sheet.png     the motion, beside {beside}",
         "motion.mp4    the motion from four sides",
-        "motion.npz    AMASS SMPL-X keys, y up, 30 frames a second",
+        "motion.npz    AMASS SMPL-X keys",
         "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
         f"summary.json  final losses, how much it moves;  {'../' * several}metrics.jsonl  every logged step",
     )
@@ -50,25 +55,31 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
-    verts = np.asarray(problem.vertices(state.params))
-    controls = {STILL: np.asarray(problem.vertices(job.params))}
+    tau = export_times(problem.fields.frames, job.fps, config.export_fps)
+    poses = posefield.poses(problem.fields, state.params, tau)
+    beside = {STILL: posefield.poses(problem.fields, job.params, tau)}
     if control is not None:
-        controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
-    poses = posefield.poses(problem.fields, state.params)
+        beside[UNGUIDED] = posefield.poses(problem.fields, control.params, tau)
     last = read_metrics(folder)[-1]
 
+    feet = Feet(job.body, np.asarray(config.betas, np.float32))
     folders = []
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
         target.mkdir(exist_ok=True)
-        motion = motion_of(job, poses, m)
+        sampled = motion_of(job, poses, m, config.export_fps)
+        own = {label: motion_of(job, each, m, config.export_fps) for label, each in beside.items()}
+        ground = ground_of(config, job.actions[m])
+        motion, feet_on = on_ground(sampled, feet, ground)
+        controls = {label: still_on_ground(clip, feet, ground) for label, clip in own.items()}
         export.export_motion(
             target,
             motion,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
             f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
-            controls={label: clips[m] for label, clips in controls.items()},
+            controls=controls,
+            up=config.up,
             render_frames=render_frames,
         )
         summary = {
@@ -77,15 +88,23 @@ def write_outputs(
             "steps": int(state.step),
             "skipped_steps": int(state.skipped[m]),
             "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
-            "movement": movement(job.body, motion),
-            "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
-            "mean_vertex_speed": _speed(verts[m], job.fps),
+            "movement": movement(job.body, sampled),
+            "controls": {label: {"mean_vertex_speed": _vertex_speed(job, clip)} for label, clip in own.items()},
+            "mean_vertex_speed": _vertex_speed(job, sampled),
+            "ground": {"mode": ground, **{when: numbers(each) for when, each in feet_on.items()}},
             "peak_memory_mib": peak_memory(),
             **job.measured,
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
     return folders
+
+
+def ground_of(config: Config, action: str) -> Ground:
+    """How a motion stands on the floor: as asked for, or by its action's statistics."""
+    if config.ground != "auto":
+        return config.ground
+    return "travel" if travels(load_statistics(action, config.statistics)) else "inplace"
 
 
 def write_preview(
@@ -95,19 +114,34 @@ def write_preview(
     pictures.write_preview(path, np.asarray(shown), render_frames, caption)
 
 
-def motion_of(job: Job, pose: posefield.Poses, m: int) -> Motion:
-    """Motion m of the poses as the files store it."""
+def export_times(frames: int, fps: float, export_fps: float) -> Float[Array, "E"]:
+    """Frame indices, whole and in between, of a motion's files: from its first frame to the last that it holds.
+
+    Args:
+        frames, fps: F and the rate of the clip that is optimised.
+        export_fps: frames a second of the files; a whole multiple of `fps` keeps every frame of the clip.
+    """
+    count = math.floor((frames - 1) * export_fps / fps + 1e-6) + 1
+    return jnp.asarray(np.minimum(np.arange(count) * fps / export_fps, frames - 1), jnp.float32)
+
+
+def motion_of(job: Job, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
+    """Motion m of poses at `fps` frames a second (default: the clip's) as the files store it."""
     frames = pose.body.shape[1]
 
     def axis_angle(x: Any) -> np.ndarray:
         return np.asarray(matrix_to_axis_angle(x) if x.shape[-2:] == (3, 3) else x)
 
     zeros = np.zeros((frames, 3), np.float32)
+    fingers = np.zeros((frames, 33, 3), np.float32)
+    if job.config.hands == "relaxed":
+        fingers[:, 3:] = relaxed_hands(job.body)
     return Motion(
         body_pose=axis_angle(pose.body[m]),
         root_orient=zeros if pose.root is None else axis_angle(pose.root[m]),
         transl=zeros if pose.transl is None else np.asarray(pose.transl[m]),
-        fps=job.fps,
+        fps=job.fps if fps is None else fps,
+        face_and_hands=fingers,
         betas=np.asarray(job.config.betas, np.float32) if job.config.betas else np.zeros(16, np.float32),
         gender=job.config.gender,
         prompt=job.prompts[m],
@@ -124,6 +158,10 @@ def movement(body: Body, motion: Motion) -> dict[str, float]:
         "mean_joint_speed": _speed(joints, motion.fps),
         "mean_range_of_motion_degrees": round(float(np.degrees(spread.mean())), 2),
     }
+
+
+def _vertex_speed(job: Job, motion: Motion) -> float:
+    return _speed(export.vertices_of(job.body, motion), motion.fps)
 
 
 def _speed(points: Float[np.ndarray, "F P 3"], fps: float) -> float:

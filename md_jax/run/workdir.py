@@ -23,7 +23,7 @@ RUNS = Path("runs")
 FLAGS_FILE = "run.flags"
 # May differ from the run that is resumed: they say where and how to go on, not what is computed.
 FREE_ON_RESUME = ("workdir", "resume", "log_every", "checkpoint_every", "preview_every", "prior_batch", "encode_chunk",
-                  "low_vram", "oom", "compile")  # fmt: skip
+                  "low_vram", "oom", "compile", "export_fps", "ground", "hands", "up")  # fmt: skip
 
 
 def open_run(config: Config, typed: set[str]) -> tuple[Config, Path]:
