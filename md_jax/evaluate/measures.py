@@ -34,17 +34,20 @@ CONTACT_HEIGHT = 0.05  # metres above the ground within which a foot stands
 
 
 @functools.lru_cache(maxsize=1)
+def _body() -> Body:
+    return load_body("free")
+
+
+@functools.lru_cache(maxsize=1)
 def free_body() -> tuple[Body, lbs.BakedBody]:
     """The shipped body: motions are compared on one body, whatever they were made with."""
-    body = load_body("free")
-    return body, lbs.bake(body)
+    return _body(), lbs.bake(_body())
 
 
 @functools.cache
 def rest_joints() -> Float[np.ndarray, "22 3"]:
     """The pelvis and the 21 body joints of the shipped body at rest, metres."""
-    body = load_body("free")
-    return np.asarray(body.J_regressor)[:22] @ np.asarray(body.v_template)
+    return np.asarray(_body().J_regressor)[:22] @ np.asarray(_body().v_template)
 
 
 def joints(
@@ -94,14 +97,14 @@ def jerk(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray,
 def range_of_motion(body_pose: Float[np.ndarray, "F 21 3"]) -> float:
     """Mean over the joints of the largest angle between any two of its orientations, degrees."""
     some = body_pose[np.unique(np.linspace(0, len(body_pose) - 1, 200).round().astype(int))]
-    quaternion = np.asarray(rotations.axis_angle_to_quaternion(jnp.asarray(some)))
+    quaternion = rotations.on_host(rotations.axis_angle_to_quaternion, np.asarray(some, np.float32), rows=256)
     cosine = np.abs(np.einsum("akq,bkq->kab", quaternion, quaternion)).clip(max=1)
     return float(np.degrees(2 * np.arccos(cosine.min(axis=(1, 2)))).mean())
 
 
 def tilt(root_orient: Float[np.ndarray, "F 3"]) -> float:
     """Largest angle between the pelvis's own up and the vertical, degrees: 180 is upside down."""
-    up = np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root_orient, jnp.float32)))[:, :, 1]
+    up = matrices(np.asarray(root_orient, np.float32))[:, :, 1]
     return float(np.degrees(np.arccos(up[:, 1].clip(-1, 1))).max())
 
 
@@ -130,7 +133,10 @@ def pose_deviation(body_pose: Float[np.ndarray, "F 21 3"], statistics: PoseStati
 
     Real poses give about 1. It is the pose's negative log-likelihood under independent Gaussians, up to constants.
     """
-    near = np.asarray(rotations.nearest_axis_angle(jnp.asarray(body_pose), jnp.asarray(statistics.body_mean)))
+    pose = np.asarray(body_pose, np.float32)
+    near = rotations.on_host(
+        rotations.nearest_axis_angle, pose, np.broadcast_to(statistics.body_mean, pose.shape), rows=256
+    )
     return float(np.sqrt((((near - statistics.body_mean) / statistics.body_std) ** 2).mean()))
 
 
@@ -140,8 +146,7 @@ def pose_deviation(body_pose: Float[np.ndarray, "F 21 3"], statistics: PoseStati
 @functools.cache
 def _radii() -> dict[str, float]:
     """Capsule radii (m): the median distance of a limb's own vertices from its axis, in the rest pose."""
-    body, _ = free_body()
-    rest = np.asarray(body.J_regressor @ body.v_template)
+    body, rest = _body(), rest_joints()
     owner = np.asarray(body.weights).argmax(axis=1)
     vertices = np.asarray(body.v_template)
     radii = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def rows_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     rows = {"these motions": mine}
     for name, control in result["controls"].items():
         found = only(control, actions)
+        if mine["real_or_not"] is None:
+            found["real_or_not"] = None  # it is of all actions, and there is nothing to stand beside
         if found["count"]:
             rows[name] = found
     return rows
@@ -135,7 +138,8 @@ def _print_columns(console: Console, rows: dict[str, dict[str, Any]]) -> None:
     """The same as `print_rows`, a line a measure: it fits a narrow terminal."""
     table = Table(title="Beside real motion of the same action", title_justify="left", box=None, padding=(0, 1))
     for name in ("", *rows):
-        table.add_column(name.replace(", ", ",\n").replace(" in ", "\nin "), justify="right" if name else "left")
+        head = re.sub(r",? (?=still|in |release|motions)", lambda gap: gap[0].strip() + "\n", name)
+        table.add_column(head, justify="right" if name else "left", no_wrap=True)
     names = ("motions", *(x.replace("-\n", "").replace("\n", " ") for x in COLUMNS.values()), *LAST)
     for name, *cells in zip(names, *(cells_of(row) for row in rows.values()), strict=True):
         if any(cells):
