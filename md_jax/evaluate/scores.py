@@ -15,7 +15,7 @@ from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, mirrored
 from md_jax.evaluate.yardstick import SEEDS, Yardstick
 
 COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
-FAR = 1.6  # farther from any real window than this multiple of what other real windows are
+NEAR, FAR = 0.5, 1.6  # of the distance to the nearest real window, over that of other real windows
 ALIKE = 0.6  # cosine of the velocities with those of the nearest real window
 RANGE = (0.6, 1.5)  # of ranges and speeds over real ones
 VARIED = (0.5, 1.5)  # of the distance between seeds over that between real windows
@@ -228,7 +228,9 @@ def verdicts(yardstick: Yardstick, summary: dict[str, Any], together: dict[str, 
         which = "" if len(actions) == 1 else f" ({', '.join(failing)})"
         found.append(Verdict(measure, not failing, words + "".join(f": {x}{which}" for x in _few(failing.values()))))
 
-    say("nearest real window", {a: "too far from anything real" for a, x in actions.items() if x["nn_ratio"] > FAR},
+    sides = {a: _side(x["nn_ratio"], 0.0, (NEAR, FAR), ("too near to be another", "too far from anything real"))
+             for a, x in actions.items()}  # fmt: skip
+    say("nearest real window", {a: side for a, side in sides.items() if side},
         f"{summary['nn_ratio']:.2f} times as far as other real motion is")  # fmt: skip
     usual = np.median([norm.at("cosine") for norm in real.values()])
     say("moves the same way",
