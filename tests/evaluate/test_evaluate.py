@@ -81,8 +81,8 @@ def test_tables_tell_every_motion_and_control(result, capsys):
 
     print_evaluation(Console(width=160, highlight=False), result)
     said = capsys.readouterr().out
-    for words in ("should be: walking", "real motion", "pooled mean pose,", "random", "previous release",
-                  "embedded prior", "no  nearest real window", "yes ankles sideways", "fewer than three recordings"):  # fmt: skip
+    for words in ("should be: walking", "real motion", "pooled mean pose", "random", "previous", "embedded prior",
+                  "no  nearest real window", "yes ankles sideways", "fewer than three recordings"):  # fmt: skip
         assert words in said
 
 
