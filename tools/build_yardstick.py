@@ -5,7 +5,7 @@
 Everything comes from the shipped motion capture; the classifier learns from its held-out side alone, which no prior has
 seen. The file holds the digests of both sides, and is not used where they do not fit. MOTIONS.npz (of
 `benchmarks.motion report --motions`) holds the motions of the release before, which every evaluation stands beside. Run
-it again after tools.pack_mocap. Some minutes on one core.
+it again after tools.pack_mocap. Two minutes on one core.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def main() -> None:
         norm = found.norms["fixed", action]
         print(f"{action:20s} {norm.how:9s} {norm.recordings:10d} {100 * norm.at('nn'):6.1f} {norm.at('cosine'):6.2f}"
               f" {100 * found.real[action]:10.0f}%")  # fmt: skip
-    print(f"real motion is recognised in {100 * right / count:.0f} % of {count} windows ({wilson(right, count)})")
+    low, high = wilson(right, count)
+    print(f"real motion is recognised in {100 * right / count:.0f} % ({100 * low:.0f}-{100 * high:.0f}) of {count} windows")
+
 
 
 if __name__ == "__main__":
