@@ -145,8 +145,8 @@ def main() -> None:
         norm = found.norms["fixed", action]
         print(f"{action:20s} {norm.how:9s} {norm.recordings:10d} {100 * norm.at('nn'):6.1f} {norm.at('cosine'):6.2f}"
               f" {100 * found.real[action]:10.0f}%")  # fmt: skip
-    low, high = wilson(right, count)
-    print(f"real motion is recognised in {100 * right / count:.0f} % ({100 * low:.0f}-{100 * high:.0f}) of {count} windows")
+    rate, low, high = (round(100 * x) for x in (right / count, *wilson(right, count)))
+    print(f"real motion is recognised in {rate} % ({low}-{high}) of {count} windows")
 
 
 
