@@ -149,6 +149,5 @@ def main() -> None:
     print(f"real motion is recognised in {rate} % ({low}-{high}) of {count} windows")
 
 
-
 if __name__ == "__main__":
     main()
