@@ -41,7 +41,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS, fields: Iterable[str] =
         help: str = FIELDS[name].metadata["help"]
         default: Any = FIELDS[name].default
         if typing.get_origin(kind) is Literal:
-            parser = EnumWithOldNames(name, typing.get_args(kind))
+            # by keyword: absl shares one parser among equal positional arguments, and this one remembers
+            parser = EnumWithOldNames(name=name, choices=typing.get_args(kind))
             flags.DEFINE(parser, name, default, help, flag_values=values, serializer=flags.ArgumentSerializer())
         elif typing.get_origin(kind) is tuple:
             listed = None if default is None else [str(x) for x in default]

@@ -66,6 +66,8 @@ def test_old_names_still_work_and_say_so(tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 3 and all("is now" in line for line in said)
     assert command.typed(["--nocontrols", "--sds_weight", "2"]) >= {"control_run", "distillation_weight"}
+    main_job.read_options(["a man runs"])  # the next command line does not hold them
+    assert not capsys.readouterr().err
 
 
 def test_help_is_quick_light_and_grouped():
