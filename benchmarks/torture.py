@@ -144,6 +144,7 @@ def full_disk(mode: str, expected: bytes, mebibytes: int) -> Trial:
 def torture(kills: int, flips: int, disks: int, seed: int) -> list[Trial]:
     """All trials, in a temporary folder."""
     rng, trials = random.Random(seed), []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts this in the background
     forked.import_all()
     with tempfile.TemporaryDirectory(prefix="md_jax-torture-") as name:
         home = Path(name)
