@@ -37,8 +37,10 @@ def check_record(file: Path, record: Any) -> None:
     for key, kind in kinds.items():
         value = found.get(key)
         if not isinstance(value, int | float if kind is float else kind):
-            raise UserError(f"{file} is no record of a cell: expected {key} as {kind.__name__}, found {str(value)[:60]!r};"
-                            " remove it, and its cell is made again.")  # fmt: skip
+            raise UserError(
+                f"{file} is no record of a cell: expected {key} as {kind.__name__}, found {str(value)[:60]!r}; remove"
+                " it, and its cell is made again."
+            )
 
 
 def judge_motions(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -4,13 +4,16 @@ import hashlib
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from rich.console import Console
 
+from bridge.errors import BridgeError
 from md_jax import main
+from md_jax.body.model import load_body
 from md_jax.config import Config
-from md_jax.errors import UserError
-from md_jax.run import workdir
+from md_jax.run import torch_side, workdir
 from tests.bridge.priors import tiny_priors
 
 SHORT = {"steps": 3, "views": 2, "log_every": 1, "checkpoint_every": 2, "preview_every": 2, "learning_rate": 0.05}
@@ -55,19 +58,11 @@ def test_the_same_command_gives_the_same_files(mode, tmp_path, monkeypatch):
 
 
 def test_a_first_picture_without_the_body_is_refused_in_latent_mode(tmp_path):
-    prior = str(tiny_priors.packed_folder(tmp_path / "prior"))
-    run = Config(
-        mode="latent",
-        prior_path=prior,
-        workdir=str(tmp_path / "run"),
-        distance=1000.0,
-        azimuths=(0.0,),
-        elevation=(0.0,),
-        fov=1.0,
-        height=8,
-        width=8,
-        **SHORT,
-    )
-    config, folder = workdir.open_run(run, set())
-    with pytest.raises(UserError, match="the body is not in the first picture"):
-        main.run_job(config, folder, Console(quiet=True))
+    config = Config(mode="latent", prior_path=str(tiny_priors.packed_folder(tmp_path / "prior")), **SHORT)
+    body = load_body("free")
+    built = torch_side.build(config, torch_side.start("cpu"), [config.prompt], body)
+    vertices = jnp.broadcast_to(jnp.asarray(body.v_template), (1, built.frames, *body.v_template.shape))
+    angle = jnp.zeros(1)
+    assert np.isfinite(built.first_latents(vertices, angle, angle)).all()
+    with pytest.raises(BridgeError, match="the body is not in the first picture"):
+        built.first_latents(vertices + 100.0, angle, angle)
