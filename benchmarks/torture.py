@@ -112,7 +112,7 @@ def flip(source: Path, folder: Path, mode: str, expected: bytes, rng: random.Ran
     path.write_bytes(bytes(data))
     trial = Trial(f"{mode}: bit {bit} of {path.relative_to(folder)}")
     done = run(folder, mode, resume=True)
-    if done.code == 2 and done.text.count("error:") == 1 and "Traceback" not in done.text + done.errors:
+    if done.code == 2 and (done.text + done.errors).count("error:") == 1 and "Traceback" not in done.text + done.errors:
         trial.what += ": refused"
         return trial
     trial.fault = fault_of(done, folder, mode, expected)
