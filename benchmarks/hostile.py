@@ -234,7 +234,7 @@ def of_flags() -> Iterator[Case]:
             yield Case(f"--{name}={value[:20]!r}", "main", argv[name in ("prompt", "prompts_file", "resume") :])
     for text in EXTREMES:
         yield Case(f"--{text}", "main", ["a person is walking", f"--{text}", *SHORT, "--workdir=run"])
-    for text in ("num_motions=100000", "views=1000", "height=4096 --width=4096 --supersample=8", "frames=10000"):
+    for text in ("num_motions=100000", "views=100000", "height=4096 --width=4096 --supersample=8", "frames=10000"):
         yield Case(f"--{text}", "main", ["a person is walking", *f"--{text}".split(), *SHORT, "--workdir=run"])
     for program, argv in [
         ("evaluate", []), ("evaluate", ["--nope"]), ("evaluate", ["x" * 5000]), ("evaluate", ["a\x1bb"]),

@@ -24,6 +24,7 @@ from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import Group, config_groups, flag_group
 from md_jax.outside.interrupts import Stopped
+from md_jax.outside.texts import check_text, folded
 from md_jax.presets import own_values
 from md_jax.study.cells import Cell, Record, cells_of, is_done, launch_here, run_cell, run_study
 
@@ -96,7 +97,9 @@ def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
     config = config_of(*priors[0])
     if config.num_motions != 1:
         raise UserError(f"a study takes --seeds, one motion a cell; got --num_motions={config.num_motions}.")
-    sentences = [part.strip() for text in values.prompts for part in text.split(";") if part.strip()]
+    sentences = [part.strip() for text in values.prompts for part in folded(text).split(";") if part.strip()]
+    for text in sentences:  # before a folder is named after one
+        check_text("prompts", text, sentence=True)
     try:
         seeds = [int(text) for text in values.seeds]
     except ValueError:
