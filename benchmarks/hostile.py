@@ -244,7 +244,7 @@ def of_flags() -> Iterator[Case]:
         ("study", ["--priors=zzz", "--prompts=a man walks"]), ("study", ["--prompts=\udcff"]),
         ("study", ["--seeds=" + "9" * 5000, "--prompts=a man walks", NOWHERE]), ("doctor", ["--frames=x"]),
         ("doctor", ["--body=\udcff"]), ("doctor", ["--prior=zzz"]), ("main", ["a", "b"]), ("main", ["x=1"]),
-        ("main", ["--"]), ("main", ["--flagfile"]), ("main", ["--flagfile="]), ("main", ["--no"]), ("main", ["-"]),
+        ("main", ["--flagfile"]), ("main", ["--flagfile="]), ("main", ["--no"]), ("main", ["-"]),
         ("main", ["--steps"]), ("main", ["--workdir=a/../../../../../../proc/self/x", "a man walks"]),
         ("main", ["--resume"]), ("main", ["--resume", "--workdir=/proc"]), ("main", ["\x1b[31m"]), ("main", [""]),
     ]:  # fmt: skip
