@@ -153,7 +153,7 @@ def distilled(denoise, size, *, fixed_noise, seed, end=0.002, steps=500):
 
 
 def test_the_flow_of_a_gaussian_ends_where_its_closed_form_says():
-    """For data N(μ, v²) the probability-flow ODE ends at μ + v·ε: a sample of the right spread, which the noise chose."""
+    """For data N(μ, v²) the probability-flow ODE ends at μ + v·ε: a sample of the right spread, by the noise."""
     mu, v = 3.0, 0.7
 
     def denoise(x, s):
