@@ -23,7 +23,7 @@ def folders(tmp_path_factory):
     return {name: tiny.transformer_folder(root / name, name) for name in NAMES}
 
 
-def close(found, expected, tolerance=1e-4):
+def close(found, expected, tolerance=1e-5):
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
@@ -116,7 +116,7 @@ def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
         else:
             sigma = step.double() / 1000
             t = time_of(prior, 1 - sigma, sigma)
-        found = prior.predict(z_t.float(), t.float(), texts)
+        found = prior.predict(z_t.float(), t, texts)  # in float32 the time is 6e-5 of a step away from the pipeline's
         close(found[0], positive)
         close(found[1], negative)
     prior.configure(dataclasses.replace(clip, low_memory=True))
@@ -126,7 +126,7 @@ def test_prediction_and_text_are_those_of_the_pipeline(name, steps, folders):
         alpha, sigma = prior.alpha_sigma(t)
         estimate = distill.to_sample(distill.cfg(*found, 4.0), z_t, alpha, sigma, prior.spec.prediction)
         # UniPC tells the model whole steps, and then goes on with the σ between them
-        close(estimate.float(), layout(sampling.final, name), 5e-3 if name.startswith("wan") else 1e-4)
+        close(estimate.float(), layout(sampling.final, name), 5e-3 if name.startswith("wan") else 1e-5)
 
 
 def test_ltx_is_told_size_and_frame_rate(folders):
@@ -134,7 +134,7 @@ def test_ltx_is_told_size_and_frame_rate(folders):
     prior = load_prior("ltx", str(folders["ltx"]))
     texts = prior.embed([PROMPT], NEGATIVE).pair(torch.zeros(1, dtype=torch.long))
     z_t, step, _, positive, _ = next(pairs(sampling, "ltx"))
-    t = time_of(prior, 1 - step.double() / 1000, step.double() / 1000).float()
+    t = time_of(prior, 1 - step.double() / 1000, step.double() / 1000)
     assert not torch.allclose(prior.predict(z_t, t, texts)[0], positive, rtol=1e-3, atol=1e-4)
     assert prior.configure(Setup(fps=10.0)) == ()
     close(prior.predict(z_t, t, texts)[0], positive)
@@ -306,7 +306,7 @@ def test_decoding_is_that_of_the_pipeline(name, options, folders, tmp_path):
     z = torch.randn(1, *prior.spec.latent_shape_of(9, 32, 32), generator=g)
     with torch.no_grad():
         video = END_OF_PIPELINE[name](pipe, z) / 2 + 0.5
-    close(prior.decode(z), video.clamp(0, 1), 1e-4)
+    close(prior.decode(z), video.clamp(0, 1))
 
 
 def wan_decode(pipe, z):
