@@ -20,6 +20,8 @@ KINDS = {
     (UNET3D, ""): ("a text-to-video UNet", ("modelscope", "zeroscope", "videocrafter1", "videocrafter2")),
     (UNET2D, ""): ("Stable Diffusion, or frames as channels", ("sd15", "sd21", "animatediff", "embedded")),
     ("WanTransformer3DModel", ""): ("Wan 2.1", ("wan21",)),
+    ("SkyReelsV2Transformer3DModel", "SkyReelsV2Pipeline"): ("SkyReels-V2", ("skyreels2",)),
+    ("SkyReelsV2Transformer3DModel", "SkyReelsV2DiffusionForcingPipeline"): ("SkyReels-V2", ("skyreels2",)),
     ("CogVideoXTransformer3DModel", ""): ("CogVideoX 1.0", ("cogvideox",)),
     ("LTXVideoTransformer3DModel", "LTXPipeline"): ("LTX-Video 0.9.0 or 0.9.1", ("ltx",)),
     ("LTXVideoTransformer3DModel", "LTXImageToVideoPipeline"): ("LTX-Video 0.9.0 or 0.9.1", ("ltx",)),
@@ -46,6 +48,8 @@ def kind_of(name: str, where: Path, index: Mapping[str, Any]) -> str:
     kind, names = KINDS.get((network, pipeline)) or KINDS.get((network, "")) or (f"a {pipeline} of {network}", ())
     if network == "WanTransformer3DModel" and index.get("expand_timesteps"):
         kind, names = "Wan 2.2 TI2V", ("wan22",)
+    if names == ("cogvideox",) and read_json(where / "transformer" / "config.json").get("patch_size_t"):
+        kind, names = "CogVideoX 1.5", ("cogvideox15",)
     if name not in names:
         reads = f"the priors for it: {', '.join(names)}" if names else "no prior here reads it"
         raise PriorError(f"{where} is {kind}, not what prior '{name}' reads ({reads}).")
