@@ -103,10 +103,10 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Cog
     # pictures alone are scaled by an inverted factor, which 1.0 has none of
     inverted = vae.invert_scale_latents and together == 1
     if model.in_channels != vae.latent_channels or model.ofs_embed_dim or together != version.together or inverted:
+        generation = "1.5" if version.together > 1 else "1.0"
         raise PriorError(
             f"{folder}: the transformer takes {model.in_channels} latent channels in patches of {together} latent"
-            f" frames, the VAE makes {vae.latent_channels}: it is no CogVideoX 1.{5 * (version.together > 1)} for text to"
-            " video."
+            f" frames, the VAE makes {vae.latent_channels}: it is no CogVideoX {generation} for text to video."
         )
     stride = 2 ** (len(vae.block_out_channels) - 1)
     spec = PriorSpec(
