@@ -127,3 +127,19 @@ def test_the_fingerprint_knows_poses_names_and_nothing_of_the_order(split):
 
     assert len({known, changed(name="other"), changed(fps=29.0), changed(body_pose=clips[0].body_pose + 0.01)}) == 4
     assert isinstance(clips[0], Clip)
+
+
+def test_a_file_at_24_frames_a_second_is_measured_like_one_at_30():
+    """Its last frame lies before the end of the clip that both were sampled from: the window reaches a little on."""
+
+    def at(fps, frames):
+        t = np.arange(frames) / fps
+        pose = np.zeros((frames, 21, 3))
+        pose[:, 0, 0], pose[:, 3, 0] = 0.4 * np.sin(5 * t), 0.3 * np.cos(4 * t)
+        return Motion(pose, np.zeros((frames, 3)), np.zeros((frames, 3)), fps)
+
+    ours, theirs = reference.windows_of(at(24.0, 22)), reference.windows_of(at(30.0, 28))
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, atol=2e-3)
+    with pytest.raises(UserError, match=r"at least 0\.90 s"):
+        reference.windows_of(at(24.0, 21))
