@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const ICONS = {
   play: '<svg width="16" height="16" viewBox="0 0 16 16"><path d="M3 1.5v13l11-6.5z"/></svg>',
-  pause: '<svg width="16" height="16" viewBox="0 0 16 16"><path d="M3 2h3.5v12H3zM9.500 2H13v12H9.500z"/></svg>',
+  pause: '<svg width="16" height="16" viewBox="0 0 16 16"><path d="M3 2h3.5v12H3zM9.5 2H13v12H9.500z"/></svg>',
   theme: '<svg width="18" height="18" viewBox="0 0 18 18"><path d="M9 1a8 8 0 1 0 0 16A8 8 0 0 0 9 1zm0 2v12A6 6 0 0 1 9 3z"/></svg>',
 };
 const GHOSTS = 6, GHOST_STEP = 0.1; // seconds between two of them
@@ -139,8 +139,7 @@ class Player {
         ghost.mesh.renderOrder = 1;
         return ghost;
       });
-      const own = lone && !each.own;
-      if (own) { material.transparent = true; material.opacity = 0.78; }
+      if (lone && !each.own) { material.transparent = true; material.opacity = 0.78; }
       const label = document.createElement("span");
       label.textContent = each.label;
       label.className = each.own ? "own" : "";
@@ -159,13 +158,13 @@ class Player {
 
   // What is to be seen: every body at every frame, with room around it.
   frameAll() {
-    const low = new THREE.Vector3(Infinity, 0, Infinity), high = new THREE.Vector3(-Infinity, 1.85, -Infinity);
+    const low = new THREE.Vector3(Infinity, 0, Infinity), high = new THREE.Vector3(-Infinity, 1.75, -Infinity);
     for (const { clip, figure } of this.figures) {
       for (let f = 0; f < clip.frames; f++) {
         const x = figure.mesh.position.x + clip.path[3 * f], z = figure.mesh.position.z + clip.path[3 * f + 2];
         low.x = Math.min(low.x, x - 0.5); high.x = Math.max(high.x, x + 0.5);
         low.z = Math.min(low.z, z - 0.4); high.z = Math.max(high.z, z + 0.4);
-        high.y = Math.max(high.y, clip.path[3 * f + 1] + 1.2);
+        high.y = Math.max(high.y, figure.pelvis[1] + clip.path[3 * f + 1] + 0.85);
       }
     }
     this.box = { low, high, middle: low.clone().add(high).multiplyScalar(0.5) };
@@ -210,8 +209,8 @@ class Player {
     this.scene.fog = new THREE.Fog(this.scene.background, 9, 26);
     if (this.grid) this.scene.remove(this.grid);
     const dark = document.documentElement.dataset.theme === "dark";
-    this.grid = new THREE.GridHelper(80, 160, dark ? 0x51607a : 0xa4afc0, dark ? 0x2a3342 : 0xcdd4de);
-    this.grid.position.y = -0.001;
+    this.grid = new THREE.GridHelper(60, 120, dark ? 0x5c6c88 : 0x8f9bb0, dark ? 0x35415a : 0xb9c2d0);
+    this.grid.position.y = 0.002;
     this.grid.visible = $("grid").checked;
     this.floor.material.opacity = dark ? 0.5 : 0.2;
     this.scene.add(this.grid);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from md_jax.fit.problems import Params, PoseProblem
 from md_jax.fit.train import TrainState
 from md_jax.ground.floor import on_floor
 from md_jax.mocap.motion import Motion, resample
+from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
+from md_jax.page.page import Made, curves_of, previews_in, write_page
+from md_jax.page.scene import Shown
 from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
@@ -37,6 +41,7 @@ def files(controls: bool, several: bool) -> tuple[str, ...]:
         "motion.mp4    the motion from four sides",
         "motion.npz    AMASS SMPL-X keys, z up unless --up=y",
         "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
+        f"{'../' * several}motion.html   the motion in the browser, and how it was made",
         f"summary.json  final losses, how much it moves;  {'../' * several}metrics.jsonl  every logged step",
     )
 
@@ -65,17 +70,20 @@ def write_outputs(
     last = (read_metrics(folder) or [{}])[-1]
 
     folders = []
+    shown = []
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
         make_folder(target)
         motion = motion_of(job, poses, m)
+        standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
+        shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
         export.export_motion(
             target,
-            on_floor(fine[m], job.body),
+            shown[-1].motion,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
             f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
-            controls={label: on_floor(clips[m], job.body) for label, clips in beside.items()},
+            controls=standing,
             up=config.up,
             render_frames=render_frames,
         )
@@ -93,7 +101,26 @@ def write_outputs(
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
+    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made_of(job, folder, count))
     return folders
+
+
+def title_of(sentences: Sequence[str]) -> str:
+    """The head line of a run's page."""
+    if len(set(sentences)) == 1:
+        return sentences[0]
+    return f"{len(sentences)} motions"
+
+
+def made_of(job: Job, folder: Path, count: int) -> Made:
+    """How a run's motions were made, for its page."""
+    config = job.config
+    actions = {"action": job.actions[0]} if len(set(job.actions)) == 1 else {}
+    facts = {**actions, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
+             "seed": str(config.seed)}  # fmt: skip
+    names = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
+    files = names if count == 1 else ()
+    return Made(facts, as_command(config), curves_of(read_metrics(folder)), previews_in(folder), files)
 
 
 def write_preview(
