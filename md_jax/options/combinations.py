@@ -47,6 +47,8 @@ RULES = (
     Rule(("frequencies",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index: add --posefield=default"),
     Rule(("reg_weight",), lambda c: c.mode == "pose", "--mode=latent has no poses to smooth"),
+    Rule(("export_fps", "hands", "up"), lambda c: c.mode == "pose",
+         "--mode=latent writes a video, and no motion file"),
     Rule(("tiny_vae", "encode_chunk"), lambda c: c.mode == "pose", "--mode=latent sends no gradient through the VAE"),
     Rule(("encode_chunk",), lambda c: c.prior in ONE_BY_ONE,
          f"only the VAEs of {', '.join(ONE_BY_ONE)} encode frames one by one"),
