@@ -27,7 +27,7 @@ FLAGS_FILE = "run.flags"
 _SIGNATURE = "# SHA-256 of the lines above: "
 # May differ from the run that is resumed: they say where and how to go on, not what is computed.
 FREE_ON_RESUME = ("workdir", "resume", "log_every", "checkpoint_every", "preview_every", "prior_batch", "encode_chunk",
-                  "low_vram", "oom", "compile")  # fmt: skip
+                  "low_vram", "oom", "compile", "export_fps", "hands", "up")  # fmt: skip
 
 
 def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lambda text: None) -> tuple[Config, Path]:
