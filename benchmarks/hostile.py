@@ -156,7 +156,7 @@ def of_files(finished: Path, prior: Path) -> Iterator[Case]:
     """
     sentence = "a person is walking"
     places: list[tuple[str, str, list[str]]] = [
-        ("flag file", "main", ["--flagfile=BAD"]),
+        ("flag file", "main", ["--flagfile=BAD", NOWHERE]),
         ("prompts file", "main", ["--prompts_file=BAD", NOWHERE]),
         ("statistics", "main", [sentence, "--statistics=BAD", NOWHERE]),
         ("body", "main", [sentence, "--body=BAD", NOWHERE]),
@@ -169,7 +169,7 @@ def of_files(finished: Path, prior: Path) -> Iterator[Case]:
         ("motion", "evaluate", ["BAD"]),
         ("reference", "evaluate", ["good.npz", "--reference=BAD"]),
         ("study folder", "study", ["--prompts=" + sentence, "--workdir=BAD", NOWHERE, *SHORT]),
-        ("study flag file", "study", ["--flagfile=BAD"]),
+        ("study flag file", "study", ["--flagfile=BAD", NOWHERE, *SHORT]),
         ("doctor's prior", "doctor", ["--prior=modelscope", "--prior_path=BAD"]),
     ]
     for place, program, argv in places:
