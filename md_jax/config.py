@@ -89,6 +89,8 @@ class Config:
                                     low=0.001, high=0.999)  # fmt: skip
     t_schedule: Literal["linear", "sqrt", "constant", "descending"] = _own(
         "How the range moves from start to end; 'descending' passes through all times once.")  # fmt: skip
+    noise: Literal["fresh", "fixed"] = _field("fresh", "Fresh in every step, or one for the whole run: with"
+                                              " --t_schedule=descending that seeks a sample, not a mean.")  # fmt: skip
     weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _own("The weight w(t) of the residual.")
     motion_amp: float = _field(1.0, "Amplifies what differs between frames in the video prior's guidance (4D-fy).",
                                low=0)  # fmt: skip
@@ -171,6 +173,10 @@ class Config:
     log_every: int = _own("Steps between lines of metrics.jsonl.", low=1)
     checkpoint_every: int = _own("Steps between checkpoints.", low=1)
     preview_every: int = _own("Steps between preview pictures; 0 = none.", low=0)
+    export_fps: float = _field(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
+                               " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
+    hands: Literal["relaxed", "flat"] = _field("relaxed", "Fingers in the files: the body's own at rest, or straight.")
+    up: Literal["z", "y"] = _field("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all

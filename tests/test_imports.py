@@ -16,10 +16,24 @@ WITHOUT_BRIDGE = (
     "body",
     "mocap",
     "fit",
+    "ground",
 )  # know the torch side as a JAX function alone
 # A room stands above what it uses. Files right in a package count as a room each ("md_jax.main").
 ROOMS = {
-    "md_jax": ("outside", "prompts", "options", "body", "mocap", "fit", "output", "run", "evaluate", "study"),
+    "md_jax": (
+        "outside",
+        "prompts",
+        "options",
+        "body",
+        "mocap",
+        "fit",
+        "ground",
+        "output",
+        "page",
+        "run",
+        "evaluate",
+        "study",
+    ),
     "bridge": ("render.kernels", "render", "priors", "distill"),
 }
 LARGEST_ROOM = 9  # modules, without __init__ and __main__

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -107,3 +108,9 @@ def translation(value: ArrayLike | None, dtype: jnp.dtype) -> Float[Array, "*bat
     if array.shape[-1:] != (3,):
         raise ValueError(f"transl: expected shape (..., 3), metres; got {array.shape}.")
     return array[..., None, :]
+
+
+def relaxed_hands(body: Body) -> Float[np.ndarray, "30 3"]:
+    """Rotation vectors of the left and then the right hand's fingers at rest; zeros where the file has no mean."""
+    means = (body.hands_mean_left, body.hands_mean_right)
+    return np.concatenate([np.zeros((15, 3)) if mean is None else np.asarray(mean).reshape(15, 3) for mean in means])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from md_jax.body import rotations
 from md_jax.errors import UserError
 from md_jax.evaluate import measures
 from md_jax.mocap.clips import Clip, Split
-from md_jax.mocap.motion import Motion, resample
+from md_jax.mocap.motion import Motion, resample, slerp_rotvecs
 
 Root = Literal["fixed", "turning"]
 FRAMES, FPS = 10, 10.0
@@ -139,7 +139,7 @@ def windows_of(
     Raises:
         UserError: the motion is shorter than a window.
     """
-    at_rate = resample(motion, fps)
+    at_rate = resample(_reaching(motion, (frames - 1) / fps), fps)
     count = len(at_rate.body_pose) - frames + 1
     if count < 1:
         raise UserError(
@@ -149,6 +149,25 @@ def windows_of(
     starts = np.unique(np.linspace(0, count - 1, min(count, MAX_WINDOWS)).round().astype(int))
     chosen = starts[:, None] + np.arange(frames)
     return joint_windows(at_rate.body_pose[chosen], at_rate.root_orient[chosen] if root == "turning" else None)
+
+
+def _reaching(motion: Motion, seconds: float) -> Motion:
+    """The motion, one frame longer at its last velocity if that makes it last so long.
+
+    A file at 24 frames a second ends up to 1/24 s before the clip that it was sampled from.
+    """
+    missing = seconds - motion.duration
+    if len(motion.body_pose) < 2 or not 1e-6 < missing < 1 / motion.fps:
+        return motion
+    last, before = motion.poses[-1], motion.poses[-2]
+    after = np.asarray(slerp_rotvecs(jnp.asarray(before), jnp.asarray(last), jnp.full(len(last), 2.0)))
+    return replace(
+        motion,
+        root_orient=np.concatenate([motion.root_orient, after[None, 0]]),
+        body_pose=np.concatenate([motion.body_pose, after[None, 1:22]]),
+        face_and_hands=np.concatenate([motion.face_and_hands, after[None, 22:]]),
+        transl=np.concatenate([motion.transl, 2 * motion.transl[-1:] - motion.transl[-2:-1]]),
+    )
 
 
 def joint_windows(

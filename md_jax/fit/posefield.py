@@ -107,7 +107,9 @@ class PoseField(nnx.Module):
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["fixed"], meta_fields=["graphdef", "frames", "root", "rotation"]
+    jax.tree_util.register_dataclass,
+    data_fields=["fixed"],
+    meta_fields=["graphdef", "frames", "root", "rotation", "highest_frequency"],
 )
 @dataclasses.dataclass(frozen=True)
 class Fields:
@@ -118,6 +120,7 @@ class Fields:
     frames: int
     root: Root
     rotation: Rotation
+    highest_frequency: float  # of the time features, radians a frame: below π, frames decide what lies between them
 
 
 class Poses(NamedTuple):
@@ -159,7 +162,8 @@ def init_fields(
     states = [nnx.split(field, nnx.Param, ...)[1:] for field in fields]
     # Plain dicts: any optimiser and checkpoint can hold them.
     params, fixed = jax.tree.map(lambda *x: jnp.stack(x), *(tuple(map(nnx.to_pure_dict, s)) for s in states))
-    return Fields(graphdef, fixed, frames, root, rotation), params
+    highest = max(fields[0].frequencies) * fields[0].time_scale
+    return Fields(graphdef, fixed, frames, root, rotation, highest), params
 
 
 def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Float[Array, "M F K R"]:

@@ -17,8 +17,7 @@ from md_jax.errors import UserError
 from md_jax.files import MIB, replacing
 from md_jax.outside.npz import described, number_in, numbers_in, read_npz, text_in
 
-# Blender add-ons refuse clips below their target rate, 30 by default.
-MIN_EXPORT_FPS = 30.0
+Up = Literal["y", "z"]
 LOWEST_FPS, HIGHEST_FPS = 0.01, 100_000.0  # frames a second of a file
 MOST_BETAS = 1000
 LARGEST_ANGLE = 1000.0  # radians: what is larger is no rotation that anybody captured
@@ -128,40 +127,68 @@ def resample(motion: Motion, fps: float) -> Motion:
     )
 
 
-def save_motion(path: str | os.PathLike, motion: Motion) -> None:
-    """Write an AMASS SMPL-X "stageii" npz, y up, at 30 frames a second or more.
+def save_motion(
+    path: str | os.PathLike, motion: Motion, *, up: Up = "y", pelvis: Float[np.ndarray, "3"] | None = None
+) -> None:
+    """Write an AMASS SMPL-X "stageii" npz; the file appears complete or not at all.
 
-    A slower motion is resampled to the first whole multiple of its rate that reaches 30, so that every one of
-    its frames is kept exactly. The file appears complete or not at all.
+    AMASS files are z up: with up="z" the body is turned upright in such a world, facing −y. The turn is about the
+    world's origin while `root_orient` turns about the pelvis, so `trans` makes up for the difference, and readers that
+    pose the same body get every vertex right.
+
+    Args:
+        path: the file.
+        motion: F frames at the rate of the file. The Blender add-on wants 30 a second or a whole multiple.
+        up: the file's up axis.
+        pelvis: of the body in its rest pose, metres; zeros by default. The file keeps it as `pelvis`.
 
     Raises:
         UserError: the file cannot be written.
     """
     path = Path(path)
-    if motion.fps < MIN_EXPORT_FPS:
-        motion = resample(motion, motion.fps * math.ceil(MIN_EXPORT_FPS / motion.fps - 1e-9))
-    poses = motion.poses.reshape(len(motion.poses), 165)
+    pelvis = np.zeros(3) if pelvis is None else np.asarray(pelvis, np.float64)
+    poses, transl = motion.poses.reshape(-1, 165), motion.transl
+    if up == "z":
+        root, transl = _turned(poses[:, :3], transl, _AXIS_CHANGE.T, pelvis)
+        poses = np.concatenate([root, poses[:, 3:]], axis=1)
     with replacing(path) as part:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             np.savez_compressed(
                 file,
                 poses=poses,
-                trans=motion.transl,
+                trans=transl,
                 betas=motion.betas,
                 num_betas=np.int64(len(motion.betas)),
                 gender=np.str_(motion.gender),
                 surface_model_type=np.str_("smplx"),
                 mocap_frame_rate=np.float64(motion.fps),
+                mocap_framerate=np.float64(motion.fps),  # the name in AMASS's SMPL-H files, which aitviewer reads
                 mocap_time_length=np.float64(motion.duration),
                 root_orient=poses[:, :3],
                 pose_body=poses[:, 3:66],
                 pose_jaw=poses[:, 66:69],
                 pose_eye=poses[:, 69:75],
                 pose_hand=poses[:, 75:],
-                up_axis=np.str_("y"),
+                up_axis=np.str_(up),
+                pelvis=pelvis,
                 prompt=np.str_(motion.prompt),
             )
+
+
+def _turned(
+    root: Float[np.ndarray, "F 3"],
+    transl: Float[np.ndarray, "F 3"],
+    axes: Float[np.ndarray, "3 3"],
+    pelvis: Float[np.ndarray, "3"],
+) -> tuple[Float[np.ndarray, "F 3"], Float[np.ndarray, "F 3"]]:
+    """Root orientation and translation that move every vertex from v to axes·v.
+
+    A vertex is R (v̄ − p) + p + t with the pelvis p, so the new translation is axes·(p + t) − p.
+    """
+    turned = axes @ np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)), np.float64)
+    turned_root = np.asarray(rotations.matrix_to_axis_angle(jnp.asarray(turned, jnp.float32)))
+    return turned_root, ((np.asarray(transl, np.float64) + pelvis) @ axes.T - pelvis).astype(np.float32)
 
 
 def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto") -> Motion:
@@ -171,8 +198,8 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
         path: the npz file; nothing in it is unpickled.
         up: the file's up axis. "auto": what the file says (`up_axis`); else y for files without translation,
             and for the others the axis along which the pelvis points on average (give it for motions on the
-            floor). A z-up motion is turned to y up about the origin, up to the constant by which the pelvis
-            of a body lies off its origin.
+            floor). A z-up motion is turned to y up about the origin: exactly where the file says where the body's
+            `pelvis` lies, as ours do, else up to a constant.
 
     Raises:
         UserError: the file is missing or not a motion.
@@ -197,9 +224,8 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
         raise UserError(f"{path}: expected at most {MOST_BETAS} betas; found {len(betas)}.")
     root = poses[:, 0]
     if _is_z_up(path, data, root, up):
-        turned = _AXIS_CHANGE @ np.asarray(rotations.axis_angle_to_matrix(jnp.asarray(root, jnp.float32)))
-        root = np.asarray(rotations.matrix_to_axis_angle(jnp.asarray(turned, jnp.float32)))
-        transl = np.asarray(transl) @ _AXIS_CHANGE.T
+        pelvis = numbers_in(path, "pelvis", data.get("pelvis", np.zeros(3)), (3,))
+        root, transl = _turned(root, transl, _AXIS_CHANGE, pelvis)
     return Motion(
         body_pose=poses[:, 1:22],
         root_orient=root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -125,6 +126,20 @@ def to_flagfile(config: Config, skip: Iterable[str] = ("workdir", "resume")) -> 
             continue
         lines.append(f"--{name}={flag_value(value)}")
     return "\n".join(lines) + "\n"
+
+
+def as_command(config: Config) -> str:
+    """The command line that means this config, for a shell: the sentence, and what differs from the defaults."""
+    plain = Config(prior=config.prior, mode=config.mode, prior_path=config.prior_path)
+    given = [] if config.prompts_file else [config.prompt]
+    for name in FIELDS:
+        value = getattr(config, name)
+        chosen = FIELDS[name].default if name in ("prior", "mode", "prior_path") else getattr(plain, name)
+        if name in ("prompt", "workdir", "resume") or value is None or value == chosen:
+            continue
+        no = isinstance(value, bool) and not value
+        given.append(f"--{'no' if no else ''}{name}" + ("" if isinstance(value, bool) else f"={flag_value(value)}"))
+    return "md-jax " + " ".join(map(shlex.quote, given))
 
 
 def flag_value(value: Any) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix, axis_angle_to_quaternion
 from md_jax.body.skeleton import BODY_JOINTS
-from md_jax.mocap.motion import MIN_EXPORT_FPS, Motion, resample, save_motion
+from md_jax.mocap.motion import Motion, Up, save_motion
+from md_jax.mocap.posing import rest_of, vertices_of
 from md_jax.output.bvh import write_bvh
 from md_jax.output.gltf import write_glb
 from md_jax.output.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
@@ -24,7 +22,6 @@ __all__ = [
     "RenderFrames",
     "export_motion",
     "make_renderer",
-    "vertices_of",
     "write_preview",
     "write_skeleton",
     "write_skinned",
@@ -37,7 +34,8 @@ def export_motion(
     body: Body,
     *,
     subtitle: str = "",
-    controls: Mapping[str, Float[np.ndarray, "F V 3"]] | None = None,
+    controls: Mapping[str, Motion] | None = None,
+    up: Up = "z",
     views: tuple[str, str] = ("front", "left"),
     device: str = "cpu",
     render_frames: RenderFrames | None = None,
@@ -46,10 +44,11 @@ def export_motion(
 
     Args:
         folder: exists already.
-        motion: F frames at its own rate; files that move are written at 30 fps or more.
+        motion: F frames at the rate of the files.
         body: the body it was made for.
         subtitle: small print of the sheet: prior, seed, steps.
         controls: what the sheet shows beside the motion, by label; as many frames as the motion.
+        up: the up axis of motion.npz; the other formats are y up by their own rules.
         views: names in `VIEWS`: the motion is shown from both, the controls from the second.
         device: where pictures are rendered.
         render_frames: another renderer than `make_renderer`'s.
@@ -61,20 +60,18 @@ def export_motion(
         UserError: a file cannot be written.
     """
     render_frames = render_frames or make_renderer(body, device)
-    finer = math.ceil(MIN_EXPORT_FPS / motion.fps - 1e-9)  # a whole multiple, as in save_motion
-    fine = resample(motion, motion.fps * finer)
-    vertices = vertices_of(body, fine)
+    vertices = vertices_of(body, motion)
     names = ("motion.npz", "motion.bvh", "motion.glb", "motion.mp4", "sheet.png")
     paths = {name: folder / name for name in names}
-    save_motion(paths["motion.npz"], motion)
-    write_skeleton(paths["motion.bvh"], fine, body)
-    write_skinned(paths["motion.glb"], fine, body)
-    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames), fine.fps)
+    save_motion(paths["motion.npz"], motion, up=up, pelvis=rest_of(body, motion)[1][0])
+    write_skeleton(paths["motion.bvh"], motion, body)
+    write_skinned(paths["motion.glb"], motion, body)
+    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames), motion.fps)
     write_sheet(
         paths["sheet.png"],
         motion,
-        vertices[::finer],
-        controls or {},
+        vertices,
+        {label: vertices_of(body, clip) for label, clip in (controls or {}).items()},
         render_frames,
         subtitle=subtitle,
         views=views,
@@ -82,27 +79,9 @@ def export_motion(
     return paths
 
 
-def vertices_of(body: Body, motion: Motion) -> Float[np.ndarray, "F V 3"]:
-    """The posed vertices of a motion, in metres."""
-    face, hands = motion.face_and_hands[:, :3], motion.face_and_hands[:, 3:].reshape(-1, 2, 45)
-    vertices, _ = lbs.forward(
-        body,
-        betas=_betas(motion),
-        global_orient=motion.root_orient,
-        body_pose=motion.body_pose,
-        jaw_pose=face[:, 0],
-        leye_pose=face[:, 1],
-        reye_pose=face[:, 2],
-        left_hand_pose=hands[:, 0],
-        right_hand_pose=hands[:, 1],
-        transl=motion.transl,
-    )
-    return np.asarray(vertices)
-
-
 def write_skeleton(path: Path, motion: Motion, body: Body) -> None:
     """Write the motion as BVH (see `md_jax.output.bvh`)."""
-    _, joints = _rest(body, motion)
+    _, joints = rest_of(body, motion)
     rotations = axis_angle_to_matrix(jnp.asarray(motion.poses[:, : len(BODY_JOINTS)]))
     write_bvh(
         path,
@@ -116,7 +95,7 @@ def write_skeleton(path: Path, motion: Motion, body: Body) -> None:
 
 def write_skinned(path: Path, motion: Motion, body: Body) -> None:
     """Write the motion as animated glTF (see `md_jax.output.gltf`)."""
-    vertices, joints = _rest(body, motion)
+    vertices, joints = rest_of(body, motion)
     quaternions = np.asarray(axis_angle_to_quaternion(jnp.asarray(motion.poses)))
     write_glb(
         path,
@@ -131,18 +110,3 @@ def write_skinned(path: Path, motion: Motion, body: Body) -> None:
         fps=motion.fps,
         title=motion.prompt,
     )
-
-
-# --- helpers ------------------------------------------------------------------------------------------------
-
-
-def _rest(body: Body, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V,3) and joints (55,3) of the motion's shape in the rest pose."""
-    betas = _betas(motion)
-    vertices = np.asarray(body.v_template) + np.asarray(body.shapedirs)[..., : len(betas)] @ betas
-    return vertices, np.asarray(body.J_regressor) @ vertices
-
-
-def _betas(motion: Motion) -> np.ndarray:
-    """The shape without trailing zeros: motion files pad it, and a body may have fewer shape axes."""
-    return np.trim_zeros(motion.betas, "b")

@@ -124,8 +124,11 @@ def write_sheet(
 ) -> None:
     """Write sheet.png: the motion from two views, and each control from the second of them.
 
-    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels.
+    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels. Of long
+    motions the sheet shows evenly spread frames.
     """
+    shown = np.unique(np.linspace(0, len(vertices) - 1, min(sheet.MAX_FRAMES, len(vertices))).round().astype(int))
+    vertices, controls = vertices[shown], {label: clip[shown] for label, clip in controls.items()}
     azimuths = [VIEWS[view] for view in views]
     framing = frame_all([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
     strips = [("this run", vertices, view, True) for view in views]
@@ -134,7 +137,7 @@ def write_sheet(
         sheet.Row(label, _seen_from(view), render_frames(clip, VIEWS[view], framing), accent)
         for label, clip, view, accent in strips
     ]
-    image = sheet.draw_sheet(motion.prompt, subtitle, rows, [f / motion.fps for f in range(len(vertices))])
+    image = sheet.draw_sheet(motion.prompt, subtitle, rows, [f / motion.fps for f in shown.tolist()])
     write_bytes(path, sheet.encode_png(image))
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 INK, GREY, ACCENT, PAPER = (28, 32, 40), (112, 119, 130), (37, 99, 189), (255, 255, 255)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 LONGEST_TEXT = 1000  # characters that a picture begins to lay out: more fit into none
+MAX_FRAMES = 10  # columns of a sheet
 PANEL = (240, 243, 247)  # background of the rendered tiles; the panels around them have the same
 
 
@@ -27,7 +28,7 @@ class Row:
 
 
 def draw_sheet(
-    title: str, subtitle: str, rows: Sequence[Row], seconds: Sequence[float], *, max_frames: int = 10
+    title: str, subtitle: str, rows: Sequence[Row], seconds: Sequence[float], *, max_frames: int = MAX_FRAMES
 ) -> Image.Image:
     """The sheet: a title, labelled rows of frames, and the time under each column.
 

@@ -99,8 +99,8 @@ def read_strip(folder: Path, record: dict[str, Any]) -> Strip:
         UserError: its file is missing or of another version.
     """
     from md_jax.mocap.motion import load_motion
+    from md_jax.mocap.posing import vertices_of
     from md_jax.options.flags import from_flagfile
-    from md_jax.output.export import vertices_of
 
     label = f"{record['prior']}, {record['mode']} mode"
     if record["mode"] == "latent":

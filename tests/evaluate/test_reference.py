@@ -127,3 +127,21 @@ def test_the_fingerprint_knows_poses_names_and_nothing_of_the_order(split):
 
     assert len({known, changed(name="other"), changed(fps=29.0), changed(body_pose=clips[0].body_pose + 0.01)}) == 4
     assert isinstance(clips[0], Clip)
+
+
+def test_a_file_at_24_frames_a_second_is_measured_like_one_at_30():
+    """Its last frame lies before the end of the clip that both were sampled from: the window reaches a little on."""
+
+    def at(fps, frames):
+        t = np.arange(frames) / fps
+        pose = np.zeros((frames, 21, 3))
+        pose[:, 0, 0], pose[:, 3, 0] = 0.4 * np.sin(5 * t), 0.3 * np.cos(4 * t)
+        return Motion(pose, np.zeros((frames, 3)), np.zeros((frames, 3)), fps)
+
+    ours, theirs = reference.windows_of(at(24.0, 22)), reference.windows_of(at(30.0, 28))
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours[:, :-1], theirs[:, :-1], atol=2e-3)
+    # going straight on for 25 ms, at the velocity of the last 1/24 s: half the acceleration times 25 ms times 67 ms
+    np.testing.assert_allclose(ours[:, -1], theirs[:, -1], atol=0.5 * 10 * 0.9 * 0.025 * (0.025 + 1 / 24))
+    with pytest.raises(UserError, match=r"at least 0\.90 s"):
+        reference.windows_of(at(24.0, 21))

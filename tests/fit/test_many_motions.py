@@ -108,9 +108,12 @@ def test_each_motion_gets_its_own_files(tmp_path, monkeypatch):
     for m, (folder, verb) in enumerate(zip(folders, ("walking", "running"), strict=True)):
         motion, rest = exported[folder]
         assert motion.prompt == f"a person is {verb}"
-        np.testing.assert_array_equal(motion.body_pose, poses.body[m])
+        assert motion.fps == 30
+        np.testing.assert_allclose(motion.body_pose[::3], poses.body[m], atol=1e-6)  # the clip's own frames
         still = rest["controls"][outputs.STILL]
-        np.testing.assert_array_equal(still, job.problem.vertices(job.params)[m])
+        np.testing.assert_allclose(
+            still.body_pose[::3], posefield.poses(job.problem.fields, job.params).body[m], atol=1e-6
+        )
         summary = json.loads((folder / "summary.json").read_text())
         assert (summary["prompt"], summary["action"]) == (motion.prompt, verb)
         assert summary["final"]["loss_sds"] == pytest.approx(terms["loss_sds"][m])

@@ -10,6 +10,7 @@ from md_jax import main as main_job
 from md_jax.config import FIELDS, GROUPS
 from md_jax.errors import UserError
 from md_jax.options import command
+from md_jax.options.flags import as_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,3 +113,20 @@ def test_small_programs():
     assert (asked.quick, asked.rounds, asked.only, asked.device, asked.files) == (True, 3, ["a", "b"], "auto", ["f"])
     with pytest.raises(SystemExit):
         command.parse_simple("Doc.", "benchmarks.x", ["f"], **options)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["a person is running"],
+        ['a man\'s walk, "slow"', "--seed=3", "--quick", "--export_fps=24"],
+        ["x", "--mode=latent", "--steps=7", "--azimuths=0,90"],
+        ["x", "--posefield=paper", "--prior=zeroscope", "--prior_path=some folder"],
+    ],
+)
+def test_the_command_of_a_config_means_it(argv):
+    import shlex
+
+    config, _ = main_job.read_options(argv)
+    program, *again = shlex.split(as_command(config))
+    assert program == "md-jax" and main_job.read_options(again)[0] == config

@@ -1,5 +1,6 @@
 """The products of a run: all there, and what the pictures show, with a stand-in renderer and with the real one."""
 
+import dataclasses
 import errno
 import math
 import os
@@ -12,6 +13,7 @@ from PIL import Image
 from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.mocap.motion import Motion, load_motion
+from md_jax.mocap.posing import vertices_of
 from md_jax.output import export, pictures, sheet
 
 NAMES = ["motion.bvh", "motion.glb", "motion.mp4", "motion.npz", "sheet.png"]
@@ -27,7 +29,7 @@ def _motion(frames=4):
     pose = np.zeros((frames, 21, 3))
     pose[:, 0, 0], pose[:, 1, 0] = 0.6 * swing, -0.6 * swing  # hips
     return Motion(
-        body_pose=pose, root_orient=np.zeros((frames, 3)), transl=np.zeros((frames, 3)), fps=10.0, prompt="a test"
+        body_pose=pose, root_orient=np.zeros((frames, 3)), transl=np.zeros((frames, 3)), fps=30.0, prompt="a test"
     )
 
 
@@ -50,24 +52,26 @@ def _stand_in(calls):
 
 
 def test_a_run_leaves_every_file_and_nothing_else(tmp_path, body):
-    calls, motion = [], _motion()
-    controls = {"mean pose": np.repeat(export.vertices_of(body, motion).mean(0, keepdims=True), 4, 0)}
+    calls, motion = [], _motion(frames=28)
+    controls = {"mean pose": dataclasses.replace(motion, body_pose=np.zeros((28, 21, 3)))}
     paths = export.export_motion(
         tmp_path, motion, body, subtitle="seed 0", controls=controls, render_frames=_stand_in(calls)
     )
     assert sorted(paths) == sorted(p.name for p in tmp_path.iterdir()) == NAMES
-    assert load_motion(paths["motion.npz"]).body_pose.shape == (10, 21, 3)  # 0.3 s at 30 frames a second
+    assert load_motion(paths["motion.npz"]).body_pose.shape == (28, 21, 3)
+    with np.load(paths["motion.npz"]) as data:
+        assert str(data["up_axis"]) == "z", "as AMASS has it"
     with av.open(str(paths["motion.mp4"])) as container:
         assert container.streams.video[0].average_rate == 30
-        assert sum(1 for _ in container.decode(video=0)) == 120  # 4 s, twelve times round
-    assert "Frames: 10" in paths["motion.bvh"].read_text()
+        assert sum(1 for _ in container.decode(video=0)) == 140  # 4 s: five times round
+    assert "Frames: 28" in paths["motion.bvh"].read_text()
     with Image.open(paths["sheet.png"]) as image:
         assert image.width > 4 * calls[-1][2].width and image.height > 3 * calls[-1][2].height
 
     video, rows = calls[:4], calls[4:]
-    assert [(n, a) for n, a, _ in video] == [(10, a) for a in pictures.VIEWS.values()]
+    assert [(n, a) for n, a, _ in video] == [(28, a) for a in pictures.VIEWS.values()]
     left = pictures.VIEWS["left"]
-    assert [(n, a) for n, a, _ in rows] == [(4, 0.0), (4, left), (4, left)]
+    assert [(n, a) for n, a, _ in rows] == [(10, 0.0), (10, left), (10, left)], "ten of the frames"
     assert len({framing for _, _, framing in rows}) == 1, "what is compared is framed alike"
 
 
@@ -121,7 +125,7 @@ def seen(body):
     pose[1, 15, 2], pose[1, 16, 2] = 1.2, 1.2
     still = np.zeros((2, 3))
     motion = Motion(body_pose=pose, root_orient=still, transl=still, fps=10.0, prompt="a test")
-    vertices = export.vertices_of(body, motion)
+    vertices = vertices_of(body, motion)
     framing = pictures.frame_all([vertices], list(pictures.VIEWS.values()), 128)
     render_frames = pictures.make_renderer(body)
     return {view: render_frames(vertices, azimuth, framing) for view, azimuth in pictures.VIEWS.items()}

@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 from md_jax.body.model import load_body
 from md_jax.body.skeleton import JOINT_NAMES
 from md_jax.mocap.motion import Motion
-from md_jax.output.export import vertices_of, write_skinned
+from md_jax.mocap.posing import vertices_of
+from md_jax.output.export import write_skinned
 from md_jax.output.gltf import largest_weights, vertex_normals, write_glb
 
 TYPES = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
