@@ -1,7 +1,7 @@
 """SkyReels-V2 (text to video, 1.3 billion parameters): Wan's VAE, text and times, and a transformer of its own.
 
-The 1.3B model is trained with a time for each latent frame ("diffusion forcing"). It is asked with the same time for
-all, as its pipeline does without asynchronous steps. It may be told one of two frame rates: 16, or any other.
+The 1.3B model is trained with a time for each latent frame ("diffusion forcing"). It is asked with one time for all,
+as its pipeline does without asynchronous steps. It may be told one of two frame rates: 16, or any other.
 """
 
 from __future__ import annotations

@@ -25,7 +25,19 @@ SMALL = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "prior", ["modelscope", "zeroscope", "videocrafter1", "videocrafter2", "wan21", "wan22", "cogvideox", "ltx"]
+    "prior",
+    [
+        "modelscope",
+        "zeroscope",
+        "videocrafter1",
+        "videocrafter2",
+        "wan21",
+        "wan22",
+        "skyreels2",
+        "cogvideox",
+        "cogvideox15",
+        "ltx",
+    ],
 )
 def test_three_steps(prior, made, tmp_path):  # noqa: F811
     path = made
