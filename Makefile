@@ -39,6 +39,7 @@ docs: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	FUZZ=50 $(PY) -m pytest tests/fuzz $(ARGS)
+	$(PY) -m benchmarks.hostile --patience=120
 
 torture: $(VENV)/.test
 	$(PY) -m benchmarks.torture --out=benchmarks/results/torture.md $(ARGS)

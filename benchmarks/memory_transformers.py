@@ -54,6 +54,19 @@ MODELS = {
         {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4},
         torch.float16, T5, 226, ((9, 480, 720), (49, 480, 720)),
     ),
+    "skyreels2": Model(
+        "SkyReelsV2Transformer3DModel",
+        {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960, "inject_sample_info": True},
+        "AutoencoderKLWan", {}, torch.float32, UMT5, 512, ((25, 544, 960), (97, 544, 960)),
+    ),
+    "cogvideox15": Model(
+        "CogVideoXTransformer3DModel",
+        {"num_attention_heads": 48, "num_layers": 42, "patch_size_t": 2, "patch_bias": False, "sample_width": 170,
+         "sample_height": 96, "sample_frames": 81, "use_rotary_positional_embeddings": True},
+        "AutoencoderKLCogVideoX",
+        {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4},
+        torch.float16, T5, 226, ((17, 768, 1360), (81, 768, 1360)),
+    ),
     "ltx": Model(
         "LTXVideoTransformer3DModel", {}, "AutoencoderKLLTXVideo", {}, torch.float16, T5, 128,
         ((25, 512, 704), (161, 512, 704)),
@@ -79,7 +92,7 @@ def encoder_of(name: str, vae: Any, plain: bool) -> Callable[[torch.Tensor], tor
         vae.disable_gradient_checkpointing() if plain else vae.enable_gradient_checkpointing(recomputed)
     if name == "ltx" or plain:
         return lambda clip: vae.encode(clip).latent_dist.mean
-    return functools.partial({"wan21": wan, "wan22": wan, "cogvideox": cogvideox}[name].encode_in_chunks, vae)
+    return functools.partial((cogvideox if name.startswith("cogvideox") else wan).encode_in_chunks, vae)
 
 
 def encoder_peak(encode: Callable[[torch.Tensor], torch.Tensor], vae: Any, clip: Sequence[int]) -> tuple[int, int]:
@@ -102,7 +115,14 @@ def denoiser_peak(name: str, model: Model, transformer: Any, latents: Sequence[i
     inputs: dict[str, Any] = {"encoder_hidden_states": text, "timestep": torch.empty(2, device="meta")}
     if name == "wan22":  # a time for each patch
         inputs["timestep"] = torch.empty(2, frames * (height // 2) * (width // 2), device="meta")
-    if name == "cogvideox":
+    if name == "skyreels2":  # one text at a time, a time for each latent frame
+        z, text = z[:1], text[:1]
+        inputs = {"encoder_hidden_states": text, "timestep": torch.empty(1, frames, device="meta")}
+        inputs |= {"enable_diffusion_forcing": True, "fps": [1]}
+    if name == "cogvideox15":  # a copy of the first latent frame makes their number even
+        frames += frames % 2
+        inputs["image_rotary_emb"] = cogvideox.rotary_positions(config, frames, height, width, device="meta")
+    if name.startswith("cogvideox"):
         z = torch.empty(2, frames, channels, height, width, dtype=torch.float16, device="meta")
     if name == "ltx":
         z = torch.empty(2, frames * height * width, channels, dtype=torch.float16, device="meta")

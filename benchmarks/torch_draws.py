@@ -32,13 +32,18 @@ def make_draws(
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(shape, generator=generator, device=device)
 
+    def noise() -> Tensor:
+        return torch.randn(clips, *latent_shape, generator=generator, device=device)
+
+    of_run = noise() if config.noise == "fixed" else None
+
     def draw(step: int) -> Draws:
         turn = (uniform(0, 1, motions, 1) + spacing) % 1
         tensors: dict[str, Any] = {
             "azimuth": (math.pi * (2 * turn - 1)).flatten(),
             "elevation": uniform(*elevation, clips),
             "t": uniform(t_low[step], t_high[step], clips),
-            "noise": torch.randn(clips, *latent_shape, generator=generator, device=device),
+            "noise": noise() if of_run is None else of_run,
         }
         return Draws(**tensors, frames=None)
 

@@ -18,15 +18,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import forked
+from md_jax import main as main_job
 from md_jax.files import write_bytes
 from md_jax.options.command import parse_simple
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MODES = {
-    "pose": ["--mode=pose", "--steps=60", "--checkpoint_every=10", "--log_every=5", "--preview_every=20"],
-    "latent": ["--mode=latent", "--steps=30", "--checkpoint_every=10", "--log_every=5", "--preview_every=10"],
+    "pose": ["--mode=pose", "--steps=24", "--checkpoint_every=4", "--log_every=3", "--preview_every=8"],
+    "latent": ["--mode=latent", "--steps=24", "--checkpoint_every=4", "--log_every=3", "--preview_every=8"],
 }
 OUTPUT = {"pose": "motion.npz", "latent": "latents.npz"}
+PATIENCE = 900  # seconds that a run may take on a busy machine
 ENDS = (0, 2, 130, 143, -9)  # exit codes that a trial may end with
 
 
@@ -38,40 +41,59 @@ class Trial:
     fault: str = ""
 
 
-def command(folder: Path, mode: str, *, resume: bool = False) -> list[str]:
-    """The command line of a run."""
-    base = [sys.executable, "-m", "md_jax.main", f"--workdir={folder}"]
-    return [*base, "--resume"] if resume else [*base, *MODES[mode], "--seed=3", "--prompt=a person is walking"]
+def options(folder: Path, mode: str, *, resume: bool = False) -> list[str]:
+    """The flags of a run."""
+    begin = [*MODES[mode], "--seed=3", "--prompt=a person is walking"]
+    return [f"--workdir={folder}", *(["--resume"] if resume else begin)]
 
 
-def run(folder: Path, mode: str, *, resume: bool = False) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, mode: str, *, resume: bool = False) -> forked.Ended:
     """Run to the end, or resume."""
-    return subprocess.run(
-        command(folder, mode, resume=resume), capture_output=True, text=True, timeout=1800, check=False
-    )
+    return forked.run(main_job.main, options(folder, mode, resume=resume), home_of(folder), PATIENCE)
 
 
-def fault_of(done: subprocess.CompletedProcess[str], folder: Path, mode: str, expected: bytes) -> str:
+def home_of(folder: Path) -> Path:
+    """Where what a run prints is kept: beside it, since its folder may be full."""
+    home = Path(tempfile.gettempdir()) / "md_jax-torture-said"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+def fault_of(done: forked.Ended, folder: Path, mode: str, expected: bytes) -> str:
     """Why a finished run is not as it should be; empty: it is."""
-    text = done.stdout + done.stderr
+    text = done.text + done.errors
+    if done.late:
+        return f"not done after {PATIENCE} s"
     if "Traceback" in text or "unforeseen" in text:
         return f"a traceback: {text[-300:]!r}"
-    if done.returncode != 0:
-        return f"exit code {done.returncode}: {text[-300:]!r}"
+    if done.code != 0:
+        return f"exit code {done.code}: {text[-300:]!r}"
     return "" if (folder / OUTPUT[mode]).read_bytes() == expected else f"another {OUTPUT[mode]}"
 
 
 def kill(folder: Path, mode: str, seconds: float, expected: bytes, rng: random.Random) -> Trial:
-    """Interrupt a run after a while, then resume it, up to three times."""
-    number = rng.choice(SIGNALS)
-    trial = Trial(f"{mode}: {number.name} after {seconds:.1f} s")
-    process = subprocess.Popen(command(folder, mode), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    time.sleep(seconds)
-    process.send_signal(number)
-    text, _ = process.communicate(timeout=600)
-    early = process.returncode in (-signal.SIGTERM, -signal.SIGINT) and not folder.exists()  # before Python listens
-    if process.returncode not in ENDS and not early:
-        trial.fault = f"exit code {process.returncode}: {text[-300:]!r}"
+    """Interrupt a run after a while, then resume it. One in four is a program of its own, interrupted while it
+    imports, too; the others are copies of this one."""
+    number, fresh = rng.choice(SIGNALS), rng.random() < 0.25
+    trial = Trial(f"{mode}: {number.name} after {seconds:.1f} s" + ", a fresh process" * fresh)
+    if fresh:
+        program = [sys.executable, "-m", "md_jax.main", *options(folder, mode)]
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(seconds)
+        process.send_signal(number)
+        text, _ = process.communicate(timeout=PATIENCE)
+        code = process.returncode
+    else:
+        pid = forked.start(main_job.main, options(folder, mode), home_of(folder))
+        time.sleep(seconds)
+        if forked.running(pid):
+            os.kill(pid, number)
+        done = forked.wait(pid, home_of(folder), PATIENCE)
+        text, code = done.text + done.errors, done.code
+    trial.what += f" (exit code {code})"
+    early = code in (-signal.SIGTERM, -signal.SIGINT) and not folder.exists()  # before Python listens
+    if code not in ENDS and not early:
+        trial.fault = f"exit code {code}: {text[-300:]!r}"
     elif "Traceback" in text and not early:
         trial.fault = f"a traceback: {text[-300:]!r}"
     else:
@@ -90,7 +112,8 @@ def flip(source: Path, folder: Path, mode: str, expected: bytes, rng: random.Ran
     path.write_bytes(bytes(data))
     trial = Trial(f"{mode}: bit {bit} of {path.relative_to(folder)}")
     done = run(folder, mode, resume=True)
-    if done.returncode == 2 and done.stdout.count("error:") == 1 and "Traceback" not in done.stdout + done.stderr:
+    if done.code == 2 and (done.text + done.errors).count("error:") == 1 and "Traceback" not in done.text + done.errors:
+        trial.what += ": refused"
         return trial
     trial.fault = fault_of(done, folder, mode, expected)
     return trial
@@ -107,8 +130,8 @@ def full_disk(mode: str, expected: bytes, mebibytes: int) -> Trial:
             folder = Path(name) / "run"
             (Path(name) / "filler").write_bytes(bytes(int(0.9 * mebibytes * 2**20)))
             done = run(folder, mode)
-            if done.returncode not in (0, 2) or "Traceback" in done.stdout + done.stderr:
-                trial.fault = f"exit code {done.returncode}: {(done.stdout + done.stderr)[-300:]!r}"
+            if done.code not in (0, 2) or "Traceback" in done.text + done.errors:
+                trial.fault = f"exit code {done.code}: {(done.text + done.errors)[-300:]!r}"
                 return trial
             (Path(name) / "filler").unlink()
             subprocess.run(["mount", "-o", "remount,size=1G", name], check=True)
@@ -121,15 +144,16 @@ def full_disk(mode: str, expected: bytes, mebibytes: int) -> Trial:
 def torture(kills: int, flips: int, disks: int, seed: int) -> list[Trial]:
     """All trials, in a temporary folder."""
     rng, trials = random.Random(seed), []
-    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts this in the background
+    forked.import_all()
     with tempfile.TemporaryDirectory(prefix="md_jax-torture-") as name:
         home = Path(name)
         for mode in MODES:
             begun = time.monotonic()
             done = run(home / mode, mode)
             seconds = time.monotonic() - begun
-            if done.returncode:
-                raise SystemExit(f"the run that is left alone fails: {(done.stdout + done.stderr)[-500:]}")
+            if done.code:
+                raise SystemExit(f"the run that is left alone fails: {(done.text + done.errors)[-500:]}")
             expected = (home / mode / OUTPUT[mode]).read_bytes()
             for i in range(kills // len(MODES)):
                 folder = home / f"{mode}-kill-{i}"
@@ -164,7 +188,7 @@ def report(trials: list[Trial], seed: int) -> str:
 
 def main() -> None:
     """Parse, torture, report; exit code 1 where there was a fault."""
-    options = parse_simple(
+    asked = parse_simple(
         __doc__,
         "benchmarks.torture",
         kills=(50, "Interrupted runs."),
@@ -173,10 +197,10 @@ def main() -> None:
         seed=(0, "Of the moments and the bits."),
         out=("", "Where the report goes."),
     )
-    trials = torture(options.kills, options.flips, options.disks, options.seed)
-    text = report(trials, options.seed)
-    if options.out:
-        write_bytes(Path(options.out), text.encode())
+    trials = torture(asked.kills, asked.flips, asked.disks, asked.seed)
+    text = report(trials, asked.seed)
+    if asked.out:
+        write_bytes(Path(asked.out), text.encode())
     print(text)
     sys.exit(any(trial.fault for trial in trials))
 

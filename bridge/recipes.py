@@ -77,7 +77,9 @@ _LIBRARY: dict[str, Recipe] = {
     "animatediff": Recipe(7.5, frames=16, fps=8.0, height=512, width=512, encode_chunk=4),
     "wan21": Recipe(6.0, frames=17, fps=16.0, height=480, width=832, prior_batch=1, dtype="bfloat16"),
     "wan22": Recipe(5.0, frames=25, fps=24.0, height=704, width=1280, prior_batch=1, dtype="bfloat16"),
+    "skyreels2": Recipe(6.0, frames=25, fps=24.0, height=544, width=960, prior_batch=1, dtype="bfloat16"),
     "cogvideox": Recipe(6.0, frames=9, fps=8.0, height=480, width=720, prior_batch=1),
+    "cogvideox15": Recipe(6.0, frames=17, fps=16.0, height=768, width=1360, prior_batch=1, dtype="bfloat16"),
     "ltx": Recipe(3.0, frames=25, fps=25.0, height=512, width=704, prior_batch=1, dtype="bfloat16"),
 }
 PRIORS = (EMBEDDED, *_LIBRARY)

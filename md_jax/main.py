@@ -53,16 +53,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_job(config, folder, console)
         interrupts.ignore()  # all is done: what comes now would only make noise
     except (UserError, DivergedError) as error:
-        _stop(console, f"error: {one_line(error)}", 2)
+        _stop(f"error: {one_line(error)}", 2)
     except KeyboardInterrupt as stopped:
         go_on = f"go on with: {_python()} -m md_jax.main --workdir={shlex.quote(str(folder))} --resume"
         code = stopped.code if isinstance(stopped, interrupts.Stopped) else 130
         resumable = folder is not None and (folder / "run.flags").exists()
-        _stop(console, f"stopped; {go_on}" if resumable else "stopped before anything was made.", code)
+        _stop(f"stopped; {go_on}" if resumable else "stopped before anything was made.", code)
     except (OSError, MemoryError) as error:
-        _stop(console, f"error: {one_line(error)}", 2)
+        _stop(f"error: {one_line(error)}", 2)
     except Exception as error:
-        _stop(console, f"error: {kept_traceback(error, folder)}", 1)
+        _stop(f"error: {kept_traceback(error, folder)}", 1)
     finally:
         if folder is not None:
             _release(folder)
@@ -184,6 +184,7 @@ def _fit(
     from md_jax.run.logs import Metrics, progress_line
 
     metrics: Metrics | None = None
+    op.traffic.reset()  # what was counted before is not this run's
     with progress_line(console, title, config.steps) as update:
 
         def on_log(step: int, line: dict[str, Any]) -> None:
@@ -270,8 +271,10 @@ def _memory() -> str:
     return f"at most {peaks['host']} of memory{card}"
 
 
-def _stop(console: Console, message: str, code: int) -> None:
-    console.print(message, markup=False, soft_wrap=True, style="red" if code == 2 else "yellow")
+def _stop(message: str, code: int) -> None:
+    Console(stderr=True, highlight=False).print(
+        message, markup=False, soft_wrap=True, style="red" if code == 2 else "yellow"
+    )
     sys.exit(code)
 
 

@@ -19,10 +19,12 @@ CLIPS = {
     "animatediff": (16, 512, 512, 8, 7.5),
     "wan21": (17, 480, 832, 16, 6),
     "wan22": (25, 704, 1280, 24, 5),
+    "skyreels2": (25, 544, 960, 24, 6),
+    "cogvideox15": (17, 768, 1360, 16, 6),
     "cogvideox": (9, 480, 720, 8, 6),
     "ltx": (25, 512, 704, 25, 3),
 }
-WHOLE = {"wan21": 81, "wan22": 121, "cogvideox": 49, "ltx": 161}
+WHOLE = {"wan21": 81, "wan22": 121, "skyreels2": 97, "cogvideox15": 81, "cogvideox": 49, "ltx": 161}
 
 
 @pytest.mark.parametrize("name", CLIPS)

@@ -10,11 +10,13 @@ from bridge.critic import Judgement
 from bridge.distill import objectives as distill
 from bridge.distill.critic import ClipDraws, CriticSettings, distill_latents, film, means_over_views
 from bridge.distill.prompts import Prompts
+from bridge.errors import BridgeError
 from bridge.priors.spec import Prior
 from bridge.profile import Stopwatch
 from bridge.render.mesh import Mesh
 
 METRICS = ("t", "latent_grad_norm", "guidance_rms")
+BLANK = 1e-6  # pictures whose values differ by less show one colour
 
 
 class LatentCritic:
@@ -57,8 +59,18 @@ def first_latents(
     mesh: Mesh,
     settings: CriticSettings,
 ) -> Float[Tensor, "M C f h w"]:
-    """The latents of M clips, each filmed by one camera (radians)."""
+    """The latents of M clips, each filmed by one camera (radians).
+
+    Raises:
+        BridgeError: a clip shows nothing: latents of an empty picture would be optimised.
+    """
     pictures = film(verts, azimuth, elevation, mesh, settings, settings.height, settings.width)
+    flat = pictures.flatten(1)
+    if bool((flat.amax(dim=1) - flat.amin(dim=1) < BLANK).any()) or not bool(flat.isfinite().all()):
+        raise BridgeError(
+            "the body is not in the first picture, which is blank: give another --distance, --fov or --elevation (or"
+            " leave them out: the prior has its own)."
+        )
     return prior.encode(pictures.movedim(-1, 1)).contiguous()
 
 

@@ -9,7 +9,7 @@ import torch
 from bridge.errors import reason_of
 from bridge.priors import embedded
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
-from bridge.priors.transformer import cogvideox, ltx, wan
+from bridge.priors.transformer import cogvideox, ltx, skyreels, wan
 from bridge.priors.unet import animatediff, stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
 
@@ -24,7 +24,9 @@ LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
     "sd21": stable_diffusion.load_sd21,
     "wan21": wan.load_wan21,
     "wan22": wan.load_wan22,
+    "skyreels2": skyreels.load_skyreels2,
     "cogvideox": cogvideox.load_cogvideox,
+    "cogvideox15": cogvideox.load_cogvideox15,
     "ltx": ltx.load_ltx,
 }
 

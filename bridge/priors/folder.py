@@ -34,7 +34,10 @@ SCHEDULERS = (
     "LMSDiscreteScheduler", "PNDMScheduler", "UniPCMultistepScheduler",
 )  # fmt: skip
 ORIGINALS = (".pth", ".pt", ".ckpt", ".safetensors", ".gguf")
-ONCE = " Take the -Diffusers folder of the hub, or write one with diffusers: from_single_file, then save_pretrained."
+ONCE = (
+    " Take the -Diffusers folder of the hub, or write one with diffusers: from_single_file, then save_pretrained. Of"
+    " Stable Diffusion and LTX-Video one .safetensors file will do: name the file itself."
+)
 UNET_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 UNUSED_PARTS = ("feature_extractor", "safety_checker")  # a folder's check of finished pictures
 # Entries of a model_index.json that change what the networks mean, and what they make of a folder.
@@ -183,6 +186,14 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
         raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({first_line(str(error))}).") from error
 
 
+def alphas_of(settings: Mapping[str, Any]) -> Float[Tensor, "T"]:
+    """ᾱ of a schedule of betas, as a scheduler_config.json states it; float64."""
+    from diffusers import DDPMScheduler
+
+    scheduler: Any = DDPMScheduler(**settings)
+    return scheduler.alphas_cumprod.double()
+
+
 def _schedule(
     folder: Path, index: Mapping[str, Any], beta_schedule: str | None = None
 ) -> tuple[str, Float[Tensor, "T"]]:
@@ -212,8 +223,7 @@ def _schedule(
     if beta_schedule is not None:
         settings["beta_schedule"] = beta_schedule
     try:
-        scheduler: Any = diffusers.DDPMScheduler(**settings)
-        return prediction, scheduler.alphas_cumprod.double()
+        return prediction, alphas_of(settings)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise PriorError(f"{path} describes no noise schedule that diffusers knows ({error}).") from error
 

@@ -43,6 +43,7 @@ class PriorSpec:
     pixel_stride: int = 1
     patch_size: int = 1  # latents that the model takes together, along height and width
     frame_stride: int = 1
+    frame_patch: int = 1  # latents that the model takes together along time; the first is doubled to fill it up
     frame_offset: int = 0
     pads_frames: bool = False  # by `encode`; the gradient of the copies goes to the last frame
     fixed_frames: bool = False
@@ -65,7 +66,8 @@ class PriorSpec:
         """The frames that the model sees of a clip of `frames`: the smallest count that its rule allows."""
         if not self.pads_frames:
             return frames
-        return -(-(frames - self.frame_offset) // self.frame_stride) * self.frame_stride + self.frame_offset
+        stride = self.frame_stride * self.frame_patch
+        return -(-(frames - self.frame_offset) // stride) * stride + self.frame_offset
 
     def latent_shape_of(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """(C, f, h, w) of a video of `frames` × `height` × `width`.
@@ -88,6 +90,7 @@ class PriorSpec:
                 f"prior '{self.name}' takes heights and widths that {multiple} divides, got {height}x{width}."
             )
         latent_frames = (frames - self.frame_offset) // self.frame_stride + self.frame_offset
+        latent_frames = -(-latent_frames // self.frame_patch) * self.frame_patch
         return self.latent_channels, latent_frames, height // self.pixel_stride, width // self.pixel_stride
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -143,7 +144,39 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
         raise PriorError(f"{where} cannot be loaded as {class_name} ({reason}): fetch the folder again.") from error
     missing = [*(report.get("missing_keys") or ()), *(key for key, *_ in _shapes(report))]
     refuse_other_weights(where, class_name, missing, report.get("unexpected_keys") or (), len(config))
+    refuse_dead(where, class_name, network)
     return network if part == "text_encoder" else _cast(network, dtype)
+
+
+def refuse_dead(where: Path | str, class_name: str, network: torch.nn.Module) -> None:
+    """Raise PriorError where a network holds weights that are no finite numbers, or nothing but zeros.
+
+    A single NaN would spread over every picture, and a network of zeros pulls at nothing; neither would be noticed
+    before the run is over. Both are looked for in the precision that the files are read in.
+
+    Args:
+        where: the component, for the message.
+        class_name: the network's class.
+        network: with its weights.
+    """
+    alive = False
+    for name, tensor in network.state_dict().items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = map(float, torch.aminmax(tensor.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            count = int((~tensor.isfinite()).sum())
+            raise PriorError(
+                f"{where}: the weight {name} of {class_name} holds {count} numbers that are NaN or infinite, expected"
+                f" finite ones: it is damaged, or too large for {str(tensor.dtype).removeprefix('torch.')}; fetch the"
+                " folder again, or try --dtype=float32."
+            )
+        alive = alive or low < 0
+    if not alive:
+        raise PriorError(
+            f"{where}: no weight of {class_name} is below zero, expected a trained network: its files are zeros or"
+            " damaged; fetch the folder again."
+        )
 
 
 def refuse_other_weights(

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from md_jax.errors import UserError
-from md_jax.options.command import parse_simple
+from md_jax.errors import UserError, one_line
+from md_jax.options.command import parse_simple, stop
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -190,8 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         wrote = write(result, *output_files(options.motions, options.out, options.figure))
     except UserError as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
-        sys.exit(2)
+        stop(one_line(error))
     if options.json:
         print(json.dumps(result))
         return

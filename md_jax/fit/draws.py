@@ -30,6 +30,8 @@ class ImageShape(NamedTuple):
     latent_shape: tuple[int, int, int, int]  # (C, n, h, w)
 
 
+# Folded into a motion's key in place of the step, for noise that is the same in every step: no run has so many.
+FIXED = 2**31 - 1
 IMAGE = 100  # folded into a motion's key for its image draws, which so leave the others alone
 
 
@@ -44,6 +46,7 @@ def draw(
     azimuth_ranges: Sequence[Sequence[tuple[float, float]]],
     elevation_range: tuple[float, float],
     image: ImageShape | None = None,
+    fixed_noise: bool = False,
 ) -> Draws:
     """Draw cameras, diffusion times and noise of one step.
 
@@ -59,15 +62,22 @@ def draw(
         azimuth_ranges: per motion the arcs of azimuth (low, high) in radians; a zero-width arc is a fixed camera.
         elevation_range: (low, high) in radians.
         image: draws of an image term as well, in the same range of diffusion times.
+        fixed_noise: the noise of every step is that of the run: it depends on the motion and the place of the clip
+            among its views alone. With diffusion times that fall once (`t_range_at`, "descending") distillation then
+            follows the probability-flow ODE to a sample, where fresh noise ends near a mean (flow score distillation,
+            Yan et al. 2024).
     """
 
+    def noise_key(motion_key: Array, k_noise: Array) -> Array:
+        return jax.random.fold_in(motion_key, FIXED) if fixed_noise else k_noise
+
     def of_motion(m: Array, arcs: Array, shares: Array) -> tuple[Array, Array, Array, Array]:
-        motion_key = jax.random.fold_in(jax.random.fold_in(key, m), step)
-        k_azimuth, k_elevation, k_t, k_noise = jax.random.split(motion_key, 4)
+        of_run = jax.random.fold_in(key, m)
+        k_azimuth, k_elevation, k_t, k_noise = jax.random.split(jax.random.fold_in(of_run, step), 4)
         azimuth = _along_arcs(arcs, shares, (jax.random.uniform(k_azimuth) + jnp.arange(views) / views) % 1.0)
         elevation = jax.random.uniform(k_elevation, (views,), minval=elevation_range[0], maxval=elevation_range[1])
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
-        return azimuth, elevation, t, jax.random.normal(k_noise, (views, *latent_shape))
+        return azimuth, elevation, t, jax.random.normal(noise_key(of_run, k_noise), (views, *latent_shape))
 
     drawn = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
     azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
@@ -75,11 +85,12 @@ def draw(
         return Draws(azimuth, elevation, t, noise, None)
 
     def of_images(m: Array) -> tuple[Array, Array, Array]:
-        motion_key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, m), step), IMAGE)
-        k_frames, k_t, k_noise = jax.random.split(motion_key, 3)
+        of_run = jax.random.fold_in(key, m)
+        k_frames, k_t, k_noise = jax.random.split(jax.random.fold_in(jax.random.fold_in(of_run, step), IMAGE), 3)
         orders = jax.vmap(lambda k: jax.random.permutation(k, image.clip_frames))(jax.random.split(k_frames, views))
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
         frames = orders[:, : image.latent_shape[1]].astype(jnp.int32)
+        k_noise = noise_key(jax.random.fold_in(of_run, IMAGE), k_noise)
         return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
 
     of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(jnp.arange(motions)))

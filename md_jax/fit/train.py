@@ -96,6 +96,7 @@ def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: A
         azimuth_ranges=problem.azimuth_ranges,
         elevation_range=problem.elevation_range,
         image=problem.image,
+        fixed_noise=config.noise == "fixed",
     )
 
 

@@ -22,12 +22,12 @@ class Rule(NamedTuple):
 # Read in every run, whatever the others are.
 ALWAYS = (
     "num_motions", "seed", "control_run", "mode", "preset", "prompts_file", "prior", "prior_path", "view_prompts",
-    "distillation", "distillation_weight", "guidance_scale", "t_min", "t_max", "t_schedule", "weighting", "motion_amp",
-    "residual_clip", "image_prior", "action", "statistics", "root", "frames", "fps", "rotation", "body", "betas",
-    "views", "azimuths", "elevation", "distance", "fov", "height", "width", "background", "supersample", "renderer",
-    "antialias", "steps", "learning_rate", "optimizer", "schedule", "grad_clip", "max_bad_steps", "fixed_draws",
-    "device", "dtype", "low_vram", "compile", "transport", "workdir", "resume", "log_every", "checkpoint_every",
-    "preview_every",
+    "distillation", "distillation_weight", "guidance_scale", "t_min", "t_max", "t_schedule", "noise", "weighting",
+    "motion_amp", "residual_clip", "image_prior", "action", "statistics", "root", "frames", "fps", "rotation",
+    "body", "betas", "views", "azimuths", "elevation", "distance", "fov", "height", "width", "background",
+    "supersample", "renderer", "antialias", "steps", "learning_rate", "optimizer", "schedule", "grad_clip",
+    "max_bad_steps", "fixed_draws", "device", "dtype", "low_vram", "compile", "transport", "workdir", "resume",
+    "log_every", "checkpoint_every", "preview_every",
 )  # fmt: skip
 
 # An option may stand in several rules: the first that does not hold is the one that is told.

@@ -31,6 +31,7 @@ def take(folder: Path) -> str | None:
     if folder in _held:
         return None
     path = folder / LOCK_FILE
+    descriptor: int | None = None
     try:
         descriptor = _locked(path)
         left = _content(descriptor)
@@ -43,6 +44,8 @@ def take(folder: Path) -> str | None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, mine, 0)
     except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
         raise WriteError(f"{path} cannot be written: {error.strerror or error}.") from error
     _held[folder] = descriptor
     return note

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,14 @@ def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lamb
                             " there.")  # fmt: skip
         if note := lock.take(folder):
             tell(note)
-        return _resumed(config, folder, typed), folder
+        with _given_back(folder):
+            return _resumed(config, folder, typed), folder
     folder = _claimed(Path(config.workdir)) if config.workdir else _numbered(config)
     lock.take(folder)
-    if config.workdir:
-        _refuse_taken(folder)  # again: another start may have come between
-    write_bytes(folder / FLAGS_FILE, signed(to_flagfile(config)).encode())
+    with _given_back(folder):
+        if config.workdir:
+            _refuse_taken(folder)  # again: another start may have come between
+        write_bytes(folder / FLAGS_FILE, signed(to_flagfile(config)).encode())
     return config, folder
 
 
@@ -117,6 +119,18 @@ def environment(devices: str) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all (see `write_bytes`)."""
     write_bytes(path, (to_json(value, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def _given_back(folder: Path) -> Iterator[None]:
+    """Give the lock back where the block fails, and take a folder away that nothing could be written into."""
+    try:
+        yield
+    except BaseException:
+        lock.release(folder)
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
+        raise
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.files import read_json
 from md_jax.options.flags import from_flagfile
 from md_jax.run import workdir
 from md_jax.run.workdir import FLAGS_FILE
@@ -76,10 +76,10 @@ def cells_of(
 def is_done(cell: Cell) -> bool:
     """Whether a cell's run is finished and its folder still there."""
     try:
-        state = json.loads(cell.record.read_text(encoding="utf-8"))["state"]
-    except (OSError, ValueError, KeyError):
+        record = read_json(cell.record)
+    except UserError:
         return False
-    return state == "done" and (cell.folder / "summary.json").is_file()
+    return isinstance(record, dict) and record.get("state") == "done" and (cell.folder / "summary.json").is_file()
 
 
 def check_unchanged(cells: Iterable[Cell]) -> None:

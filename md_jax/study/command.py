@@ -19,10 +19,12 @@ from absl import flags
 from rich.console import Console
 
 from md_jax.config import Config, prompts
-from md_jax.errors import UserError
+from md_jax.errors import UserError, one_line
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import Group, config_groups, flag_group
+from md_jax.outside.interrupts import Stopped
+from md_jax.outside.texts import check_text, folded
 from md_jax.presets import own_values
 from md_jax.study.cells import Cell, Record, cells_of, is_done, launch_here, run_cell, run_study
 
@@ -75,11 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors():
             report(folder, console, judge=values.evaluate)
     except UserError as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True, style="red")
-        sys.exit(2)
-    except KeyboardInterrupt:
+        command.stop(one_line(error))
+    except KeyboardInterrupt as error:
         console.print("stopped; the same command goes on", style="yellow")
-        sys.exit(130)
+        sys.exit(error.code if isinstance(error, Stopped) else 130)
     if failed := sum(not is_done(cell) for cell in cells):  # earlier commands' failures are theirs
         console.print(f"{failed} cells failed; the same command tries them again", style="yellow")
         sys.exit(1)
@@ -96,7 +97,9 @@ def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
     config = config_of(*priors[0])
     if config.num_motions != 1:
         raise UserError(f"a study takes --seeds, one motion a cell; got --num_motions={config.num_motions}.")
-    sentences = [part.strip() for text in values.prompts for part in text.split(";") if part.strip()]
+    sentences = [part.strip() for text in values.prompts for part in folded(text).split(";") if part.strip()]
+    for text in sentences:  # before a folder is named after one
+        check_text("prompts", text, sentence=True)
     try:
         seeds = [int(text) for text in values.seeds]
     except ValueError:

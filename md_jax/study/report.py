@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from md_jax.errors import UserError
+from md_jax.files import read_json
 from md_jax.run.workdir import write_json
 
 LATENT, POSE = "latent", "pose"
@@ -19,10 +19,28 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """The record of every cell, sorted by prompt, prior, mode (pose first) and seed; each with its own "folder"."""
     records = []
     for file in sorted((folder / "cells").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
+        check_record(file, record)
         records.append({**record, "folder": str(file.with_suffix("").relative_to(folder))})
     keys = ("prompt", "prior", "prior_path")
     return sorted(records, key=lambda r: (*(r[key] for key in keys), r["mode"] == LATENT, r["seed"]))
+
+
+def check_record(file: Path, record: Any) -> None:
+    """Refuse a cell's record that is not as `md_jax.study.cells.run_cell` writes it.
+
+    Raises:
+        UserError: something is missing, or of another kind.
+    """
+    kinds = {"prompt": str, "prior": str, "prior_path": str, "mode": str, "seed": int, "state": str, "seconds": float}
+    found = record if isinstance(record, dict) else {}
+    for key, kind in kinds.items():
+        value = found.get(key)
+        if not isinstance(value, int | float if kind is float else kind):
+            raise UserError(
+                f"{file} is no record of a cell: expected {key} as {kind.__name__}, found {str(value)[:60]!r}; remove"
+                " it, and its cell is made again."
+            )
 
 
 def judge_motions(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -135,4 +153,9 @@ def _numbers(numbers: dict[str, Any]) -> list[str]:
 
 
 def _summary(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((folder / record["folder"] / "summary.json").read_text(encoding="utf-8"))
+    path = folder / record["folder"] / "summary.json"
+    summary = read_json(path)
+    if not isinstance(summary, dict):
+        raise UserError(f"{path} must hold a JSON object, found a {type(summary).__name__}: remove {path.parent} and"
+                        " start the study again.")  # fmt: skip
+    return summary

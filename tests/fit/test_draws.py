@@ -11,7 +11,7 @@ CIRCLE = [(-np.pi, np.pi)]
 SIDES = [(np.pi / 4, 3 * np.pi / 4), (-3 * np.pi / 4, -np.pi / 4)]
 
 
-def draws_of(ranges, *, step=0, views=2, seed=0, image=None):
+def draws_of(ranges, *, step=0, views=2, seed=0, image=None, fixed_noise=False):
     return draw(
         jax.random.key(seed),
         jnp.int32(step),
@@ -22,6 +22,7 @@ def draws_of(ranges, *, step=0, views=2, seed=0, image=None):
         azimuth_ranges=ranges,
         elevation_range=(0.1, 0.3),
         image=image,
+        fixed_noise=fixed_noise,
     )
 
 
@@ -113,3 +114,69 @@ def test_every_frame_is_chosen_as_often_and_none_twice():
     assert np.all(frames[:, 0] != frames[:, 1])
     share = np.bincount(frames.ravel(), minlength=5) / frames.size
     np.testing.assert_allclose(share, 0.2, atol=0.05)
+
+
+# --- noise of the run -------------------------------------------------------------------------------------------------
+
+
+def test_fixed_noise_is_the_same_in_every_step_and_nothing_else_is():
+    image = ImageShape(10, (4, 2, 6, 6))
+    first, later = (draws_of([CIRCLE] * 2, step=s, image=image, fixed_noise=True) for s in (0, 7))
+    fresh = draws_of([CIRCLE] * 2, step=7, image=image)
+    for name in ("noise", "image_noise"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(later, name))
+        assert not np.array_equal(getattr(later, name), getattr(fresh, name))
+    for name in ("azimuth", "elevation", "t", "frames", "image_t"):
+        np.testing.assert_array_equal(getattr(later, name), getattr(fresh, name))
+    flat = np.asarray(first.noise).reshape(4, -1)
+    assert np.abs(np.corrcoef(flat) - np.eye(4)).max() < 0.2  # each motion and each view has its own
+    other = draws_of([CIRCLE] * 2, seed=1, fixed_noise=True)
+    assert not np.array_equal(first.noise, other.noise)
+
+
+def test_fixed_noise_has_unit_variance():
+    noise = np.concatenate([np.asarray(draws_of([CIRCLE] * 4, seed=s, fixed_noise=True).noise) for s in range(20)])
+    assert noise.mean() == pytest.approx(0, abs=0.01) and noise.std() == pytest.approx(1, abs=0.01)
+
+
+def distilled(denoise, size, *, fixed_noise, seed, end=0.002, steps=500):
+    """The flow dz = d(log s)·(z − x̂₀(z + s·ε)) of s = σ/α from 50 down to `end`: (z, the last ε), each (size,)."""
+    z, s = np.zeros(size), np.geomspace(50.0, end, steps + 1)
+    one = jax.jit(lambda i: draw(
+        jax.random.key(seed), i, (jnp.float32(0.5), jnp.float32(0.5)), motions=1, views=1, latent_shape=(size, 1, 1, 1),
+        azimuth_ranges=[CIRCLE], elevation_range=(0.0, 0.0), fixed_noise=fixed_noise,
+    ).noise.reshape(-1))  # fmt: skip
+    noise = np.asarray(jax.lax.map(one, jnp.arange(steps)), np.float64)
+    for i in range(steps):
+        z = z + np.log(s[i + 1] / s[i]) * (z - denoise(z + s[i] * noise[i], s[i]))
+    return z, noise[-1]
+
+
+def test_the_flow_of_a_gaussian_ends_where_its_closed_form_says():
+    """For data N(μ, v²) the probability-flow ODE ends at μ + v·ε: a sample of the right spread, by the noise."""
+    mu, v = 3.0, 0.7
+
+    def denoise(x, s):
+        return mu + v**2 / (v**2 + s**2) * (x - mu)
+
+    z, noise = distilled(denoise, 400, fixed_noise=True, seed=0)
+    np.testing.assert_allclose(z, mu + v * noise, atol=0.06)
+    assert z.std() == pytest.approx(v, rel=0.1)
+    assert distilled(denoise, 400, fixed_noise=False, seed=0)[0].std() < 0.4 * v  # fresh noise averages out
+
+
+def test_on_a_ring_of_phases_fixed_noise_finds_a_phase_and_fresh_noise_the_middle():
+    """A toy of a gait: all phases of one movement are as likely, and their mean stands still."""
+    angles = 2 * np.pi * np.arange(24) / 24
+    ring = np.stack([np.cos(angles), np.sin(angles)], 1)
+
+    def denoise(x, s):
+        logits = -((x - ring) ** 2).sum(1) / (2 * s**2)
+        weight = np.exp(logits - logits.max())
+        return weight @ ring / weight.sum()
+
+    ends = np.array([distilled(denoise, 2, fixed_noise=True, seed=s)[0] for s in range(6)])
+    np.testing.assert_allclose(np.linalg.norm(ends, axis=1), 1, atol=0.02)
+    assert len(np.unique(np.round(np.arctan2(ends[:, 1], ends[:, 0]), 1))) >= 4  # other seeds, other phases
+    halfway = [np.linalg.norm(distilled(denoise, 2, fixed_noise=f, seed=0, end=1.0)[0]) for f in (True, False)]
+    assert halfway[0] > 2 * halfway[1]

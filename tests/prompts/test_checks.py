@@ -156,5 +156,5 @@ def test_the_command_line_refuses_before_torch_and_jax_load(flags, tmp_path):
     )
     command = [sys.executable, "-c", code, flags, f"--workdir={tmp_path / 'run'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stdout.startswith("error: prompt 'a ") and not done.stderr, done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: prompt 'a ") and not done.stdout, done.stderr
     assert not (tmp_path / "run").exists()

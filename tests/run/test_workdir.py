@@ -6,7 +6,8 @@ import pytest
 
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.run import workdir
+from md_jax.files import WriteError
+from md_jax.run import lock, workdir
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +84,25 @@ def test_an_unwritable_folder_is_one_clear_line(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="cannot be written"):
         workdir.open_run(Config(), set())
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(path, data):
+        raise WriteError(f"{path} cannot be written: No space left on device.")
+
+    monkeypatch.setattr(workdir, "write_bytes", full)
+    with pytest.raises(WriteError, match="No space left"):
+        workdir.open_run(Config(workdir=str(tmp_path / "run")), set())
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    _, folder = workdir.open_run(Config(workdir=str(tmp_path / "run")), set())
+    lock.release(folder)
+
+
+def test_a_run_that_cannot_be_resumed_is_not_left_locked(tmp_path):
+    _, folder = workdir.open_run(Config(workdir=str(tmp_path / "run")), set())
+    lock.release(folder)
+    (folder / "run.flags").write_text("--steps=3\n")
+    with pytest.raises(UserError, match="not as the run wrote it"):
+        workdir.open_run(Config(workdir=str(folder), resume=True), set())
+    assert not (folder / "lock").exists()

@@ -295,3 +295,22 @@ def test_a_cell_whose_worker_dies_goes_on_from_its_checkpoint_to_the_same_motion
     subprocess.run([*command, f"--workdir={plain.folder}"], cwd=ROOT, env=environment, check=True, capture_output=True)
     poses = [np.load(one.folder / "motion.npz")["pose_body"] for one in (cell, plain)]
     np.testing.assert_array_equal(*poses)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "a \x1b[2J man walks", "x" * 20_000])
+def test_a_sentence_that_is_no_text_is_one_line(text, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        study.main([f"--prompts={text}", f"--workdir={tmp_path / 's'}"])
+    said = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2 and len(said) == 1 and said[0].startswith("error: --prompts must be ")
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "{", "null", '{"state": 5}', '{"state": "done", "prompt": "a"}', "[" * 100_000]
+)
+def test_a_damaged_record_is_one_line(text, tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "x.json").write_text(text)
+    with pytest.raises(UserError, match=r"x\.json") as caught:
+        study_report.read_records(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,10 +1,10 @@
-"""CogVideoX (text to video, 2 billion parameters): v-prediction with zero terminal SNR, a causal VAE."""
+"""CogVideoX 1.0 and 1.5 (text to video, 2 and 5 billion parameters): v-prediction with zero terminal SNR."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,28 @@ from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
 
-HUB_ID = "THUDM/CogVideoX-2b"
 LICENCES = ("Apache-2.0", "CogVideoX licence (see the hub page)")  # 2B, 5B
-FPS = 8.0
+
+
+class Version(NamedTuple):
+    """A generation: its hub id, frames a second, and the latent frames that its transformer takes together."""
+
+    hub_id: str
+    fps: float
+    together: int
+
+
+VERSIONS = {
+    "cogvideox": Version("THUDM/CogVideoX-2b", 8.0, 1),
+    "cogvideox15": Version("THUDM/CogVideoX1.5-5B", 16.0, 2),
+}
 
 
 class CogVideoXPrior(VideoTransformerPrior):
-    """CogVideoX behind the Prior protocol: the 2B model, and the 5B one of the same generation (rotary positions)."""
+    """CogVideoX behind the Prior protocol: 2B, 5B (rotary positions), and 1.5, which takes latent frames two by two.
+
+    Clips of 1.5 make an odd number of latents; as in its training, a copy of the first is put before them.
+    """
 
     text_length = 226
 
@@ -35,10 +50,13 @@ class CogVideoXPrior(VideoTransformerPrior):
     def latents(self, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 C f h w"]:
         """The mean times the VAE's scaling factor."""
         mean = encode_in_chunks(self._vae, clip).chunk(2, dim=1)[0]
-        return mean.float() * self._vae.config.scaling_factor
+        z = mean.float() * self._vae.config.scaling_factor
+        missing = -z.shape[2] % self.spec.frame_patch
+        return torch.cat([z[:, :, :1].expand(-1, -1, missing, -1, -1), z], dim=2)
 
     def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
         """The inverse of `latents`, but for what the VAE loses."""
+        z = z[:, :, self.spec.frame_patch - 1 :]  # without the copy
         return self._vae.decode((z / self._vae.config.scaling_factor).to(self._vae.dtype)).sample
 
     def alpha_sigma(self, t: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
@@ -56,36 +74,54 @@ class CogVideoXPrior(VideoTransformerPrior):
 
 
 def load_cogvideox(path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
-    """CogVideoX-2B (Yang et al. 2024) in the diffusers folder or hub id `path`.
+    """CogVideoX 1.0 (Yang et al. 2024) in the diffusers folder or hub id `path`.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    folder = local_path(path, "cogvideox", dtype, HUB_ID)
+    return _load("cogvideox", path, device, dtype)
+
+
+def load_cogvideox15(path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
+    """CogVideoX 1.5-5B (Yang et al. 2024) in the diffusers folder or hub id `path`.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
+    return _load("cogvideox15", path, device, dtype)
+
+
+def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
+    version = VERSIONS[name]
+    folder = local_path(path, name, dtype, version.hub_id)
     parts = load_transformer_parts(
         folder, device, dtype, transformer="CogVideoXTransformer3DModel", vae="AutoencoderKLCogVideoX",
         text_encoder="T5EncoderModel",
     )  # fmt: skip
     vae, model = parts.vae.config, parts.transformer.config
-    if model.in_channels != vae.latent_channels or model.patch_size_t or vae.invert_scale_latents:
+    together = model.patch_size_t or 1
+    # pictures alone are scaled by an inverted factor, which 1.0 has none of
+    inverted = vae.invert_scale_latents and together == 1
+    if model.in_channels != vae.latent_channels or model.ofs_embed_dim or together != version.together or inverted:
+        generation = "1.5" if version.together > 1 else "1.0"
         raise PriorError(
-            f"{folder}: the transformer takes {model.in_channels} latent channels in patches of"
-            f" {model.patch_size_t or 1} latent frames, the VAE makes {vae.latent_channels}: it is no CogVideoX 1.0 for"
-            " text to video."
+            f"{folder}: the transformer takes {model.in_channels} latent channels in patches of {together} latent"
+            f" frames, the VAE makes {vae.latent_channels}: it is no CogVideoX {generation} for text to video."
         )
     stride = 2 ** (len(vae.block_out_channels) - 1)
     spec = PriorSpec(
-        name="cogvideox",
+        name=name,
         kind="video",
         prediction="v",
         frames=model.sample_frames,
-        fps=FPS,
+        fps=version.fps,
         height=model.sample_height * stride,
         width=model.sample_width * stride,
         latent_channels=vae.latent_channels,
         pixel_stride=stride,
         patch_size=model.patch_size,
         frame_stride=int(vae.temporal_compression_ratio),
+        frame_patch=version.together,
         frame_offset=1,
         pads_frames=True,
         dtype=str(dtype).removeprefix("torch."),
@@ -139,6 +175,16 @@ def rotary_positions(config: Any, frames: int, height: int, width: int, *, devic
     if not config.use_rotary_positional_embeddings:
         return None
     grid = (height // config.patch_size, width // config.patch_size)
+    if config.patch_size_t:
+        return get_3d_rotary_pos_embed(
+            embed_dim=config.attention_head_dim,
+            crops_coords=None,
+            grid_size=grid,
+            temporal_size=-(-frames // config.patch_size_t),
+            grid_type="slice",
+            max_size=(config.sample_height // config.patch_size, config.sample_width // config.patch_size),
+            device=device,
+        )
     native = (config.sample_width // config.patch_size, config.sample_height // config.patch_size)
     return get_3d_rotary_pos_embed(
         embed_dim=config.attention_head_dim,

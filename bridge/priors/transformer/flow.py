@@ -28,8 +28,11 @@ def alpha_sigma(t: Float[Tensor, "N"], shift: float) -> tuple[Float[Tensor, "N"]
 
 
 def timesteps(t: Float[Tensor, "N"], shift: float, schedule: dict[str, Any]) -> Float[Tensor, "N"]:
-    """What the model is told of times t: σ in the steps of its training."""
-    return shifted(t, shift) * schedule.get("num_train_timesteps", 1000)
+    """What the model is told of times t: σ in the steps of its training, computed in float64.
+
+    A thousand steps go into sines, which show each rounding of the way there: 6e-5 of a step is 1e-5 of a prediction.
+    """
+    return (shifted(t.double(), shift) * schedule.get("num_train_timesteps", 1000)).to(t.dtype)
 
 
 def shift_of(schedule: dict[str, Any], folder: Path, latents: int | None = None) -> float:

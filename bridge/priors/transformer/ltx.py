@@ -15,6 +15,7 @@ from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
+from bridge.priors.transformer.ltx_file import load_single_file
 
 HUB_ID = "Lightricks/LTX-Video"
 EARLY = 0.02  # a time of little noise, for a warning
@@ -116,16 +117,23 @@ class LTXPrior(VideoTransformerPrior):
 
 
 def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
-    """LTX-Video 2B (HaCohen et al. 2024) in the diffusers folder or hub id `path`.
+    """LTX-Video 2B (HaCohen et al. 2024).
+
+    Args:
+        path: a diffusers folder, a hub id, or one file (see `bridge.priors.transformer.ltx_file`).
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+        PriorError: nothing is there, it is damaged, or another kind of model.
     """
-    folder = local_path(path, "ltx", dtype, HUB_ID)
-    parts = load_transformer_parts(
-        folder, device, dtype, transformer="LTXVideoTransformer3DModel", vae="AutoencoderKLLTXVideo",
-        text_encoder="T5EncoderModel",
-    )  # fmt: skip
+    if Path(path.partition(",")[0].strip()).expanduser().is_file():
+        folder, parts = load_single_file(path, device, dtype)
+    else:
+        folder = local_path(path, "ltx", dtype, HUB_ID)
+        parts = load_transformer_parts(
+            folder, device, dtype, transformer="LTXVideoTransformer3DModel", vae="AutoencoderKLLTXVideo",
+            text_encoder="T5EncoderModel",
+        )  # fmt: skip
     vae, model = parts.vae.config, parts.transformer.config
     kind = parts.index.get("_class_name")
     if kind not in (*PLAIN, *CONDITIONED):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-from typing import Any
+from typing import Any, TypeVar
 
 import ftfy
 import torch
@@ -22,7 +22,7 @@ from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
 
-LICENCE = "Apache-2.0"  # of both
+LICENCES = {"wan21": "Apache-2.0", "wan22": "Apache-2.0", "skyreels2": "its own (Skywork; see the hub page)"}
 STRIDE = 4  # frames that the VAE takes at a time, behind the first
 
 
@@ -36,11 +36,15 @@ class Version:
     height: int
     width: int
     expanded: bool
+    transformer: str = "WanTransformer3DModel"
 
 
 VERSIONS = {
     "wan21": Version("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 81, 16.0, 480, 832, False),
     "wan22": Version("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 121, 24.0, 704, 1280, True),
+    "skyreels2": Version(
+        "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", 97, 24.0, 544, 960, False, "SkyReelsV2Transformer3DModel"
+    ),
 }
 
 
@@ -88,13 +92,16 @@ class WanPrior(VideoTransformerPrior):
         return self._transformer(z_t, timestep=step, encoder_hidden_states=text.hidden).sample
 
 
+P = TypeVar("P", bound=WanPrior)
+
+
 def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
     """Wan 2.1 text-to-video (Wan Team 2025) in the diffusers folder or hub id `path`.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return _load("wan21", path, device, dtype)
+    return load(WanPrior, "wan21", path, device, dtype)
 
 
 def load_wan22(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
@@ -103,14 +110,19 @@ def load_wan22(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return _load("wan22", path, device, dtype)
+    return load(WanPrior, "wan22", path, device, dtype)
 
 
-def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
+def load(kind: type[P], name: str, path: str, device: torch.device, dtype: torch.dtype) -> P:
+    """The prior `name` of VERSIONS, of a class for its transformer.
+
+    Raises:
+        PriorError: the folder is missing, damaged, or another kind of model.
+    """
     version = VERSIONS[name]
     folder = local_path(path, name, dtype, version.hub_id)
     parts = load_transformer_parts(
-        folder, device, dtype, transformer="WanTransformer3DModel", vae="AutoencoderKLWan",
+        folder, device, dtype, transformer=version.transformer, vae="AutoencoderKLWan",
         text_encoder="UMT5EncoderModel", vae_dtype=torch.float32,
         meanings=("expand_timesteps",) if version.expanded else (),
     )  # fmt: skip
@@ -119,8 +131,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Wan
     if model.in_channels != vae.z_dim or (fold > 1) != version.expanded or model.image_dim:
         raise PriorError(
             f"{folder}: the transformer takes {model.in_channels} latent channels, the VAE makes {vae.z_dim}"
-            f"{' in patches' * (fold > 1)}: it is no {'Wan 2.2 TI2V' if version.expanded else 'Wan 2.1'} for text to"
-            " video."
+            f"{' in patches' * (fold > 1)}: it is no model for text to video of prior '{name}'."
         )
     if version.expanded and not parts.index.get("expand_timesteps"):
         raise PriorError(
@@ -141,10 +152,10 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Wan
         frame_offset=1,
         pads_frames=True,
         dtype=str(dtype).removeprefix("torch."),
-        licence=LICENCE,
+        licence=LICENCES[name],
         origin=str(folder),
     )
-    return WanPrior(spec, parts, device, flow.shift_of(parts.schedule, folder))
+    return kind(spec, parts, device, flow.shift_of(parts.schedule, folder))
 
 
 def encode_in_chunks(vae: Any, clip: Float[Tensor, "1 3 F H W"]) -> Float[Tensor, "1 c f h w"]:

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import FolderPrior
-from bridge.priors.folder import class_name_of, load_parts, read_index
+from bridge.priors.folder import alphas_of, class_name_of, load_parts, read_index
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.unet.single_file import load_single_file
 from bridge.priors.unet.text_to_video import latents_of
+from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START
 from bridge.priors.weights import first_line, read_network
 
 HUB_IDS = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-2")
@@ -44,7 +46,8 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
     """AnimateDiff (Guo et al. 2023) on Stable Diffusion 1.5.
 
     Args:
-        path: two diffusers folders or hub ids with a comma between them: Stable Diffusion's, then the motion adapter's.
+        path: two diffusers folders or hub ids with a comma between them: Stable Diffusion's (or one file of it),
+            then the motion adapter's.
         device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
@@ -53,21 +56,18 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
     pictures, motion = two_paths(path)
     folder = local_path(pictures, "animatediff", dtype, HUB_IDS[0])
     adapter = local_path(motion, "animatediff", dtype, HUB_IDS[1])
-    class_name_of(folder, read_index(folder), "unet", ("UNet2DConditionModel",))
+    if folder.is_file():
+        parts = load_single_file(folder, "sd15", device, dtype)
+        parts.unet = _with_motion(parts.unet.cpu(), folder, adapter, dtype).to(device).requires_grad_(False).eval()
+        parts.alphas_cumprod = alphas_of({"beta_schedule": BETAS, "beta_start": BETA_START, "beta_end": BETA_END})
+    else:
+        class_name_of(folder, read_index(folder), "unet", ("UNet2DConditionModel",))
 
-    def read_unet(where: Path, dtype: torch.dtype) -> Any:
-        from diffusers import UNetMotionModel
+        def read_unet(where: Path, dtype: torch.dtype) -> Any:
+            unet = read_network(where.parent, where.name, "UNet2DConditionModel", dtype)
+            return _with_motion(unet, where, adapter, dtype)
 
-        unet = read_network(where.parent, where.name, "UNet2DConditionModel", dtype)
-        layers = read_network(adapter.parent, adapter.name, "MotionAdapter", dtype)
-        try:
-            return UNetMotionModel.from_unet2d(unet, layers).to(dtype)
-        except (ValueError, RuntimeError) as error:
-            raise PriorError(
-                f"the motion adapter in {adapter} does not fit the UNet in {where} ({first_line(str(error))})."
-            ) from error
-
-    parts = load_parts(folder, device, dtype, read_unet, beta_schedule=BETAS)
+        parts = load_parts(folder, device, dtype, read_unet, beta_schedule=BETAS)
     channels, stride = latents_of(parts, folder, "animatediff", "UNetMotionModel")
     spec = PriorSpec(
         name="animatediff",
@@ -84,6 +84,19 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
         origin=f"{folder},{adapter}",
     )
     return AnimateDiffPrior(spec, parts, device)
+
+
+def _with_motion(unet: Any, where: Path, adapter: Path, dtype: torch.dtype) -> Any:
+    """The UNetMotionModel of Stable Diffusion's UNet and the layers in `adapter`."""
+    from diffusers import UNetMotionModel
+
+    layers = read_network(adapter.parent, adapter.name, "MotionAdapter", dtype)
+    try:
+        return UNetMotionModel.from_unet2d(unet, layers).to(dtype)
+    except (ValueError, RuntimeError) as error:
+        raise PriorError(
+            f"the motion adapter in {adapter} does not fit the UNet in {where} ({first_line(str(error))})."
+        ) from error
 
 
 def two_paths(path: str) -> tuple[str, str]:

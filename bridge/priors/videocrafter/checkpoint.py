@@ -50,13 +50,13 @@ def load_checkpoint(path: Path, dtype: torch.dtype) -> Checkpoint:
         PriorError: the file is damaged, holds other things than tensors, or is no VideoCrafter checkpoint.
     """
     weights = read_tensors(path)
-    unet_weights, vae_weights, text_weights = (_under(weights, prefix, path) for prefix in (UNET, VAE, TEXT))
+    unet_weights, vae_weights, text_weights = (under(weights, prefix, path) for prefix in (UNET, VAE, TEXT))
     unet, additions = _unet(unet_weights, dtype, f"{path}, UNet")
     return Checkpoint(
         unet=unet,
         additions=additions,
-        vae=_vae(vae_weights, dtype, f"{path}, VAE"),
-        text_encoder=_text_encoder(text_weights, dtype, f"{path}, text encoder"),
+        vae=vae_of(vae_weights, dtype, f"{path}, VAE"),
+        text_encoder=text_encoder_of(text_weights, dtype, f"{path}, text encoder"),
         scale=weights.get("scale_arr"),
     )
 
@@ -67,28 +67,31 @@ def count_parts(path: Path) -> dict[str, int]:
     Raises:
         PriorError: as `load_checkpoint`, which this is the quick part of.
     """
-    weights = read_tensors(path)
-    parts = {part: _under(weights, prefix, path) for part, prefix in (("UNet", UNET), ("VAE", VAE), ("text", TEXT))}
+    weights = read_tensors(path, device="meta")
+    parts = {part: under(weights, prefix, path) for part, prefix in (("UNet", UNET), ("VAE", VAE), ("text", TEXT))}
     _structure(parts["UNet"], f"{path}, UNet")
     return {part: sum(tensor.numel() for tensor in found.values()) for part, found in parts.items()}
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, kind: str = "VideoCrafter", device: str = "cpu") -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, without what DeepSpeed puts before the names.
 
+    Args:
+        path: the checkpoint.
+        kind: the model that it should hold, for messages.
+        device: "cpu"; "meta": names, shapes and precisions alone, from the file's header.
+
     Raises:
-        PriorError: the file cannot be read safely, or holds no VideoCrafter.
+        PriorError: the file cannot be read safely, or holds no UNet or transformer.
     """
     content: Any
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content = load_file(path)
+            content = _read_safetensors(path, device)
         else:
             # the old format of torch.save is no zip archive and cannot be mapped
             with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused below
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                content = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise PriorError(
             f"{path} is damaged, or holds more than tensors, which is not read (it could run any code):"
@@ -103,10 +106,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     names = [name for name in content if isinstance(name, str) and UNET in name]
     if not names:
         some = ", ".join(map(str, list(content)[:3]))
-        raise PriorError(f"{path} is no VideoCrafter checkpoint: of its {len(content)} entries ({some}, ...) none has"
+        raise PriorError(f"{path} is no {kind} checkpoint: of its {len(content)} entries ({some}, ...) none has"
                          f" '{UNET}' in its name.")  # fmt: skip
     before = names[0].split(UNET)[0]  # "_forward_module." of DeepSpeed, or nothing
     return {name.removeprefix(before): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    if device != "meta":
+        return load_file(path)
+    with safe_open(path, framework="pt") as opened:
+        return {name: torch.empty(opened.get_slice(name).get_shape(), device="meta") for name in opened.keys()}  # noqa: SIM118
 
 
 def _reason(error: Exception) -> str:
@@ -116,7 +129,8 @@ def _reason(error: Exception) -> str:
     return found.split(". ")[0].rstrip(".")[:160]
 
 
-def _under(weights: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+def under(weights: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, without it; raises PriorError where there are none."""
     found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
     if not found:
         raise PriorError(f"{path} is incomplete: none of its {len(weights)} tensors has a name in '{prefix}'.")
@@ -144,7 +158,12 @@ def _unet(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> tuple[A
     return load_weights(unet, renamed, dtype, where), additions
 
 
-def _vae(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
+def vae_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
+    """The AutoencoderKL of a latent diffusion model's weights.
+
+    Raises:
+        PriorError: they are not those of one such network, each once.
+    """
     from diffusers import AutoencoderKL
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
@@ -173,8 +192,12 @@ def _vae(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
     return load_weights(vae, converted, dtype, where)
 
 
-def _text_encoder(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
-    """The text tower without its last layer: VideoCrafter reads the penultimate one."""
+def text_encoder_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
+    """The CLIPTextModel of open_clip's text tower, without its last layer: its users read the penultimate one.
+
+    Raises:
+        PriorError: the weights are not those of one such network, each once.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel
 
     layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}) - 1

@@ -28,7 +28,7 @@ class OpenClipTokenizer:
     model_max_length = LENGTH
 
     def __init__(self) -> None:
-        self._clip = _clip(pad_token=END)
+        self._clip = clip_tokenizer(pad_token=END)
 
     def __call__(self, texts: Sequence[str], *, max_length: int = LENGTH, **_: Any) -> SimpleNamespace:
         """`input_ids` (P, max_length): start, tokens (cut to fit), end, zeros."""
@@ -42,10 +42,11 @@ class OpenClipTokenizer:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write it as a CLIPTokenizer that pads with "!", whose id is 0, for other programs."""
-        _clip(pad_token="!").save_pretrained(folder)
+        clip_tokenizer(pad_token="!").save_pretrained(folder)
 
 
-def _clip(pad_token: str) -> Any:
+def clip_tokenizer(pad_token: str) -> Any:
+    """A CLIPTokenizer of transformers that fills up with `pad_token`."""
     from transformers import CLIPTokenizer
 
     merges: Any = [tuple(line.split()) for line in gzip.decompress(MERGES.read_bytes()).decode("utf-8").splitlines()]

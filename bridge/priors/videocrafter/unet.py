@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bridge.priors.spec import PriorError
+from bridge.priors.weights import refuse_dead
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "videocrafter.json"  # beside config.json: an Additions
@@ -167,6 +168,7 @@ def load_weights(module: Any, weights: dict[str, Tensor], dtype: torch.dtype, wh
         )
     own = {name: tensor.to(dtype=dtype, copy=True) for name, tensor in weights.items()}  # not the file's mapped pages
     module.load_state_dict(own, strict=True, assign=True)
+    refuse_dead(where, type(module).__name__, module)
     return module
 
 

@@ -108,6 +108,27 @@ def cogvideox_networks(rotary=False):
     return transformer, vae
 
 
+def cogvideox15_networks():
+    from diffusers import CogVideoXTransformer3DModel
+
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8, num_layers=2,
+        text_embed_dim=TEXT_WIDTH, sample_width=170, sample_height=96, sample_frames=81, patch_size_t=2,
+        patch_bias=False, use_rotary_positional_embeddings=True,
+    )  # fmt: skip
+    return transformer, cogvideox_networks()[1]
+
+
+def skyreels_networks(inject_sample_info=True):
+    from diffusers import SkyReelsV2Transformer3DModel
+
+    transformer = SkyReelsV2Transformer3DModel(
+        num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=TEXT_WIDTH, freq_dim=16,
+        ffn_dim=32, num_layers=2, rope_max_seq_len=32, inject_sample_info=inject_sample_info,
+    )  # fmt: skip
+    return transformer, wan_networks()[1]
+
+
 def ltx_networks(timestep_conditioning=False):
     from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 
@@ -141,8 +162,13 @@ SCHEDULERS = {  # as published
 }  # fmt: skip
 SETTINGS = {"wan22": {"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]}}
 SCHEDULERS["wan22"] = SCHEDULERS["wan21"] | {"flow_shift": 5.0}
-PIPELINES = {"wan21": "WanPipeline", "wan22": "WanPipeline", "cogvideox": "CogVideoXPipeline", "ltx": "LTXPipeline"}
-MAKERS = {"wan21": wan_networks, "wan22": wan22_networks, "cogvideox": cogvideox_networks, "ltx": ltx_networks}
+SCHEDULERS["skyreels2"] = SCHEDULERS["wan21"] | {"flow_shift": 8.0}
+SCHEDULERS["cogvideox15"] = SCHEDULERS["cogvideox"] | {"snr_shift_scale": 1.0, "timestep_spacing": "trailing"}
+PIPELINES = {"wan21": "WanPipeline", "wan22": "WanPipeline", "skyreels2": "SkyReelsV2DiffusionForcingPipeline",
+             "cogvideox": "CogVideoXPipeline", "cogvideox15": "CogVideoXPipeline", "ltx": "LTXPipeline"}  # fmt: skip
+MAKERS = {"wan21": wan_networks, "wan22": wan22_networks, "skyreels2": skyreels_networks,
+          "cogvideox": cogvideox_networks, "cogvideox15": cogvideox15_networks, "ltx": ltx_networks}  # fmt: skip
+UMT5 = ("wan21", "wan22", "skyreels2")
 SHARDS = {"transformer": "20KB", "text_encoder": "8KB", "vae": "1GB"}  # the two large ones are published in pieces
 
 
@@ -150,7 +176,7 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
     """A folder of one family; `options` go to its networks."""
     torch.manual_seed(seed)
     transformer, vae = MAKERS[name](**options)
-    encoder = text_encoder("umt5" if name.startswith("wan") else "t5")
+    encoder = text_encoder("umt5" if name in UMT5 else "t5")
     networks = {"transformer": transformer, "vae": vae, "text_encoder": encoder}
     for part, network in networks.items():
         for parameter in network.parameters():  # no gate that starts at zero, and no bias
@@ -162,13 +188,13 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
     (path / "tokenizer").mkdir(exist_ok=True)
     write_spiece(path / "tokenizer" / "spiece.model")
     names = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    if name.startswith("wan"):
+    if name in UMT5:
         tokenizer().backend_tokenizer.save(str(path / "tokenizer" / "tokenizer.json"))
     else:
         extra = {f"<extra_id_{i}>": len(vocabulary()) + i for i in range(EXTRA_IDS)}
         write_json(path / "tokenizer" / "added_tokens.json", extra)
     write_json(path / "tokenizer" / "special_tokens_map.json", names)
-    config = {**names, "model_max_length": 512 if name.startswith("wan") else 226, "tokenizer_class": "T5Tokenizer"}
+    config = {**names, "model_max_length": 512 if name in UMT5 else 226, "tokenizer_class": "T5Tokenizer"}
     write_json(path / "tokenizer" / "tokenizer_config.json", config)
     (path / "scheduler").mkdir(exist_ok=True)
     write_json(path / "scheduler" / "scheduler_config.json", SCHEDULERS[name])
@@ -176,7 +202,7 @@ def transformer_folder(path, name, seed=0, *, safe=True, dtype=torch.float32, va
         "_class_name": PIPELINES[name],
         "scheduler": ["diffusers", SCHEDULERS[name]["_class_name"]],
         "text_encoder": ["transformers", type(encoder).__name__],
-        "tokenizer": ["transformers", "T5TokenizerFast" if name.startswith("wan") else "T5Tokenizer"],
+        "tokenizer": ["transformers", "T5TokenizerFast" if name in UMT5 else "T5Tokenizer"],
         "transformer": ["diffusers", type(transformer).__name__],
         "vae": ["diffusers", type(vae).__name__],
         **SETTINGS.get(name, {}),

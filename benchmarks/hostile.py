@@ -1,0 +1,361 @@
+"""Bad inputs through every entry point: python -m benchmarks.hostile [--out REPORT.md] [--only TEXT].
+
+Each case runs a program in a process of its own and must end within a minute: without a traceback, not by a signal, and
+where the input is refused with exit code 2 and one line on the error output.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks import forked
+from bridge.priors import embedded
+from md_jax import doctor
+from md_jax import main as main_job
+from md_jax.config import FIELDS, kind_of
+from md_jax.evaluate import command as evaluation
+from md_jax.files import write_bytes
+from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.outside import environment, interrupts
+from md_jax.study import command as study
+
+SHORT = ["--steps=2", "--nocontrol_run", "--preview_every=0"]
+NOWHERE = "--prior_path=/nowhere/at/all"  # a run that is not refused before ends here, without a step
+
+
+class Case(NamedTuple):
+    """A program, its arguments, and what is odd about them."""
+
+    what: str
+    program: str
+    argv: list[str]
+    env: Mapping[str, str | None] = MappingProxyType({})
+    prepare: Callable[[Path], None] = lambda home: None  # called with the case's own folder, its working folder
+
+
+def _prepared(run: Callable[[], None]) -> forked.Entry:
+    """A program as its `__main__` runs it."""
+
+    def entry(argv: Sequence[str]) -> None:
+        interrupts.notice()
+        environment.prepare()
+        with ending_in_one_line():
+            run()
+
+    return entry
+
+
+PROGRAMS: dict[str, forked.Entry] = {
+    "main": main_job.main,
+    "evaluate": _prepared(evaluation.run),
+    "study": _prepared(study.run),
+    "doctor": doctor.main,
+}
+
+
+# --- bad files ----------------------------------------------------------------------------------------------------
+
+
+def _bomb() -> bytes:
+    """A member of 64 MiB that says it holds 4 GiB."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("poses.npy", "w", force_zip64=True) as file,
+    ):
+        head = np.lib.format.header_data_from_array_1_0(np.zeros((1, 165)))
+        head["shape"] = (3_000_000, 165)
+        np.lib.format.write_array_header_1_0(file, head)
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    return buffer.getvalue()
+
+
+def _encrypted() -> bytes:
+    data = bytearray(_npz(poses=np.zeros((2, 165))))
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(20 << 30)
+
+
+CONTENTS: dict[str, bytes] = {
+    "empty": b"",
+    "random bytes": bytes(np.random.default_rng(0).integers(0, 256, 4000, np.uint8)),
+    "UTF-16": "--steps=3\n{}".encode("utf-16"),
+    "Latin-1": b'{"a": "gr\xfc\xdfe"}\n--prompt=gr\xfc\xdfe\n',
+    "NUL": b"--prompt=a\0b\n",
+    "deep JSON": b"[" * 200_000,
+    "deep object": b'{"a":' * 50_000,
+    "long number": b'{"frames": ' + b"9" * 6000 + b"}",
+    "NaN": b'{"frames": NaN, "actions": [NaN], "step": NaN}',
+    "a list": b"[1, 2]\n",
+    "null": b"null\n",
+    "odd values": b'{"state": 5, "_class_name": 7, "unet": {"a": []}, "actions": 3, "frames": "x", "sha256": 3}',
+    "a pickle": pickle.dumps({"a": [1]}),
+    "objects": _npz(poses=np.array([{}], object), pose_steps=np.array([None])),
+    "a single array": _npz(a=np.zeros(1))[:0] + b"\x93NUMPY\x01\x00\x76\x00" + b" " * 118,
+    "half a zip": _npz(poses=np.zeros((2, 165)))[:200],
+    "encrypted": _encrypted(),
+    "safetensors of nonsense": (1 << 60).to_bytes(8, "little") + b"{}",
+    "a flag file of itself": b"--flagfile=BAD\n",
+    "control characters": b"a \x1b[2J man\x07 runs\n",
+}
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "a pipe": os.mkfifo,
+    "endless zeros": lambda path: path.symlink_to("/dev/zero"),
+    "a dangling link": lambda path: path.symlink_to("/nowhere/at/all"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a folder": lambda path: path.mkdir(),
+    "a file of 20 GiB": _sparse,
+    "a zip bomb": lambda path: path.write_bytes(_bomb()),
+    **{name: (lambda path, data=data: path.write_bytes(data)) for name, data in CONTENTS.items()},  # type: ignore[misc]
+}
+FEW = ("a pipe", "a folder", "a link to itself", "random bytes", "deep JSON", "odd values")  # where a run goes on
+
+
+def _replaced(path: Path, make: Callable[[Path], object]) -> None:
+    """Put something bad in a file's or a folder's place."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+
+
+def of_files(finished: Path, prior: Path) -> Iterator[Case]:
+    """Every kind of bad file in the place of every kind of file.
+
+    Args:
+        finished: the folder of a run that can be resumed.
+        prior: a prior's folder.
+    """
+    sentence = "a person is walking"
+    places: list[tuple[str, str, list[str]]] = [
+        ("flag file", "main", ["--flagfile=BAD"]),
+        ("prompts file", "main", ["--prompts_file=BAD", NOWHERE]),
+        ("statistics", "main", [sentence, "--statistics=BAD", NOWHERE]),
+        ("body", "main", [sentence, "--body=BAD", NOWHERE]),
+        ("prior", "main", [sentence, "--prior_path=BAD"]),
+        ("VideoCrafter checkpoint", "main", [sentence, "--prior=videocrafter2", "--prior_path=BAD"]),
+        ("image prior", "main", [sentence, "--image_prior=sd15", "--image_prior_path=BAD"]),
+        ("tiny VAE", "main", [sentence, "--prior=modelscope", "--tiny_vae=BAD", NOWHERE]),
+        ("run folder", "main", [sentence, "--workdir=BAD", NOWHERE]),
+        ("run folder to resume", "main", ["--workdir=BAD", "--resume"]),
+        ("motion", "evaluate", ["BAD"]),
+        ("reference", "evaluate", ["good.npz", "--reference=BAD"]),
+        ("study folder", "study", ["--prompts=" + sentence, "--workdir=BAD", NOWHERE, *SHORT]),
+        ("study flag file", "study", ["--flagfile=BAD"]),
+        ("doctor's prior", "doctor", ["--prior=modelscope", "--prior_path=BAD"]),
+    ]
+    for place, program, argv in places:
+        for kind, make in MAKERS.items():
+            if program == "doctor" and kind not in FEW:
+                continue
+
+            def prepare(home: Path, make: Callable[[Path], object] = make) -> None:
+                _replaced(home / "BAD", make)
+                shutil.copy(finished / "motion.npz", home / "good.npz")
+
+            if place == "run folder" and kind == "a folder":
+                continue
+            yield Case(f"{place}: {kind}", program, argv, prepare=prepare)
+    for name in ("model_index.json", "prior.json", "vocabulary.json", "unet/config.json", "tokenizer/tokenizer.json",
+                 "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors",
+                 "scheduler/scheduler_config.json"):  # fmt: skip
+        for kind, make in MAKERS.items():
+
+            def spoil(home: Path, name: str = name, make: Callable[[Path], object] = make) -> None:
+                shutil.copytree(prior, home / "p", copy_function=os.link)
+                _replaced(home / "p" / name, make)
+
+            yield Case(f"{name}: {kind}", "main", [sentence, "--prior_path=p", *SHORT], prepare=spoil)
+    newest = max(path.name for path in (finished / "checkpoints").iterdir())
+    for name in ("run.flags", f"checkpoints/{newest}", "checkpoints", "inputs.json", "lock", "metrics.jsonl"):
+        for kind, make in MAKERS.items():
+            if kind not in FEW and not name.startswith("run.flags"):
+                continue
+
+            def damage(home: Path, name: str = name, make: Callable[[Path], object] = make) -> None:
+                shutil.copytree(finished, home / "run")
+                _replaced(home / "run" / name, make)
+
+            yield Case(f"resumed, {name}: {kind}", "main", ["--workdir=run", "--resume"], prepare=damage)
+    for kind, make in MAKERS.items():
+
+        def in_study(home: Path, make: Callable[[Path], object] = make) -> None:
+            _replaced(home / "study" / "cells" / "x.json", make)
+
+        prompts = ["--prompts=a person is walking", "--workdir=study", NOWHERE, *SHORT]
+        yield Case(f"a cell's record: {kind}", "study", prompts, prepare=in_study)
+
+
+# --- bad flags ----------------------------------------------------------------------------------------------------
+
+NUMBERS = ("nan", "inf", "-1e308", "1e999", "abc", "", "9" * 400, "0x1G", "--", "1,2,", "\udcff", "１２")
+TEXTS = ("\udcff", "a\x1bb", "x" * 20_000, "~nosuchuser/x", "a\nb", "/dev/zero", "[red]", "%s{0}", " ")
+EXTREMES = ("distance=1000", "fov=1", "fov=170", "learning_rate=1e30", "guidance_scale=1e30", "grad_clip=1e-30",
+            "motion_amp=1e30", "residual_clip=1e-30", "reg_weight=1e30", "bound_sigma=1e30", "betas=1e3,-1e3",
+            "fps=1000", "height=8", "elevation=90", "distance=0.1", "distillation_weight=1e-40",
+            "background=9,9,9")  # fmt: skip
+
+
+def of_flags() -> Iterator[Case]:
+    """Every flag with values that it does not take, and with extreme ones that it does."""
+    for place, name in enumerate(sorted(FIELDS)):
+        values = TEXTS if kind_of(name)[0] is str else NUMBERS
+        for n in range(3):
+            value = values[(place + 4 * n) % len(values)]
+            argv = ["a person is walking", f"--{name}={value}", *([NOWHERE] if name != "prior_path" else [])]
+            yield Case(f"--{name}={value[:20]!r}", "main", argv[name in ("prompt", "prompts_file", "resume") :])
+    for text in EXTREMES:
+        yield Case(f"--{text}", "main", ["a person is walking", f"--{text}", *SHORT, "--workdir=run"])
+    for text in ("num_motions=100000", "views=100000", "height=4096 --width=4096 --supersample=8", "frames=10000"):
+        yield Case(f"--{text}", "main", ["a person is walking", *f"--{text}".split(), *SHORT, "--workdir=run"])
+    for program, argv in [
+        ("evaluate", []), ("evaluate", ["--nope"]), ("evaluate", ["x" * 5000]), ("evaluate", ["a\x1bb"]),
+        ("evaluate", ["\udcff"]), ("evaluate", ["good.npz", "--action=zzz"]), ("evaluate", ["/dev/zero"]),
+        ("evaluate", ["good.npz", "--prior=zzz"]), ("evaluate", ["good.npz", "--out=/nowhere/x.json"]),
+        ("study", ["--seeds=x", "--prompts=a"]), ("study", ["--priors=", "--prompts=a"]), ("study", ["a b"]),
+        ("study", ["--priors=zzz", "--prompts=a man walks"]), ("study", ["--prompts=\udcff"]),
+        ("study", ["--seeds=" + "9" * 5000, "--prompts=a man walks", NOWHERE]), ("doctor", ["--frames=x"]),
+        ("doctor", ["--body=\udcff"]), ("doctor", ["--prior=zzz"]), ("main", ["a", "b"]), ("main", ["x=1"]),
+        ("main", ["--flagfile"]), ("main", ["--flagfile="]), ("main", ["--no"]), ("main", ["-"]),
+        ("main", ["--steps"]), ("main", ["--workdir=a/../../../../../../proc/self/x", "a man walks"]),
+        ("main", ["--resume"]), ("main", ["--resume", "--workdir=/proc"]), ("main", ["\x1b[31m"]), ("main", [""]),
+    ]:  # fmt: skip
+        yield Case(f"{program} {' '.join(argv)[:30]!r}", program, list(argv))
+
+
+def of_environments(finished: Path) -> Iterator[Case]:
+    """A run and a resumed one in odd surroundings."""
+    odd: list[dict[str, str | None]] = [
+        {"HOME": None}, {"HOME": "/nowhere"}, {"HOME": "/dev/null"}, {"HOME": "\udcff"}, {"HOME": ""},
+        {"XDG_CACHE_HOME": "/dev/null/x"}, {"XDG_CACHE_HOME": "relative"}, {"XDG_CACHE_HOME": "x" * 5000},
+        {"MPLBACKEND": "module://nowhere"}, {"MPLBACKEND": "TkAgg"}, {"LC_ALL": "zz_ZZ.nope"}, {"LC_ALL": "C"},
+        {"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, {"PYTHONIOENCODING": "utf-16"},
+        {"JAX_NUMPY_DTYPE_PROMOTION": "strict"}, {"COLUMNS": "abc"}, {"COLUMNS": "1"}, {"TERM": "nonsense"},
+        {"TMPDIR": "/nowhere"}, {"PATH": ""}, {"TZ": "Nowhere/Nowhere"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"},
+    ]  # fmt: skip
+    for env in odd:
+        said = ", ".join(f"{name}={str(value)[:20]!r}" for name, value in env.items())
+
+        def prepare(home: Path) -> None:
+            shutil.copytree(finished, home / "run")
+
+        yield Case(f"{said}, resumed", "main", ["--workdir=run", "--resume"], env, prepare)
+        yield Case(f"{said}, refused", "main", ["a man “juggles” ümläut", "--workdir=new"], env)
+
+
+# --- running and judging ------------------------------------------------------------------------------------------
+
+
+def fault_of(done: forked.Ended) -> str:
+    """What is wrong with how a case ended; empty: nothing."""
+    text = done.text + done.errors
+    if done.late:
+        return "hangs"
+    if done.code < 0:
+        return f"killed by signal {-done.code}"
+    if "Traceback" in text or "unforeseen" in text:
+        return f"a traceback: {text[-200:]!r}"
+    if done.code not in (0, 1, 2):
+        return f"exit code {done.code}"
+    lines = [line for line in done.errors.splitlines() if line.startswith("error:")]
+    if done.code == 2 and (len(lines) != 1 or done.errors.splitlines()[-1] != lines[0]):
+        return f"refused, but not in one last line on the error output: {text[-200:]!r}"
+    if any(word in line for line in text.splitlines() for word in ("Warning:", "Exception ignored")):
+        return f"a library's noise: {text[-200:]!r}"
+    return ""
+
+
+def hostile(only: str, patience: float) -> list[tuple[Case, forked.Ended, str]]:
+    """Run all cases whose name holds `only`."""
+    forked.import_all()
+    found = []
+    with tempfile.TemporaryDirectory(prefix="md_jax-hostile-") as name:
+        root = Path(name)
+        (root / "begin").mkdir()
+        made = forked.run(main_job.main, ["a person is walking", *SHORT, "--workdir=run"], root / "begin")
+        if made.code:
+            raise SystemExit(f"the run that is left alone fails: {(made.text + made.errors)[-500:]}")
+        finished = root / "begin" / "run"
+        prior = root / "prior"
+        shutil.copytree(embedded.SHIPPED, prior)
+        cases = [*of_flags(), *of_files(finished, prior), *of_environments(finished)]
+        for case in (case for case in cases if only in case.what):
+            home = root / "case"
+            home.mkdir()
+            case.prepare(home)
+            if not (home / "good.npz").exists():
+                shutil.copy(finished / "motion.npz", home / "good.npz")
+            done = forked.run(PROGRAMS[case.program], case.argv, home, patience, case.env)
+            found.append((case, done, fault_of(done)))
+            print(f"{case.program} {case.what.encode(errors='replace').decode()!r}: {done.code} {found[-1][2] or 'ok'}",
+                  flush=True)  # fmt: skip
+            shutil.rmtree(home)
+    return found
+
+
+def report(found: Sequence[tuple[Case, forked.Ended, str]]) -> str:
+    """The cases as a page: how many of each, and every fault."""
+    faults = [(case, fault) for case, _, fault in found if fault]
+    lines = [
+        "# Bad inputs",
+        "",
+        f"{datetime.date.today().isoformat()}, `python -m benchmarks.hostile`: {len(found)} cases,"
+        f" {len(faults)} faults.",
+        "",
+        "| program | cases | refused (2) | ran through (0) | a check failed (1) |",
+        "|---|---|---|---|---|",
+    ]
+    for program in PROGRAMS:
+        codes = [done.code for case, done, _ in found if case.program == program]
+        lines.append(f"| {program} | {len(codes)} | {codes.count(2)} | {codes.count(0)} | {codes.count(1)} |")
+    lines += ["", *[f"- {case.program}, {case.what!a}: {fault!a}" for case, fault in faults]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> None:
+    """Parse, run, report; exit code 1 where there was a fault."""
+    asked = parse_simple(
+        __doc__,
+        "benchmarks.hostile",
+        only=("", "Only the cases whose name holds this."),
+        patience=(60.0, "Seconds until a case counts as hanging."),
+        out=("", "Where the report goes."),
+    )
+    found = hostile(asked.only, asked.patience)
+    text = report(found)
+    if asked.out:
+        write_bytes(Path(asked.out), text.encode())
+    print(text)
+    sys.exit(any(fault for _, _, fault in found))
+
+
+if __name__ == "__main__":
+    main()
