@@ -35,7 +35,7 @@ ROOMS = {
         "study",
     ),
     "bridge": ("render.kernels", "render", "priors", "distill"),
-}
+}  # fmt: skip
 LARGEST_ROOM = 9  # modules, without __init__ and __main__
 MOST_USERS_OF_BRIDGE = 4  # of the modules of md_jax
 

@@ -73,7 +73,8 @@ def test_the_page_s_body_is_ours(page, body):
 
 def test_texts_cannot_leave_their_place(page):
     text = page.read_text(encoding="utf-8")
-    assert "</script> <b>person" not in text and "\u2028" not in text
+    inside = text.partition('id="data">')[2].partition("</script>")[0]
+    assert "<b>person" not in text and "\u2028" not in inside and inside.rstrip().endswith("}")
     data = data_of(text)
     assert data["title"] == data["motions"][0]["title"] == PROMPT
     assert [clip["label"] for clip in data["motions"][0]["clips"]] == ["this run", "held still"]
