@@ -91,6 +91,4 @@ def unpacked(text: str, kind: str, *shape: int) -> Float[np.ndarray, "..."]:
 
 def _packed(values: np.ndarray, kind: str) -> str:
     whole = np.dtype(kind).kind in "iu"
-    return base64.b64encode(
-        (np.round(values) if whole else values).astype(kind).tobytes()
-    ).decode()
+    return base64.b64encode((np.round(values) if whole else values).astype(kind).tobytes()).decode()
