@@ -108,7 +108,7 @@ class Player {
     const back = new THREE.DirectionalLight(0xbfd2ff, 0.9);
     back.position.set(-3, 3, -5);
     this.scene.add(back);
-    this.floor = new THREE.Mesh(new THREE.PlaneGeometry(160, 160), new THREE.ShadowMaterial({ opacity: 0.22 }));
+    this.floor = new THREE.Mesh(new THREE.PlaneGeometry(160, 160), new THREE.ShadowMaterial({ opacity: 0.22, depthWrite: false }));
     this.floor.rotation.x = -Math.PI / 2;
     this.floor.receiveShadow = true;
     this.scene.add(this.floor);
