@@ -121,7 +121,9 @@ def denoiser_peak(name: str, model: Model, transformer: Any, latents: Sequence[i
         inputs |= {"enable_diffusion_forcing": True, "fps": [1]}
     if name == "cogvideox15":  # a copy of the first latent frame makes their number even
         frames += frames % 2
-        inputs["image_rotary_emb"] = cogvideox.rotary_positions(config, frames, height, width, device="meta")
+        inputs["image_rotary_emb"] = cogvideox.rotary_positions(
+            config, frames, height, width, device=torch.device("meta")
+        )
     if name.startswith("cogvideox"):
         z = torch.empty(2, frames, channels, height, width, dtype=torch.float16, device="meta")
     if name == "ltx":
