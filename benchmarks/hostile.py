@@ -124,7 +124,7 @@ CONTENTS: dict[str, bytes] = {
     "a flag file of itself": b"--flagfile=BAD\n",
     "control characters": b"a \x1b[2J man\x07 runs\n",
 }
-MAKERS: dict[str, Callable[[Path], None]] = {
+MAKERS: dict[str, Callable[[Path], object]] = {
     "a pipe": os.mkfifo,
     "endless zeros": lambda path: path.symlink_to("/dev/zero"),
     "a dangling link": lambda path: path.symlink_to("/nowhere/at/all"),

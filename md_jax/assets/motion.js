@@ -71,6 +71,20 @@ class Figure {
 
 // --- the player ---------------------------------------------------------------------------------------------------------
 
+// A square of lines on the floor, `half` metres each way. Its pieces are short: some drivers drop a line of which one end
+// lies behind the camera.
+function gridOf(half, step, color) {
+  const points = [];
+  for (let a = -half; a <= half; a += step)
+    for (let b = -half; b < half; b += 2) points.push(a, 0, b, a, 0, b + 2, b, 0, a, b + 2, 0, a);
+  const grid = new THREE.GridHelper(2, 1, color, color);
+  grid.geometry = new THREE.BufferGeometry();
+  grid.geometry.setAttribute("position", new THREE.BufferAttribute(new Float32Array(points), 3));
+  grid.material.vertexColors = false;
+  grid.material.color.set(color);
+  return grid;
+}
+
 class Player {
   constructor() {
     this.seconds = 0;
@@ -209,7 +223,7 @@ class Player {
     this.scene.fog = new THREE.Fog(this.scene.background, 9, 26);
     if (this.grid) this.scene.remove(this.grid);
     const dark = document.documentElement.dataset.theme === "dark";
-    this.grid = new THREE.GridHelper(60, 120, dark ? 0x5c6c88 : 0x8f9bb0, dark ? 0x35415a : 0xb9c2d0);
+    this.grid = gridOf(24, 0.5, dark ? 0x35415a : 0xb9c2d0);
     this.grid.position.y = 0.002;
     this.grid.visible = $("grid").checked;
     this.floor.material.opacity = dark ? 0.5 : 0.2;
@@ -219,7 +233,7 @@ class Player {
   }
 
   frame(now) {
-    const passed = Math.min((now - this.last) / 1000, 0.1);
+    const passed = Math.min(Math.max(now - this.last, 0) / 1000, 0.1); // the first frame may be stamped before `last`
     this.last = now;
     if (this.playing) this.advance(passed * Number($("speed").value));
     const ghosts = $("ghosts").checked;
