@@ -169,4 +169,4 @@ def _gpu() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    timing.run(main)

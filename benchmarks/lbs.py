@@ -192,4 +192,4 @@ def _torch_twin(baked: Any, pose: np.ndarray, grad: np.ndarray) -> Case:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
+from benchmarks import timing
 from benchmarks.main_job import config_of
-from benchmarks.timing import environment, one_line_errors
 from md_jax.config import Config
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.mocap.motion import Motion
@@ -174,7 +174,7 @@ def report(args: SimpleNamespace) -> dict[str, Any]:
         }
     first = next(iter(cells.values()))
     result = {
-        "machine": environment("jax", "torch", "diffusers", "optax"),
+        "machine": timing.environment("jax", "torch", "diffusers", "optax"),
         "clips": yardstick.digests,
         "actions": list(first["by_action"]),
         "flagfile": args.job,
@@ -248,9 +248,8 @@ def main() -> None:
     if args.what not in (["run"], ["report"]) or not args.out:
         stop("run or report, and --out=FOLDER, are expected: python -m benchmarks.motion run --out=FOLDER")
     args.seeds = whole_numbers("seeds", args.seeds)
-    with one_line_errors():
-        {"run": run, "report": report}[args.what[0]](args)
+    {"run": run, "report": report}[args.what[0]](args)
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

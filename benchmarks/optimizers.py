@@ -288,5 +288,4 @@ def _share_programs() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main; torch reads it when it is first imported
-    with timing.one_line_errors():
-        main()
+    timing.run(main, "stopped; the same command goes on")

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import motion
 from benchmarks.halving import interval
-from benchmarks.timing import environment
+from benchmarks.timing import environment, run
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.options.command import parse_simple, stop, whole_numbers
 
@@ -45,8 +45,8 @@ def train(args: SimpleNamespace, prior: int) -> Path:
         known = json.loads((Path(args.data) / "meta.json").read_text(encoding="utf-8"))["actions"]
         often = {action: share_of(i, prior) for i, action in enumerate(MAIN_ACTIONS)}
         share = [f"{action}={often.get(action, 0)}" for action in known]  # the others keep their words alone
-        words = ["--data", args.data, "--out", str(out), "--share", *share]
-        words += ["--widths", *map(str, args.widths), "--steps", str(args.train_steps), "--ema", "0.995"]
+        words = ["--data", args.data, "--out", str(out), "--share", ",".join(share)]
+        words += ["--widths", ",".join(map(str, args.widths)), "--steps", str(args.train_steps), "--ema", "0.995"]
         words += ["--init", args.init] if args.init else []
         words += ["--seed", "0", "--threads", "1", "--compile", "--save_minutes", "1000"]
         subprocess.run([sys.executable, "-m", "tools.train_prior", *words], check=True)
@@ -202,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 
+from benchmarks import timing
 from md_jax.options.command import parse_simple
 
 
@@ -61,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -97,4 +97,4 @@ def report(seconds: dict[str, list[float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -215,4 +215,4 @@ def draw(path: Path, results: Results, words: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -199,4 +199,4 @@ def draw(path: Path, full: Sequence[tuple[Size, float]], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

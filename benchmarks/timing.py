@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib.metadata
 import json
@@ -11,14 +10,12 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from absl import flags
+from typing import Any, NamedTuple, NoReturn
 
 from bridge.errors import BridgeError
-from md_jax.errors import UserError
+from md_jax.options.command import ending_in_one_line
 
 
 class Times(NamedTuple):
@@ -120,13 +117,7 @@ def write_json(path: str, results: Any) -> None:
     Path(path).write_text(json.dumps(results, indent=1) + "\n")
 
 
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """What the caller can put right ends a resumable benchmark in one line, as it does the main job; so does Ctrl-C."""
-    try:
-        yield
-    except (UserError, BridgeError, flags.Error, OSError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+def run(main: Callable[[], object], stopped: str = "stopped") -> NoReturn:
+    """Run a benchmark, which ends over any error with one line; its exit code is what `main` returns."""
+    with ending_in_one_line(stopped, also=(BridgeError,)):
+        sys.exit(main())  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import forked
+from benchmarks import forked, timing
 from md_jax import main as main_job
 from md_jax.files import write_bytes
 from md_jax.options.command import parse_simple
@@ -206,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from bridge.errors import BridgeError
 
@@ -42,6 +44,19 @@ def configure(device: str = "auto") -> str:
     if _torch_has_cuda() and not _kept_on_cpu():
         warnings.warn(f"running on the CPU although there is a GPU: {problem}", stacklevel=2)
     return _start_cpu()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads on the CPU, and with as many as before at the end."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cuda_problem() -> str | None:

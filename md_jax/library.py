@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ def make_motion(prompt: str, *, workdir: str | Path = "", show: bool = False, **
 
     Args:
         prompt: the sentence.
-        workdir: folder of the run, with all its files; empty: a temporary one that goes again.
+        workdir: the run's folder, as --workdir names it, with all its files; empty: a temporary one.
         show: print what a command line shows.
         options: any other option of the main job by its name: seed=3, prior="modelscope", prior_path="FOLDER" ...
 
@@ -35,6 +34,10 @@ def make_motion(prompt: str, *, workdir: str | Path = "", show: bool = False, **
         UserError: an option or the sentence cannot be used.
         DivergedError: the optimisation broke down.
     """
+    if options.get("num_motions", 1) != 1:
+        raise UserError(
+            f"make_motion makes one motion, got num_motions={options['num_motions']}: make_motions makes several."
+        )
     (motion,) = make_motions([prompt], workdir=workdir, show=show, **options)
     return motion
 
@@ -42,9 +45,13 @@ def make_motion(prompt: str, *, workdir: str | Path = "", show: bool = False, **
 def make_motions(
     prompts: Sequence[str], *, workdir: str | Path = "", show: bool = False, **options: Option
 ) -> list[Motion]:
-    """Turn sentences into motions, all in one optimisation; arguments and errors as in `make_motion`."""
+    """Turn sentences into motions, all in one optimisation; arguments and errors as in `make_motion`.
+
+    With num_motions=4 each sentence has four motions, one after the other.
+    """
     from md_jax import main
     from md_jax.options.resolve import resolve
+    from md_jax.run import torch_side
     from md_jax.run import workdir as folders
 
     taken = {"prompt", "prompts_file", "resume"} & set(options)
@@ -52,12 +59,12 @@ def make_motions(
         raise UserError(f"make_motion takes the sentences themselves: leave out {', '.join(sorted(taken))}.")
     if not prompts or any(not prompt.strip() or prompt.lstrip().startswith("#") for prompt in prompts):
         raise UserError(f"make_motions needs sentences, got {list(prompts)!r}.")
-    with _folder(workdir) as folder:
-        given = {"control_run": False, **options, "workdir": str(folder / "run")}
+    with tempfile.TemporaryDirectory(prefix="md_jax-") as temporary, torch_side.threads():
+        given = {"control_run": False, **options, "workdir": str(workdir or Path(temporary, "run"))}
         if len(prompts) == 1:
             given["prompt"] = prompts[0]
         else:
-            lines = folder / "prompts.txt"
+            lines = Path(temporary, "prompts.txt")
             lines.write_text("\n".join(" ".join(prompt.split()) for prompt in prompts) + "\n", encoding="utf-8")
             given["prompts_file"] = str(lines)
         config: Config = resolve(given)
@@ -66,13 +73,3 @@ def make_motions(
         config, home = folders.open_run(config, set())
         written = main.run_job(config, home, Console(quiet=not show))
         return [load_motion(each / "motion.npz") for each in written]
-
-
-@contextmanager
-def _folder(workdir: str | Path) -> Iterator[Path]:
-    if workdir:
-        Path(workdir).mkdir(parents=True, exist_ok=True)
-        yield Path(workdir)
-    else:
-        with tempfile.TemporaryDirectory(prefix="md_jax-") as name:
-            yield Path(name)

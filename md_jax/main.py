@@ -6,6 +6,7 @@ Heavy imports stand inside functions, so that --help answers at once.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 import sys
 import time
@@ -48,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console(highlight=False)
     folder: Path | None = None
     try:
-        config, typed = read_options(argv)
-        config, folder = _open(config, typed, lambda text: console.print(text, markup=False, soft_wrap=True))
+        from md_jax.run import workdir
+
+        config, folder = workdir.open_run(*read_options(argv), functools.partial(_say, console))
         run_job(config, folder, console)
         interrupts.ignore()  # all is done: what comes now would only make noise
     except (UserError, DivergedError) as error:
@@ -63,9 +65,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         _stop(f"error: {one_line(error)}", 2)
     except Exception as error:
         _stop(f"error: {kept_traceback(error, folder)}", 1)
-    finally:
-        if folder is not None:
-            _release(folder)
 
 
 def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
@@ -93,7 +92,7 @@ def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
 
 
 def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
-    """Make the motions of a config in `folder`; returns the folder of each motion.
+    """Make the motions of a config in `folder`, whose lock is given back at the end; returns the folder of each motion.
 
     Raises:
         UserError, DivergedError: what the user can put right.
@@ -110,18 +109,19 @@ def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
     from md_jax.run import workdir
 
     try:
-        heard = _hear(config)  # before anything heavy: a refusal should come at once
+        sentences = prompts(config)
+        heard = _hear(config, sentences)  # before anything heavy: a refusal should come at once
     except UserError:
         workdir.discard_unused(folder)
         raise
-    console.print(f"heard: {heard}".replace("\n", "\n       "), markup=False, soft_wrap=True)
+    _say(console, f"heard: {heard}".replace("\n", "\n       "))
     from md_jax.run.torch_side import user_errors
 
     with user_errors():
-        return _run(config, folder, console)
+        return _run(config, sentences, folder, console)
 
 
-def _run(config: Config, folder: Path, console: Console) -> list[Path]:
+def _run(config: Config, sentences: list[str], folder: Path, console: Console) -> list[Path]:
     from md_jax.output.export import make_renderer
     from md_jax.run import workdir
     from md_jax.run.build import make_job
@@ -131,7 +131,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
     start = time.perf_counter()
     _use_compilation_cache()
     try:
-        job = make_job(config)
+        job = make_job(config, sentences)
     except Exception:
         workdir.discard_unused(folder)
         raise
@@ -139,7 +139,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
     console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{shown}[/]", soft_wrap=True)
     for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
-    check_inputs(folder, config, job.prompts, lambda text: console.print(text, markup=False, soft_wrap=True))
+    check_inputs(folder, config, sentences, functools.partial(_say, console))
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
@@ -163,7 +163,7 @@ def _run(config: Config, folder: Path, console: Console) -> list[Path]:
     where = f"[bold]{shown}[/]" if len(folders) == 1 else f"each folder [bold]{shown}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
     for line in results.files(config.control_run, len(folders) > 1):
-        console.print("  " + line, markup=False, soft_wrap=True)
+        _say(console, "  " + line)
     return folders
 
 
@@ -198,7 +198,7 @@ def _fit(
             update(step, line)
 
         def tell(text: str) -> None:
-            console.print(f"{title}  {text}", markup=False, soft_wrap=True)
+            _say(console, f"{title}  {text}")
 
         guided = op is job.op and config.guidance_scale > 0
         state = fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell,
@@ -208,30 +208,17 @@ def _fit(
     return state
 
 
-def _hear(config: Config) -> str:
+def _hear(config: Config, sentences: list[str]) -> str:
     """What is understood of the prompts, by the priors that read them."""
     from md_jax.prompts.checks import check_prompt, hear
     from md_jax.prompts.vocabulary import actions_of_prior
 
-    sentences = prompts(config)
     known = actions_of_prior(config.prior, config.prior_path)
     if config.distillation == "source" and config.source_prompt:
         check_prompt(config.source_prompt, known)
     if config.image_prior != "none":
         hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
     return hear(sentences, known)
-
-
-def _open(config: Config, typed: set[str], tell: Callable[[str], None]) -> tuple[Config, Path]:
-    from md_jax.run import workdir
-
-    return workdir.open_run(config, typed, tell)
-
-
-def _release(folder: Path) -> None:
-    from md_jax.run import lock
-
-    lock.release(folder)
 
 
 def _python() -> str:
@@ -271,10 +258,13 @@ def _memory() -> str:
     return f"at most {peaks['host']} of memory{card}"
 
 
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is: square brackets are no markup, and a path is not broken over lines."""
+    console.print(text, markup=False, soft_wrap=True, style=style)
+
+
 def _stop(message: str, code: int) -> None:
-    Console(stderr=True, highlight=False).print(
-        message, markup=False, soft_wrap=True, style="red" if code == 2 else "yellow"
-    )
+    _say(Console(stderr=True, highlight=False), message, "red" if code == 2 else "yellow")
     sys.exit(code)
 
 

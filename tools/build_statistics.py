@@ -8,20 +8,20 @@ default is the shipped motion capture. `python -m md_jax.main --statistics=FILE`
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
 from md_jax.mocap.clips import load_clips
 from md_jax.mocap.statistics import GENERIC, compute_statistics, save_statistics
+from md_jax.options.command import ending_in_one_line, parse_simple, stop
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", nargs="?")
-    parser.add_argument("--out", default="md_jax/assets/statistics.npz")
-    args = parser.parse_args()
-    clips = load_clips(args.clips)
+    args = parse_simple(
+        __doc__, "tools.build_statistics", rest="clips", out=("md_jax/assets/statistics.npz", "the file to write")
+    )
+    if len(args.clips) > 1:
+        stop(f"one folder or file of clips is expected, got {len(args.clips)}: {' '.join(args.clips)}.")
+    clips = load_clips(args.clips[0] if args.clips else None)
     actions = [*sorted({clip.action for clip in clips}), GENERIC]
     statistics = [compute_statistics(clips, action) for action in actions]
     save_statistics(args.out, statistics)
@@ -37,4 +37,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line():
+        main()

@@ -1,6 +1,6 @@
 """Measure real motion, train the classifier of actions, and write what `md_jax.evaluate` ships with.
 
-    python -m tools.build_yardstick [--released MOTIONS.npz] [--out=md_jax/assets/yardstick.npz]
+    python -m tools.build_yardstick [--released=MOTIONS.npz] [--out=md_jax/assets/yardstick.npz]
 
 Everything comes from the shipped motion capture; the classifier learns from its held-out side alone, which no prior has
 seen. The file holds the digests of both sides, and is not used where they do not fit. MOTIONS.npz (of
@@ -10,7 +10,6 @@ it again after tools.pack_mocap. Two minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from md_jax.evaluate.yardstick import Yardstick
 from md_jax.fit.posefield import apply_fields, init_fields, octaves
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.statistics import GENERIC, known_actions, load_statistics
+from md_jax.options.command import ending_in_one_line, parse_simple
 
 RELEASED = "benchmarks/results/2026-11-26-cpu-motion-poses.npz"
 SEEDS = range(5)
@@ -130,10 +130,11 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, train, write, tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--released", default=RELEASED, help="motions of the release before; '': none")
-    parser.add_argument("--out", default="md_jax/assets/yardstick.npz")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "tools.build_yardstick",
+        released=(RELEASED, "motions of the release before; empty: none"),
+        out=("md_jax/assets/yardstick.npz", "the file to write"),
+    )  # fmt: skip
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
     found = yardstick.build(split_source(None, None, HELD_OUT))
     found.controls.update(controls_of(found, args.released))
@@ -150,4 +151,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line():
+        main()

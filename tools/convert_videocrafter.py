@@ -10,9 +10,7 @@ network that embeds the frame rate, so md_jax can use any other. VideoCrafter 1 
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, l
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.prior import FPS, scale_end
 from bridge.priors.videocrafter.unet import fold_fps, save_unet
+from md_jax.options.command import ending_in_one_line, parse_simple, stop
 
 
 def convert(checkpoint_path: Path, folder: Path, dtype: torch.dtype = torch.float16) -> str:
@@ -82,17 +81,17 @@ def _write(path: Path, value: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float16")
-    args = parser.parse_args()
-    try:
-        name = convert(args.checkpoint, args.folder, getattr(torch, args.dtype))
-    except BridgeError as error:
-        sys.exit(f"error: {error}")
-    print(f"wrote {args.folder}; use it with --prior={name} --prior_path={args.folder}")
+    args = parse_simple(
+        __doc__, "tools.convert_videocrafter", rest="files",
+        dtype=(("float16", "float32", "bfloat16"), "precision of the weights"),
+    )  # fmt: skip
+    if len(args.files) != 2:
+        stop(f"a checkpoint and a folder to write are expected, got {len(args.files)}: CKPT OUT_FOLDER.")
+    checkpoint, folder = map(Path, args.files)
+    name = convert(checkpoint, folder, getattr(torch, args.dtype))
+    print(f"wrote {folder}; use it with --prior={name} --prior_path={folder}")
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line(also=(BridgeError,)):
+        main()

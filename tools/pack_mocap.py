@@ -10,13 +10,13 @@ plainly wrong.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from md_jax.mocap.clips import Clip, load_clips, pack_clips, unpack_clips
+from md_jax.options.command import ending_in_one_line, parse_simple, stop
 
 # The same recording under two names (knee and elbow angles correlate at .985 or more, frame by frame).
 DUPLICATES = {
@@ -60,11 +60,12 @@ def clean(clip: Clip) -> list[Clip]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--out", default="md_jax/assets/mocap.npz")
-    args = parser.parse_args()
-    every = [c for c in load_clips(args.folder) if c.name.startswith(("cmu_", "amp_"))]
+    args = parse_simple(
+        __doc__, "tools.pack_mocap", rest="mocap_folder", out=("md_jax/assets/mocap.npz", "the file to write")
+    )
+    if len(args.mocap_folder) != 1:
+        stop(f"one folder of motion capture is expected, got {len(args.mocap_folder)}.")
+    every = [c for c in load_clips(args.mocap_folder[0]) if c.name.startswith(("cmu_", "amp_"))]
     clips = [piece for clip in every if clip.name not in DUPLICATES for piece in clean(clip)]
     packed: dict = pack_clips(clips)
     np.savez_compressed(args.out, **packed)
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line():
+        main()

@@ -1,9 +1,9 @@
 """Render motion capture into the embedded prior's training clips.
 
-    python -m tools.prior_data --out DATA [--windows 4000] [--views 4] [--further basketball dancing ...]
+    python -m tools.prior_data --out=DATA [--windows=4000] [--views=4] [--further=basketball,dancing]
 
 Windows of motion capture, balanced over actions: of each action the moments that look alike (`tools.prior_windows`),
-or with --no-aligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
+or with --noaligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
 differently). They are filmed on our own body, through our own renderer, with cameras all around. The pelvis does not
 turn, but for extra windows of the actions in `--turning`, whose captions say so. DATA gets clips.u8 (N, F, H, W, 3),
 clips.npz (action, azimuth, held_out, turning) and meta.json.
@@ -11,13 +11,14 @@ clips.npz (action, azimuth, held_out, turning) and meta.json.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
 import multiprocessing
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.mocap.clips import Split, split_source
 from md_jax.mocap.windows import Windows
+from md_jax.options.command import ending_in_one_line, parse_simple
 from tools.prior_text import load_actions
 from tools.prior_windows import aligned_windows, lively_windows
 
@@ -92,7 +94,7 @@ def draw_windows(
     return lively_windows(rng, clips, number, still=still, share=share, speed=speed, **cut)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: SimpleNamespace) -> None:
     """Cut, film and write; a fifth of each action is held out (recordings, or the end of an action's only one)."""
     rng = np.random.default_rng(args.seed)
     table = Path(args.actions_file)
@@ -146,27 +148,28 @@ def main(args: argparse.Namespace) -> None:
     print(f"{count * args.views} clips in {out}; held out by: {split.how}")
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--mocap", default="", help="folder or packed file of clips; default: the shipped ones")
-    parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
-    parser.add_argument("--actions", nargs="*", help="names of actions; default: those marked main")
-    parser.add_argument("--further", nargs="*", default=[], help="more actions, less often")
-    parser.add_argument("--further_share", type=float, default=0.45, help="how often, beside 1 for the others")
-    parser.add_argument("--turning", nargs="*", default=["cartwheel"], help="also filmed with the pelvis turning")
-    parser.add_argument("--aligned", action=argparse.BooleanOptionalAction, default=True, help="of each action the"
-                        " moments that look alike; --no-aligned: any moment")  # fmt: skip
-    parser.add_argument("--still", type=float, default=0.25, help="--no-aligned: share of an action's windows left out,"
-                        " the stillest")  # fmt: skip
-    parser.add_argument("--mirror", action=argparse.BooleanOptionalAction, default=False, help="mirror half of them")
-    parser.add_argument("--windows", type=int, default=4000, help="training windows over all actions")
-    parser.add_argument("--views", type=int, default=4, help="cameras a window")
-    parser.add_argument("--held_out", type=float, default=0.2, help="share of each action's seconds to validate on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
-    return parser.parse_args()
+def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
+    """What is filmed; default: as the command line says."""
+    return parse_simple(
+        __doc__, "tools.prior_data", argv, needed=("out",),
+        out=(str, "folder to write"),
+        mocap=("", "folder or packed file of clips; default: the shipped ones"),
+        actions_file=("md_jax/assets/actions.json", "the table of actions"),
+        actions=([], "names of actions, separated by commas; default: those marked main"),
+        further=([], "more actions, less often"),
+        further_share=(0.45, "how often, beside 1 for the others"),
+        turning=(["cartwheel"], "also filmed with the pelvis turning"),
+        aligned=(True, "of each action the moments that look alike; --noaligned: any moment"),
+        still=(0.25, "--noaligned: share of an action's windows left out, the stillest"),
+        mirror=(False, "mirror half of them"),
+        windows=(4000, "training windows over all actions"),
+        views=(4, "cameras a window"),
+        held_out=(0.2, "share of each action's seconds to validate on"),
+        seed=(0, "of the windows and cameras"),
+        processes=(2, "how many film at once"),
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(parse_args())
+    with ending_in_one_line():
+        main(parse_args())

@@ -1,6 +1,6 @@
 """Judge an embedded prior's own samples: does a classifier of rendered clips see the action that was asked for?
 
-    python -m tools.prior_report --data DATA --prior FOLDER [--json report.json]
+    python -m tools.prior_report --data=DATA --prior=FOLDER [--json=report.json]
 
 The classifier learns from the training clips of DATA (a small CNN over the stacked frames, a minute or two) and is
 itself judged on the held-out ones, which is the ceiling of what it can say of samples.
@@ -8,7 +8,6 @@ itself judged on the held-out ones, which is the ceiling of what it can say of s
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import math
@@ -22,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bridge.distill import objectives as distill
+from bridge.errors import BridgeError
 from bridge.priors import Prior, load_prior
 from md_jax.evaluate.scores import wilson
+from md_jax.options.command import ending_in_one_line, parse_simple
 from md_jax.prompts.views import view_of
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
@@ -120,16 +121,17 @@ def denoising(prior: Prior, clips: Clips, captions: Captions, count: int) -> dic
 
 def main() -> None:
     """Train the classifier, judge held-out clips and samples, measure denoising, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
-    parser.add_argument("--prior", default="", help="diffusers folder; default: the shipped one")
-    parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
-    parser.add_argument("--count", type=int, default=12, help="samples an action")
-    parser.add_argument("--scale", type=float, default=3.0)
-    parser.add_argument("--sampling_steps", type=int, default=30)
-    parser.add_argument("--classifier_steps", type=int, default=900)
-    parser.add_argument("--json", default="")
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "tools.prior_report", needed=("data",),
+        data=(str, "folder written by tools.prior_data"),
+        prior=("", "diffusers folder; default: the shipped one"),
+        actions_file=("md_jax/assets/actions.json", "the table of actions"),
+        count=(12, "samples an action"),
+        scale=(3.0, "guidance scale"),
+        sampling_steps=(30, "steps of a sample"),
+        classifier_steps=(900, "training steps of the classifier"),
+        json=("", "write the report there, too"),
+    )  # fmt: skip
     known = list(load_prior("embedded", args.prior).spec.actions)
     actions = prior_text.load_actions(Path(args.actions_file), known)
     clips = Clips(Path(args.data), actions)
@@ -147,4 +149,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line(also=(BridgeError,)):
+        main()

@@ -1,11 +1,10 @@
 """Draw a sheet of samples from the embedded prior: one row a prompt, its frames from left to right.
 
-python -m tools.prior_sheet --prior md_jax/assets/prior --out sheet.png
+python -m tools.prior_sheet --prior=FOLDER --out=sheet.png
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 
 import numpy as np
@@ -15,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from bridge.distill import objectives as distill
+from bridge.errors import BridgeError
 from bridge.priors import Prior, Text, load_prior
+from md_jax.options.command import ending_in_one_line, parse_simple
 
 
 def sample(
@@ -44,14 +45,14 @@ def sheet(videos: Float[Tensor, "N 3 F H W"], zoom: int = 3) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prior", default="", help="diffusers folder; default: the shipped one")
-    parser.add_argument("--out", default="samples.png")
-    parser.add_argument("--prompts", nargs="*", help="default: every action it knows, from two sides")
-    parser.add_argument("--scale", type=float, default=3.0)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parse_simple(
+        __doc__, "tools.prior_sheet", rest="prompts",
+        prior=("", "diffusers folder; default: the shipped one"),
+        out=("samples.png", "the picture to write"),
+        scale=(3.0, "guidance scale"),
+        steps=(40, "sampling steps"),
+        seed=(0, "of the noise"),
+    )  # fmt: skip
     prior = load_prior("embedded", args.prior)
     views = ("left side view", "front view")
     words = {"washwindow": "washing a window", "directing_traffic": "directing traffic"}
@@ -63,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_one_line(also=(BridgeError,)):
+        main()

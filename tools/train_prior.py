@@ -1,7 +1,7 @@
 """Train the embedded prior: a text-conditioned video diffusion model of rendered motion capture.
 
-    python -m tools.prior_data --out DATA                     # render the clips once (minutes)
-    python -m tools.train_prior --data DATA --out FOLDER      # train, resume, export; FOLDER is a diffusers folder
+    python -m tools.prior_data --out=DATA                     # render the clips once (minutes)
+    python -m tools.train_prior --data=DATA --out=FOLDER      # train, resume, export; FOLDER is a diffusers folder
 
 The network predicts the clean clip ("sample"). At this size that matters: with velocity or noise prediction the trunk
 would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR + 1/2, 5).
@@ -9,14 +9,14 @@ would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bridge.distill.objectives import add_noise
 from bridge.priors.base import pack_frames, unpack_frames
 from bridge.priors.schedule import alpha_sigma_from_table, timesteps
+from md_jax.options.command import ending_in_one_line, parse_simple, whole_numbers
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 
@@ -159,7 +160,7 @@ def load_weights(networks: Networks, folder: Path) -> None:
         getattr(networks, name).load_state_dict(load_file(file))
 
 
-def train(args: argparse.Namespace) -> None:
+def train(args: SimpleNamespace) -> None:
     """The training loop; an interrupted one goes on where it stood."""
     torch.manual_seed(args.seed)
     if args.threads:
@@ -239,29 +240,32 @@ def save(out: Path, resume: Path, networks: Networks, average: Networks, optimiz
     export(out / "prior", average, tokenizer, actions, settings)
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder written by tools.prior_data")
-    parser.add_argument("--out", required=True, help="folder for resume.pt and the exported prior/")
-    parser.add_argument("--init", default="", help="prior/ folder to start from (same words and widths)")
-    parser.add_argument("--actions_file", default="md_jax/assets/actions.json")
-    parser.add_argument("--actions", nargs="*", help="names of actions; default: all that DATA holds")
-    parser.add_argument(
-        "--share", nargs="*", default=[], help="ACTION=X: its clips are drawn X times as often as others"
-    )
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 128])
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--minutes", type=float, default=0, help="stop (and finish the schedule) after so long; 0: off")
-    parser.add_argument("--save_minutes", type=float, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--device", default="")
-    parser.add_argument("--compile", action="store_true")
-    return parser.parse_args()
+def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
+    """The options of a training run; default: from the command line."""
+    args = parse_simple(
+        __doc__, "tools.train_prior", argv, needed=("data", "out"),
+        data=(str, "folder written by tools.prior_data"),
+        out=(str, "folder for resume.pt and the exported prior/"),
+        init=("", "prior/ folder to start from (same words and widths)"),
+        actions_file=("md_jax/assets/actions.json", "the table of actions"),
+        actions=([], "names of actions, separated by commas; default: all that DATA holds"),
+        share=([], "ACTION=X,...: its clips are drawn X times as often as others"),
+        widths=(["64", "128", "128"], "channels of the UNet's levels"),
+        batch=(32, "clips a step"),
+        lr=(1e-3, "learning rate"),
+        ema=(0.998, "decay of the averaged weights"),
+        steps=(8000, "training steps"),
+        minutes=(0.0, "stop (and finish the schedule) after so long; 0: off"),
+        save_minutes=(4.0, "minutes between saves"),
+        seed=(0, "of the weights, the noise and the order of clips"),
+        threads=(0, "torch threads; 0: torch's own choice"),
+        device=("", "default: cuda where there is one"),
+        compile=(False, "torch.compile the networks"),
+    )  # fmt: skip
+    args.widths = whole_numbers("widths", args.widths)
+    return args
 
 
 if __name__ == "__main__":
-    train(parse_args())
+    with ending_in_one_line():
+        train(parse_args())

@@ -1,11 +1,8 @@
 """``python -m md_jax.evaluate``."""
 
-from md_jax.options.command import ending_in_one_line
-from md_jax.outside import environment, interrupts
+from md_jax.options.command import program
 
-interrupts.notice()
-environment.prepare()
-with ending_in_one_line():
-    from md_jax.evaluate.command import run
+with program():
+    from md_jax.evaluate.command import main
 
-    run()
+    main()

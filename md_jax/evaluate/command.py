@@ -211,8 +211,3 @@ def write(result: dict[str, Any], out: Path | None, figure: Path | None) -> list
 
         draw(result, figure)
     return [str(path) for path in (out, figure) if path is not None]
-
-
-def run() -> None:
-    """Entry point of ``python -m md_jax.evaluate``."""
-    main()

@@ -19,7 +19,7 @@ from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
-from md_jax.outside.interrupts import Stopped
+from md_jax.outside import environment, interrupts
 
 HELP, HELPFULL = ("--help", "-help", "-h", "--helpshort"), ("--helpfull", "-helpfull")
 USAGE_EXIT = 2
@@ -76,19 +76,33 @@ def stop(message: str) -> NoReturn:
 
 
 @contextmanager
-def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
+def ending_in_one_line(stopped: str = "stopped", also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """A program's run, which ends over any error with one line: exit code 2 for what the user can put right, that of
-    the signal for an interruption, 1 for what nobody foresaw, whose traceback is kept in a file."""
+    the signal for an interruption, 1 for what nobody foresaw, whose traceback is kept in a file.
+
+    Args:
+        stopped: what is said of an interruption.
+        also: more kinds of errors that the user can put right.
+    """
     try:
         yield
     except KeyboardInterrupt as error:
         print(stopped, file=sys.stderr)
-        sys.exit(error.code if isinstance(error, Stopped) else 130)
-    except (UserError, DivergedError, OSError, MemoryError) as error:
+        sys.exit(error.code if isinstance(error, interrupts.Stopped) else 130)
+    except (UserError, DivergedError, OSError, MemoryError, *also) as error:
         stop(one_line(error))
     except Exception as error:
         print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def program() -> Iterator[None]:
+    """The run of an entry point from its heavy imports on: in a prepared process, ending over any error in one line."""
+    interrupts.notice()
+    environment.prepare()
+    with ending_in_one_line():
+        yield
 
 
 def said(error: Exception, values: flags.FlagValues) -> str:
@@ -154,6 +168,7 @@ def parse_simple(
     *,
     rest: str = "",
     pass_on: bool = False,
+    needed: Sequence[str] = (),
     **options: tuple[Any, str],
 ) -> SimpleNamespace:
     """The flags of a small program, each named once: ``repeats=(5, "how often each is timed")``.
@@ -167,6 +182,7 @@ def parse_simple(
         argv: what follows the program's name; default: the command line.
         rest: what may stand without a flag, under this name, as a list; "": nothing may.
         pass_on: unknown flags are listed there, too, for another program.
+        needed: the options that have to be given.
         options: default and help by name.
 
     Returns:
@@ -186,6 +202,8 @@ def parse_simple(
         )  # fmt: skip
         if left and not rest:
             raise UserError(f"flags start with --; not understood: {' '.join(left)}")
+        if missing := [f"--{name}" for name in needed if not values[name].value]:
+            raise UserError(f"{' and '.join(missing)} must be given: python -m {program} --help says what they are.")
     except UserError as error:
         stop(str(error))
     found = {name: values[name].value for name in options}

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+THREADS = "OMP_NUM_THREADS"
+
 
 def prepare() -> None:
     """Prepare this process for a run. Nothing here fails; what cannot be had is replaced, with a note.
@@ -18,7 +20,7 @@ def prepare() -> None:
     - JAX's rules of types are the standard ones, whatever a shell has set.
     - Where the user's cache folder cannot be written, a temporary one stands in for this run.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault(THREADS, "1")
     os.environ.pop("JAX_NUMPY_DTYPE_PROMOTION", None)
     os.environ["MPLBACKEND"] = "Agg"  # pictures go to files, also where a notebook has set its own
     for stream in (sys.stdout, sys.stderr):

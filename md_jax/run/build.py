@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -48,15 +49,19 @@ class Job:
     measured: dict[str, float]  # before the first step, for the summary
 
 
-def make_job(config: Config) -> Job:
+def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     """Load and check everything before anything is computed.
+
+    Args:
+        config: the options.
+        sentences: the prompt of each motion, where they have been read already; default: `prompts(config)`.
 
     Raises:
         UserError: an option does not fit the prior, the body or the statistics, or the torch side cannot be built.
     """
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
     device = torch_side.start(config.device)
-    sentences = prompts(config)
+    sentences = prompts(config) if sentences is None else list(sentences)
     chosen = [_statistics(config, sentence) for sentence in sentences]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from md_jax.body.model import Body
 from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.outside.environment import THREADS
 from md_jax.prompts.checks import sentence_for_prior
 from md_jax.prompts.views import as_seen
 from md_jax.prompts.vocabulary import actions_of_prior
@@ -33,6 +35,25 @@ def user_errors() -> Iterator[None]:
         yield
     except BridgeError as error:
         raise UserError(str(error)) from error
+
+
+@contextlib.contextmanager
+def threads() -> Iterator[None]:
+    """Compute with as many threads as a command line would, in a process that has its own idea of them.
+
+    That is what OMP_NUM_THREADS says, else one (see `md_jax.outside.environment.prepare`).
+    """
+    from bridge.configure import torch_threads
+
+    said = os.environ.get(THREADS)
+    count = int(said) if said and said.isdecimal() else 1
+    with torch_threads(max(count, 1)):  # this loads torch: with the variable set, it would keep the number for good
+        os.environ.setdefault(THREADS, "1")
+        try:
+            yield
+        finally:
+            if said is None:
+                os.environ.pop(THREADS, None)
 
 
 def start(device: str) -> str:

@@ -155,8 +155,3 @@ def define(values: flags.FlagValues) -> None:
 def groups(values: flags.FlagValues) -> list[Group]:
     """The study's flags, then those of the main job."""
     return [flag_group("The study", values, OWN_FLAGS), *config_groups(values)]
-
-
-def run() -> None:
-    """Entry point of ``python -m md_jax.study``."""
-    main()

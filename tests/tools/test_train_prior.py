@@ -59,17 +59,16 @@ def data(tmp_path):
     return tmp_path
 
 
-def arguments(monkeypatch, data, out, steps):
-    words = f"--data {data}/data --out {out} --actions_file {data}/actions.json --actions walking washwindow".split()
-    words += f"--widths 16 16 --batch 4 --steps {steps} --threads 1 --device cpu --lr 1e-3".split()
-    monkeypatch.setattr("sys.argv", ["train_prior", *words])
-    return train_prior.parse_args()
+def arguments(data, out, steps):
+    words = f"--data {data}/data --out {out} --actions_file {data}/actions.json --actions walking,washwindow".split()
+    words += f"--widths 16,16 --batch 4 --steps {steps} --threads 1 --device cpu --lr 1e-3".split()
+    return train_prior.parse_args(words)
 
 
-def test_training_goes_on_where_it_stopped_and_exports_a_prior(monkeypatch, data, capsys):
-    train_prior.train(arguments(monkeypatch, data, data / "out", 2))
+def test_training_goes_on_where_it_stopped_and_exports_a_prior(data, capsys):
+    train_prior.train(arguments(data, data / "out", 2))
     before = torch.load(data / "out" / "resume.pt", weights_only=True)
-    train_prior.train(arguments(monkeypatch, data, data / "out", 3))
+    train_prior.train(arguments(data, data / "out", 3))
     after = torch.load(data / "out" / "resume.pt", weights_only=True)
     assert (before["step"], after["step"]) == (2, 3)
     assert "resumed at step 2" in capsys.readouterr().out
