@@ -60,8 +60,8 @@ def _prepared(run: Callable[[], None]) -> forked.Entry:
 
 PROGRAMS: dict[str, forked.Entry] = {
     "main": main_job.main,
-    "evaluate": _prepared(evaluation.run),
-    "study": _prepared(study.run),
+    "evaluate": _prepared(evaluation.main),
+    "study": _prepared(study.main),
     "doctor": doctor.main,
 }
 

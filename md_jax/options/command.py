@@ -84,12 +84,13 @@ def ending_in_one_line(stopped: str = "stopped", also: tuple[type[Exception], ..
         stopped: what is said of an interruption.
         also: more kinds of errors that the user can put right.
     """
+    of_the_user: tuple[type[Exception], ...] = (UserError, DivergedError, OSError, MemoryError, *also)
     try:
         yield
     except KeyboardInterrupt as error:
         print(stopped, file=sys.stderr)
         sys.exit(error.code if isinstance(error, interrupts.Stopped) else 130)
-    except (UserError, DivergedError, OSError, MemoryError, *also) as error:
+    except of_the_user as error:
         stop(one_line(error))
     except Exception as error:
         print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
