@@ -120,6 +120,7 @@ def main(args: argparse.Namespace) -> None:
     split = split_source(args.mocap or None, args.actions or None)
     actions = sorted(split.how)
     share = {a: 1.0 if table[a].get("main") else LESS for a in actions}
+    share["walking"] *= args.more
     parts: list[Drawn] = []
     names: list[str] = []
     aside: list[bool] = []
@@ -149,8 +150,9 @@ def main(args: argparse.Namespace) -> None:
     azimuth = 2 * np.pi * (rng.uniform(size=(count, 1)) + np.arange(views) / views)
     settings = dict(SETTINGS)
     if args.fixed:
-        azimuth = np.tile(2 * np.pi * np.arange(views) / views, (count, 1))
-        settings["elevation"], settings["azimuths"] = [12.0, 12.0], [360 * v / views for v in range(views)]
+        stands = args.azimuths or [360 * v / views for v in range(views)]
+        azimuth = np.tile(np.radians(stands), (count, 1))
+        settings["elevation"], settings["azimuths"] = [12.0, 12.0], stands
     low, high = np.radians(settings["elevation"])
     elevation = rng.uniform(low, high, size=(count, views))
     out, file = Path(args.out), Path(args.out) / "clips.u8"
@@ -193,6 +195,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--fixed", action="store_true", help="cameras always stand at the same places, from the front"
                         " on, so that what is left to learn is the movement")  # fmt: skip
+    parser.add_argument("--azimuths", type=float, nargs="*", help="where --fixed cameras stand, degrees")
+    parser.add_argument("--more", type=float, default=1.0, help="times as many windows of walking")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
     return parser.parse_args()
