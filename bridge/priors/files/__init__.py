@@ -12,6 +12,7 @@ from bridge.priors.files.single import CHECKPOINTS, describe_file
 from bridge.priors.folder import read_index
 from bridge.priors.hub import HUB_ID, PARTS
 from bridge.priors.spec import PriorError
+from bridge.priors.transformer.ltx_file import file_and_texts
 from bridge.priors.unet.animatediff import two_paths
 from bridge.priors.weights import find_weights, read_json
 
@@ -68,9 +69,8 @@ def _network(path: str) -> Path:
 
 def _describe(name: str, path: str, clip: tuple[int, int, int] | None, half: int = 0) -> str:
     """`describe` of one path; `half` bytes of weights stand elsewhere."""
-    texts = ""
-    if name == "ltx" and Path(path.partition(",")[0].strip()).expanduser().is_file():
-        path, _, texts = (part.strip() for part in path.partition(","))
+    if name == "ltx" and (found := file_and_texts(path)):
+        return describe_file(name, check_files(str(found[0])), clip, half, found[1])
     given = Path(path).expanduser()
     if given.is_dir() and not (given / "model_index.json").exists() and not name.startswith("videocrafter"):
         read_index(given)  # says what it holds instead
@@ -78,18 +78,18 @@ def _describe(name: str, path: str, clip: tuple[int, int, int] | None, half: int
     if where.is_dir() and name.startswith("videocrafter") and not (where / "model_index.json").exists():
         where = next(file for file in sorted(where.iterdir()) if file.suffix in CHECKPOINTS)
     if where.is_file():
-        return describe_file(name, where, clip, half, texts)
+        return describe_file(name, where, clip, half)
     index = read_index(where)
     kind = kind_of(name, where, index)
-    found = [f"{where}: {kind}"]
+    lines = [f"{where}: {kind}"]
     for part in PARTS:
         entry = index.get(part)
         if isinstance(entry, list) and entry[-1] is not None:
             count, size, precisions = account(where, part, entry[-1])
-            found.append(f"{part} {amount(count)} ({size / 1e9:.2f} GB, {precisions})")
+            lines.append(f"{part} {amount(count)} ({size / 1e9:.2f} GB, {precisions})")
             half += 2 * count if part != "text_encoder" else 0
-    found.append("every weight has its place")
-    return "; ".join([*found, *memory(name, half, clip), licence(where)])
+    lines.append("every weight has its place")
+    return "; ".join([*lines, *memory(name, half, clip), licence(where)])
 
 
 def _fetched(path: str, *others: str) -> Path:

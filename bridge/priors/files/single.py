@@ -19,7 +19,9 @@ CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
 IN_ONE_FILE = ("sd15", "sd21", "ltx", "animatediff", "videocrafter1", "videocrafter2")
 
 
-def describe_file(name: str, where: Path, clip: tuple[int, int, int] | None, beside: int = 0, texts: str = "") -> str:
+def describe_file(
+    name: str, where: Path, clip: tuple[int, int, int] | None, beside: int = 0, texts: Path | None = None
+) -> str:
     """What a file holds, for a reader (see `bridge.priors.files.describe`).
 
     Args:
@@ -27,7 +29,7 @@ def describe_file(name: str, where: Path, clip: tuple[int, int, int] | None, bes
         where: the file.
         clip: (frames, height, width) to estimate a step's memory for; None: that of the family's flag file.
         beside: bytes of weights in half precision that stand elsewhere.
-        texts: the folder of T5, where the family's file has none and its own folder is not it.
+        texts: the folder of T5, where the family's file has none.
 
     Raises:
         PriorError: it is damaged, of another model, or lacks weights or has too many.
@@ -52,11 +54,10 @@ def describe_file(name: str, where: Path, clip: tuple[int, int, int] | None, bes
         f"{where}: {kind} ({where.stat().st_size / 1e9:.2f} GB, {', '.join(sorted(kinds))})",
         *(f"{part} {amount(count)}" for part, count in counts.items()),
     ]
-    if name == "ltx":
-        folder = Path(texts).expanduser() if texts else where.parent
-        ltx_file.check_texts(where, folder)
-        count, size, precisions = account(folder, "text_encoder", "T5EncoderModel")
-        found.append(f"text_encoder {amount(count)} ({size / 1e9:.2f} GB, {precisions}) in {folder}")
+    if texts is not None:
+        ltx_file.check_texts(where, texts)
+        count, size, precisions = account(texts, "text_encoder", "T5EncoderModel")
+        found.append(f"text_encoder {amount(count)} ({size / 1e9:.2f} GB, {precisions}) in {texts}")
     half = beside + 2 * sum(count for part, count in counts.items() if part != "text_encoder")
     return "; ".join([*found, "every weight has its place", *memory(name, half, clip), licence(where.parent)])
 

@@ -15,7 +15,7 @@ from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
-from bridge.priors.transformer.ltx_file import load_single_file
+from bridge.priors.transformer.ltx_file import file_and_texts, load_single_file
 
 HUB_ID = "Lightricks/LTX-Video"
 EARLY = 0.02  # a time of little noise, for a warning
@@ -126,8 +126,8 @@ def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
     Raises:
         PriorError: nothing is there, it is damaged, or another kind of model.
     """
-    if Path(path.partition(",")[0].strip()).expanduser().is_file():
-        folder, parts = load_single_file(path, device, dtype)
+    if found := file_and_texts(path):
+        folder, parts = found[0], load_single_file(*found, device, dtype)
     else:
         folder = local_path(path, "ltx", dtype, HUB_ID)
         parts = load_transformer_parts(

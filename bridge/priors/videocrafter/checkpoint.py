@@ -8,9 +8,6 @@ names where DeepSpeed wrote it.
 from __future__ import annotations
 
 import dataclasses
-import pickle
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
+from bridge.priors.state_dicts import UNET, load_weights, read_tensors, structure_of, under
 from bridge.priors.videocrafter.names import text_name, unet_config, unet_name
-from bridge.priors.videocrafter.unet import Additions, load_weights, make_unet
+from bridge.priors.videocrafter.unet import Additions, make_unet
 
-UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.model."
+VAE, TEXT = "first_stage_model.", "cond_stage_model.model."
 HEAD = 64  # width of an attention head of every open_clip text tower
 VAE_SCALE = 0.18215
 STEPS, BETA_START, BETA_END = 1000, 0.00085, 0.012  # the training schedule: linear in the square root of beta
@@ -73,77 +71,11 @@ def count_parts(path: Path) -> dict[str, int]:
     return {part: sum(tensor.numel() for tensor in found.values()) for part, found in parts.items()}
 
 
-def read_tensors(path: Path, kind: str = "VideoCrafter", device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without what DeepSpeed puts before the names.
-
-    Args:
-        path: the checkpoint.
-        kind: the model that it should hold, for messages.
-        device: "cpu"; "meta": names, shapes and precisions alone, from the file's header.
-
-    Raises:
-        PriorError: the file cannot be read safely, or holds no UNet or transformer.
-    """
-    content: Any
-    try:
-        if path.suffix == ".safetensors":
-            content = _read_safetensors(path, device)
-        else:
-            # the old format of torch.save is no zip archive and cannot be mapped
-            with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused below
-                content = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise PriorError(
-            f"{path} is damaged, or holds more than tensors, which is not read (it could run any code):"
-            f" {_reason(error)}. Fetch it again, or save only its state_dict."
-        ) from error
-    except Exception as error:  # torch raises many types for damaged files
-        raise PriorError(f"{path} cannot be read as a checkpoint ({_reason(error)}): fetch it again.") from error
-    if not isinstance(content, dict):  # a single tensor, a list, ...
-        raise PriorError(f"{path} must hold a dict of tensors, found a {type(content).__name__}.")
-    nested = [content[nest] for nest in ("module", "state_dict") if isinstance(content.get(nest), dict)]
-    content = nested[0] if nested else content
-    names = [name for name in content if isinstance(name, str) and UNET in name]
-    if not names:
-        some = ", ".join(map(str, list(content)[:3]))
-        raise PriorError(f"{path} is no {kind} checkpoint: of its {len(content)} entries ({some}, ...) none has"
-                         f" '{UNET}' in its name.")  # fmt: skip
-    before = names[0].split(UNET)[0]  # "_forward_module." of DeepSpeed, or nothing
-    return {name.removeprefix(before): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-
-
-def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
-    from safetensors import safe_open
-    from safetensors.torch import load_file
-
-    if device != "meta":
-        return load_file(path)
-    with safe_open(path, framework="pt") as opened:
-        return {name: torch.empty(opened.get_slice(name).get_shape(), device="meta") for name in opened.keys()}  # noqa: SIM118
-
-
-def _reason(error: Exception) -> str:
-    """What torch found, without its advice (which is to execute the file)."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    found = next((line for line in lines if "nsupported" in line), lines[0])
-    return found.split(". ")[0].rstrip(".")[:160]
-
-
-def under(weights: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
-    """The weights whose names begin with `prefix`, without it; raises PriorError where there are none."""
-    found = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    if not found:
-        raise PriorError(f"{path} is incomplete: none of its {len(weights)} tensors has a name in '{prefix}'.")
-    return found
-
-
 def _structure(weights: dict[str, Tensor], where: str) -> tuple[Any, Additions, dict[str, str]]:
     """(UNet without weights, what it has beside diffusers' own, checkpoint's name of each of its weights)."""
-    try:
+    with structure_of(weights, where):
         config, additions = unet_config(weights)
         unet = make_unet(config, additions)
-    except (KeyError, IndexError, ValueError) as error:
-        raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     names = {name: unet_name(name, config) for name in unet.state_dict()}
     _compare(set(names.values()), set(weights), where)
     return unet, additions, names
@@ -171,7 +103,7 @@ def vae_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
     levels = 0
     while f"encoder.down.{levels}.block.0.conv1.weight" in weights:
         levels += 1
-    try:
+    with structure_of(weights, where):
         config = {
             "in_channels": weights["encoder.conv_in.weight"].shape[1],
             "out_channels": weights["decoder.conv_out.weight"].shape[0],
@@ -185,8 +117,6 @@ def vae_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
         converted = convert_ldm_vae_checkpoint(weights, config)
         with torch.device("meta"):
             vae = AutoencoderKL.from_config(config)
-    except (KeyError, IndexError, ValueError) as error:
-        raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     if len(converted) != len(weights):
         raise PriorError(f"{where}: {len(weights) - len(converted)} of {len(weights)} weights belong to another model.")
     return load_weights(vae, converted, dtype, where)
@@ -201,7 +131,7 @@ def text_encoder_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) 
     from transformers import CLIPTextConfig, CLIPTextModel
 
     layers = len({name.split(".")[2] for name in weights if name.startswith("transformer.resblocks.")}) - 1
-    try:
+    with structure_of(weights, where):
         vocabulary, width = weights["token_embedding.weight"].shape
         config = CLIPTextConfig(
             vocab_size=vocabulary,
@@ -214,8 +144,6 @@ def text_encoder_of(weights: dict[str, Tensor], dtype: torch.dtype, where: str) 
         )
         with torch.device("meta"):
             encoder = CLIPTextModel(config)
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        raise PriorError(f"{where}: its structure cannot be told ({error}, {len(weights)} weights found).") from error
     names = {name: text_name(name) for name in encoder.state_dict()}
     beside = {"text_projection", "logit_scale", "attn_mask"}
     last = f"transformer.resblocks.{layers}."

@@ -6,6 +6,7 @@ Names are looked up from the module to the checkpoint, so that what is missing h
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -47,8 +48,12 @@ _TEXT_TOP = {
 }
 
 
-def unet_config(weights: dict[str, Tensor]) -> tuple[dict[str, Any], Additions]:
-    """Read the UNet3DConditionModel's config and the additions to it off the weights' names and shapes.
+def blocks_of(weights: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
+    """What a latent diffusion UNet's weights tell of its blocks, as the config of diffusers' UNets has it.
+
+    Args:
+        weights: by their names in the checkpoint.
+        kind: of the blocks: "2D", or "3D" with layers over frames.
 
     Raises:
         KeyError: a weight that tells the structure is missing.
@@ -58,15 +63,26 @@ def unet_config(weights: dict[str, Tensor]) -> tuple[dict[str, Any], Additions]:
         raise KeyError("input_blocks.3.0.op.weight")
     levels = 1 + sum(f"input_blocks.{stride * n}.0.op.weight" in weights for n in range(1, 10))
     starts = [1 + stride * level for level in range(levels)]
-    cross = [f"input_blocks.{start}.1.proj_in.weight" in weights for start in starts]
-    tables = weights.get("init_attn.0.transformer_blocks.0.attn1.relative_position_k.embeddings_table")
-    config = {
+    cross = ["CrossAttn" * (f"input_blocks.{start}.1.proj_in.weight" in weights) for start in starts]
+    return {
         "in_channels": weights["input_blocks.0.0.weight"].shape[1],
         "out_channels": weights["out.2.weight"].shape[0],
         "block_out_channels": [weights[f"input_blocks.{start}.0.out_layers.3.weight"].shape[0] for start in starts],
         "layers_per_block": stride - 1,
-        "down_block_types": ["CrossAttnDownBlock3D" if c else "DownBlock3D" for c in cross],
-        "up_block_types": ["CrossAttnUpBlock3D" if c else "UpBlock3D" for c in reversed(cross)],
+        "down_block_types": [f"{attention}DownBlock{kind}" for attention in cross],
+        "up_block_types": [f"{attention}UpBlock{kind}" for attention in reversed(cross)],
+    }
+
+
+def unet_config(weights: dict[str, Tensor]) -> tuple[dict[str, Any], Additions]:
+    """Read the UNet3DConditionModel's config and the additions to it off the weights' names and shapes.
+
+    Raises:
+        KeyError: a weight that tells the structure is missing.
+    """
+    tables = weights.get("init_attn.0.transformer_blocks.0.attn1.relative_position_k.embeddings_table")
+    config = {
+        **blocks_of(weights, "3D"),
         "cross_attention_dim": weights["input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"].shape[1],
         "attention_head_dim": weights["init_attn.0.proj_in.weight"].shape[0] // 8,  # eight heads, always
     }

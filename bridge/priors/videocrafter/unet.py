@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import refuse_dead
+from bridge.priors.state_dicts import load_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "videocrafter.json"  # beside config.json: an Additions
@@ -145,31 +145,6 @@ def read_unet(folder: Path, dtype: torch.dtype) -> Any:
             f"{folder} cannot be read as a VideoCrafter UNet ({error}): convert the checkpoint again."
         ) from error
     return load_weights(unet, weights, dtype, str(folder))
-
-
-def load_weights(module: Any, weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> Any:
-    """Fill a module that is on the meta device; every weight must be there, of its shape, and none may be left over.
-
-    Raises:
-        PriorError: which weights, and how many, do not fit.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    wrong = {
-        "missing": [name for name in expected if name not in found],
-        "unknown": [name for name in found if name not in expected],
-        "of another shape": [name for name in expected if name in found and expected[name] != found[name]],
-    }
-    complaints = [f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-                  for kind, names in wrong.items() if names]  # fmt: skip
-    if complaints:
-        raise PriorError(
-            f"{where}: of {len(expected)} weights, {'; '.join(complaints)}. It is truncated or another model."
-        )
-    own = {name: tensor.to(dtype=dtype, copy=True) for name, tensor in weights.items()}  # not the file's mapped pages
-    module.load_state_dict(own, strict=True, assign=True)
-    refuse_dead(where, type(module).__name__, module)
-    return module
 
 
 def _temporal_attentions(unet: Any, blocks: list[Any]) -> list[Any]:
