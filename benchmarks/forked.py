@@ -27,6 +27,11 @@ class Ended(NamedTuple):
     errors: str  # and to its error output
     late: bool  # whether it ran longer than it may, and was killed
 
+    @property
+    def output(self) -> str:
+        """All that it wrote."""
+        return self.text + self.errors
+
 
 def import_all() -> None:
     """Import what the programs import later, so that their copies need not."""

@@ -7,29 +7,25 @@ where the input is refused with exit code 2 and one line on the error output.
 from __future__ import annotations
 
 import datetime
-import io
 import os
-import pickle
 import shutil
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import numpy as np
-
-from benchmarks import forked
+from benchmarks import forked, timing
+from benchmarks.bad_files import FEW, MAKERS, replace
 from bridge.priors import embedded
 from md_jax import doctor
 from md_jax import main as main_job
 from md_jax.config import FIELDS, kind_of
 from md_jax.evaluate import command as evaluation
 from md_jax.files import write_bytes
-from md_jax.options.command import ending_in_one_line, parse_simple
-from md_jax.outside import environment, interrupts
+from md_jax.options.command import parse_simple
+from md_jax.options.command import program as prepared_program
 from md_jax.study import command as study
 
 SHORT = ["--steps=2", "--nocontrol_run", "--preview_every=0"]
@@ -50,9 +46,7 @@ def _prepared(run: Callable[[], None]) -> forked.Entry:
     """A program as its `__main__` runs it."""
 
     def entry(argv: Sequence[str]) -> None:
-        interrupts.notice()
-        environment.prepare()
-        with ending_in_one_line():
+        with prepared_program():
             run()
 
     return entry
@@ -64,87 +58,6 @@ PROGRAMS: dict[str, forked.Entry] = {
     "study": _prepared(study.main),
     "doctor": doctor.main,
 }
-
-
-# --- bad files ----------------------------------------------------------------------------------------------------
-
-
-def _bomb() -> bytes:
-    """A member of 64 MiB that says it holds 4 GiB."""
-    buffer = io.BytesIO()
-    with (
-        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("poses.npy", "w", force_zip64=True) as file,
-    ):
-        head = np.lib.format.header_data_from_array_1_0(np.zeros((1, 165)))
-        head["shape"] = (3_000_000, 165)
-        np.lib.format.write_array_header_1_0(file, head)
-        for _ in range(64):
-            file.write(bytes(1 << 20))
-    return buffer.getvalue()
-
-
-def _encrypted() -> bytes:
-    data = bytearray(_npz(poses=np.zeros((2, 165))))
-    data[6] |= 1
-    data[data.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(data)
-
-
-def _npz(**arrays: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _sparse(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(20 << 30)
-
-
-CONTENTS: dict[str, bytes] = {
-    "empty": b"",
-    "random bytes": bytes(np.random.default_rng(0).integers(0, 256, 4000, np.uint8)),
-    "UTF-16": "--steps=3\n{}".encode("utf-16"),
-    "Latin-1": b'{"a": "gr\xfc\xdfe"}\n--prompt=gr\xfc\xdfe\n',
-    "NUL": b"--prompt=a\0b\n",
-    "deep JSON": b"[" * 200_000,
-    "deep object": b'{"a":' * 50_000,
-    "long number": b'{"frames": ' + b"9" * 6000 + b"}",
-    "NaN": b'{"frames": NaN, "actions": [NaN], "step": NaN}',
-    "a list": b"[1, 2]\n",
-    "null": b"null\n",
-    "odd values": b'{"state": 5, "_class_name": 7, "unet": {"a": []}, "actions": 3, "frames": "x", "sha256": 3}',
-    "a pickle": pickle.dumps({"a": [1]}),
-    "objects": _npz(poses=np.array([{}], object), pose_steps=np.array([None])),
-    "a single array": _npz(a=np.zeros(1))[:0] + b"\x93NUMPY\x01\x00\x76\x00" + b" " * 118,
-    "half a zip": _npz(poses=np.zeros((2, 165)))[:200],
-    "encrypted": _encrypted(),
-    "safetensors of nonsense": (1 << 60).to_bytes(8, "little") + b"{}",
-    "a flag file of itself": b"--flagfile=BAD\n",
-    "control characters": b"a \x1b[2J man\x07 runs\n",
-}
-MAKERS: dict[str, Callable[[Path], object]] = {
-    "a pipe": os.mkfifo,
-    "endless zeros": lambda path: path.symlink_to("/dev/zero"),
-    "a dangling link": lambda path: path.symlink_to("/nowhere/at/all"),
-    "a link to itself": lambda path: path.symlink_to(path.name),
-    "a folder": lambda path: path.mkdir(),
-    "a file of 20 GiB": _sparse,
-    "a zip bomb": lambda path: path.write_bytes(_bomb()),
-    **{name: (lambda path, data=data: path.write_bytes(data)) for name, data in CONTENTS.items()},  # type: ignore[misc]
-}
-FEW = ("a pipe", "a folder", "a link to itself", "random bytes", "deep JSON", "odd values")  # where a run goes on
-
-
-def _replaced(path: Path, make: Callable[[Path], object]) -> None:
-    """Put something bad in a file's or a folder's place."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    make(path)
 
 
 def of_files(finished: Path, prior: Path) -> Iterator[Case]:
@@ -178,7 +91,7 @@ def of_files(finished: Path, prior: Path) -> Iterator[Case]:
                 continue
 
             def prepare(home: Path, make: Callable[[Path], object] = make) -> None:
-                _replaced(home / "BAD", make)
+                replace(home / "BAD", make)
                 shutil.copy(finished / "motion.npz", home / "good.npz")
 
             if place == "run folder" and kind == "a folder":
@@ -191,7 +104,7 @@ def of_files(finished: Path, prior: Path) -> Iterator[Case]:
 
             def spoil(home: Path, name: str = name, make: Callable[[Path], object] = make) -> None:
                 shutil.copytree(prior, home / "p", copy_function=os.link)
-                _replaced(home / "p" / name, make)
+                replace(home / "p" / name, make)
 
             yield Case(f"{name}: {kind}", "main", [sentence, "--prior_path=p", *SHORT], prepare=spoil)
     newest = max(path.name for path in (finished / "checkpoints").iterdir())
@@ -202,13 +115,13 @@ def of_files(finished: Path, prior: Path) -> Iterator[Case]:
 
             def damage(home: Path, name: str = name, make: Callable[[Path], object] = make) -> None:
                 shutil.copytree(finished, home / "run")
-                _replaced(home / "run" / name, make)
+                replace(home / "run" / name, make)
 
             yield Case(f"resumed, {name}: {kind}", "main", ["--workdir=run", "--resume"], prepare=damage)
     for kind, make in MAKERS.items():
 
         def in_study(home: Path, make: Callable[[Path], object] = make) -> None:
-            _replaced(home / "study" / "cells" / "x.json", make)
+            replace(home / "study" / "cells" / "x.json", make)
 
         prompts = ["--prompts=a person is walking", "--workdir=study", NOWHERE, *SHORT]
         yield Case(f"a cell's record: {kind}", "study", prompts, prepare=in_study)
@@ -276,7 +189,7 @@ def of_environments(finished: Path) -> Iterator[Case]:
 
 def fault_of(done: forked.Ended) -> str:
     """What is wrong with how a case ended; empty: nothing."""
-    text = done.text + done.errors
+    text = done.output
     if done.late:
         return "hangs"
     if done.code < 0:
@@ -302,7 +215,7 @@ def hostile(only: str, patience: float) -> list[tuple[Case, forked.Ended, str]]:
         (root / "begin").mkdir()
         made = forked.run(main_job.main, ["a person is walking", *SHORT, "--workdir=run"], root / "begin")
         if made.code:
-            raise SystemExit(f"the run that is left alone fails: {(made.text + made.errors)[-500:]}")
+            raise SystemExit(f"the run that is left alone fails: {made.output[-500:]}")
         finished = root / "begin" / "run"
         prior = root / "prior"
         shutil.copytree(embedded.SHIPPED, prior)
@@ -358,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    timing.run(main)

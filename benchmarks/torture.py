@@ -61,7 +61,7 @@ def home_of(folder: Path) -> Path:
 
 def fault_of(done: forked.Ended, folder: Path, mode: str, expected: bytes) -> str:
     """Why a finished run is not as it should be; empty: it is."""
-    text = done.text + done.errors
+    text = done.output
     if done.late:
         return f"not done after {PATIENCE} s"
     if "Traceback" in text or "unforeseen" in text:
@@ -89,7 +89,7 @@ def kill(folder: Path, mode: str, seconds: float, expected: bytes, rng: random.R
         if forked.running(pid):
             os.kill(pid, number)
         done = forked.wait(pid, home_of(folder), PATIENCE)
-        text, code = done.text + done.errors, done.code
+        text, code = done.output, done.code
     trial.what += f" (exit code {code})"
     early = code in (-signal.SIGTERM, -signal.SIGINT) and not folder.exists()  # before Python listens
     if code not in ENDS and not early:
@@ -112,7 +112,7 @@ def flip(source: Path, folder: Path, mode: str, expected: bytes, rng: random.Ran
     path.write_bytes(bytes(data))
     trial = Trial(f"{mode}: bit {bit} of {path.relative_to(folder)}")
     done = run(folder, mode, resume=True)
-    if done.code == 2 and (done.text + done.errors).count("error:") == 1 and "Traceback" not in done.text + done.errors:
+    if done.code == 2 and done.output.count("error:") == 1 and "Traceback" not in done.output:
         trial.what += ": refused"
         return trial
     trial.fault = fault_of(done, folder, mode, expected)
@@ -130,8 +130,8 @@ def full_disk(mode: str, expected: bytes, mebibytes: int) -> Trial:
             folder = Path(name) / "run"
             (Path(name) / "filler").write_bytes(bytes(int(0.9 * mebibytes * 2**20)))
             done = run(folder, mode)
-            if done.code not in (0, 2) or "Traceback" in done.text + done.errors:
-                trial.fault = f"exit code {done.code}: {(done.text + done.errors)[-300:]!r}"
+            if done.code not in (0, 2) or "Traceback" in done.output:
+                trial.fault = f"exit code {done.code}: {done.output[-300:]!r}"
                 return trial
             (Path(name) / "filler").unlink()
             subprocess.run(["mount", "-o", "remount,size=1G", name], check=True)
@@ -153,7 +153,7 @@ def torture(kills: int, flips: int, disks: int, seed: int) -> list[Trial]:
             done = run(home / mode, mode)
             seconds = time.monotonic() - begun
             if done.code:
-                raise SystemExit(f"the run that is left alone fails: {(done.text + done.errors)[-500:]}")
+                raise SystemExit(f"the run that is left alone fails: {done.output[-500:]}")
             expected = (home / mode / OUTPUT[mode]).read_bytes()
             for i in range(kills // len(MODES)):
                 folder = home / f"{mode}-kill-{i}"
