@@ -61,7 +61,7 @@ def export_motion(
     """
     render_frames = render_frames or make_renderer(body, device)
     vertices = vertices_of(body, motion)
-    names = ("motion.npz", "motion.bvh", "motion.glb", "motion.mp4", "sheet.png")
+    names = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
     paths = {name: folder / name for name in names}
     save_motion(paths["motion.npz"], motion, up=up, pelvis=rest_of(body, motion)[1][0])
     write_skeleton(paths["motion.bvh"], motion, body)

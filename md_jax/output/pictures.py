@@ -127,7 +127,7 @@ def write_sheet(
     Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels. Of long
     motions the sheet shows evenly spread frames.
     """
-    shown = np.unique(np.linspace(0, len(vertices) - 1, min(sheet.MAX_FRAMES, len(vertices))).round().astype(int))
+    shown = sheet.evenly(len(vertices), sheet.MAX_FRAMES)
     vertices, controls = vertices[shown], {label: clip[shown] for label, clip in controls.items()}
     azimuths = [VIEWS[view] for view in views]
     framing = frame_all([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
@@ -175,7 +175,7 @@ def write_preview(
         caption: one line, such as "step 100 of 300".
         view: a name in `VIEWS`.
     """
-    frames = np.linspace(0, vertices.shape[1] - 1, min(max_frames, vertices.shape[1])).round().astype(int)
+    frames = sheet.evenly(vertices.shape[1], max_frames)
     chosen = np.asarray(vertices)[:max_motions][:, frames]
     framing = frame_all(list(chosen), [VIEWS[view]], PREVIEW_HEIGHT)
     strips = np.stack([render_frames(clip, VIEWS[view], framing) for clip in chosen])

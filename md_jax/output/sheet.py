@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 INK, GREY, ACCENT, PAPER = (28, 32, 40), (112, 119, 130), (37, 99, 189), (255, 255, 255)
@@ -25,6 +25,11 @@ class Row:
     note: str
     tiles: UInt8[np.ndarray, "F H W 3"]
     accent: bool = False  # the run itself, not a control
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, "n"]:
+    """Indices of at most `most` of `count` things, evenly spread from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def draw_sheet(
@@ -49,7 +54,7 @@ def draw_sheet(
     if len(shapes) != 1 or len(seconds) != next(iter(shapes))[0]:
         raise ValueError(f"rows need one shape of tiles and {len(seconds)} frames, got {sorted(shapes)}.")
     count, height, width, _ = rows[0].tiles.shape
-    shown = np.unique(np.linspace(0, count - 1, min(count, max_frames)).round().astype(int))
+    shown = evenly(count, max_frames)
     panel_width = width * len(shown)
     # Type grows with the width, to be legible when the sheet is shown small, as far as three lines fit a row.
     unit = float(np.clip(panel_width / 140, height / 24, height / 13))

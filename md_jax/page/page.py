@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -73,12 +72,6 @@ def in_script(text: str) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def data_of(text: str) -> dict[str, Any]:
-    """The data of a page's text."""
-    start = text.index('<script type="application/json" id="data">') + len('<script type="application/json" id="data">')
-    return json.loads(text[start : text.index("</script>", start)])
-
-
 def previews_in(folder: Path) -> dict[str, Path]:
     """The preview pictures of a run, evenly spread, by caption."""
     found = sorted((folder / "previews").glob("step-*.png")) if is_folder(folder / "previews") else []
@@ -86,15 +79,14 @@ def previews_in(folder: Path) -> dict[str, Path]:
     return {f"step {int(path.stem.rpartition('-')[2])}": path for path in some}
 
 
-def curves_of(metrics: Sequence[Mapping[str, Any]], m: int | None = None) -> dict[str, list[tuple[int, float]]]:
-    """Curves of logged metrics, each the mean over the motions, or motion m's: how hard the sentence pulls at the
-    motion, and how much the motion changes with it."""
+def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """Curves of logged metrics, each the mean over the motions: how hard the sentence pulls at the motion, and how much
+    the motion changes with it."""
     names = {"guidance_rms": "pull of the sentence", "grad_norm": "gradient", "loss_reg": "roughness"}
     curves = {}
     for key, name in names.items():
         points = [(int(line["step"]), line[key]) for line in metrics if isinstance(line.get(key), list)]
-        values = [(step, each if m is None else each[m : m + 1]) for step, each in points]
-        curve = [(step, sum(each) / len(each)) for step, each in values if each and None not in each]
+        curve = [(step, sum(each) / len(each)) for step, each in points if each and None not in each]
         if len(curve) > 1:
             curves[name] = curve
     return curves

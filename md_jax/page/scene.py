@@ -9,7 +9,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_quaternion
@@ -82,11 +81,6 @@ def scene_of(body: Body, shown: Sequence[Shown]) -> dict[str, Any]:
         for each in shown[:MOST_BODIES]
     ]
     return {"body": body_of(body, shown[0].motion), "motions": entries, "left_out": max(len(shown) - MOST_BODIES, 0)}
-
-
-def unpacked(text: str, kind: str, *shape: int) -> Float[np.ndarray, "..."]:
-    """The numbers that `body_of` and `clip_of` have packed."""
-    return np.frombuffer(base64.b64decode(text), kind).reshape(shape)
 
 
 def _packed(values: np.ndarray, kind: str) -> str:

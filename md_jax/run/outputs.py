@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ def write_outputs(
     params = {STILL: job.params} if control is None else {STILL: job.params, UNGUIDED: control.params}
     fine = sampled(job, state.params)
     beside = {label: sampled(job, each) for label, each in params.items()}
-    last = (read_metrics(folder) or [{}])[-1]
+    metrics = read_metrics(folder)
+    last = (metrics or [{}])[-1]
 
     folders = []
     shown = []
@@ -77,7 +78,7 @@ def write_outputs(
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
         shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
-        export.export_motion(
+        paths = export.export_motion(
             target,
             shown[-1].motion,
             job.body,
@@ -101,7 +102,9 @@ def write_outputs(
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
-    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made_of(job, folder, count))
+    links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
+    made = made_of(job, metrics, previews_in(folder), links)
+    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made)
     return folders
 
 
@@ -112,15 +115,13 @@ def title_of(sentences: Sequence[str]) -> str:
     return f"{len(sentences)} motions"
 
 
-def made_of(job: Job, folder: Path, count: int) -> Made:
+def made_of(job: Job, metrics: Sequence[Mapping[str, Any]], previews: Mapping[str, Path], files: Sequence[str]) -> Made:
     """How a run's motions were made, for its page."""
     config = job.config
     actions = {"action": job.actions[0]} if len(set(job.actions)) == 1 else {}
     facts = {**actions, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
              "seed": str(config.seed)}  # fmt: skip
-    names = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
-    files = names if count == 1 else ()
-    return Made(facts, as_command(config), curves_of(read_metrics(folder)), previews_in(folder), files)
+    return Made(facts, as_command(config), curves_of(metrics), previews, files)
 
 
 def write_preview(

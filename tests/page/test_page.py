@@ -1,7 +1,9 @@
 """motion.html: what it holds, skinned here as the page skins it; that it asks no network; and in a browser (slow)."""
 
+import base64
 import dataclasses
 import io
+import json
 import re
 import shutil
 
@@ -13,8 +15,8 @@ from md_jax.body.model import load_body
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.posing import vertices_of
 from md_jax.page import scene
-from md_jax.page.page import Made, curves_of, data_of, write_page
-from md_jax.page.scene import Shown, unpacked
+from md_jax.page.page import Made, curves_of, write_page
+from md_jax.page.scene import Shown
 
 PROMPT = "a </script> <b>person</b> & \u2028 'walks'"
 
@@ -39,6 +41,15 @@ def page(body, tmp_path_factory):
     made = Made({"steps": "4"}, "md-jax 'a person'", curves_of(metrics), {}, ("motion.npz",))
     write_page(path, PROMPT, body, [Shown(PROMPT, motion, {"held still": still})], made)
     return path
+
+
+def data_of(text):
+    start = text.index('<script type="application/json" id="data">') + len('<script type="application/json" id="data">')
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def unpacked(text, kind, *shape):
+    return np.frombuffer(base64.b64decode(text), kind).reshape(shape)
 
 
 def test_the_page_s_body_is_ours(page, body):
