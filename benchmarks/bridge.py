@@ -24,6 +24,7 @@ from bridge.critic import FunctionCritic
 from bridge.exchange import ACCOUNT, Traffic, to_jax, to_torch
 from bridge.op import torch_loss
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 SHAPE = (1, 10, 10475, 3)  # one motion of ten frames on SMPL-X
 SCALE, RATE = 0.5, 1e-3
@@ -224,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from benchmarks import timing
 from bridge.configure import cuda_problem
 from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -169,4 +170,4 @@ def _gpu() -> str:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -16,6 +16,7 @@ from benchmarks import timing
 from benchmarks.step_worker import Task, run
 from bridge.configure import cuda_problem
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 FLAGFILE = "configs/modelscope.flags"
 RANDOM = "random-modelscope"
@@ -184,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from benchmarks import forked, timing
+from benchmarks import forked
 from benchmarks.bad_files import FEW, MAKERS, replace
 from bridge.priors import embedded
 from md_jax import doctor
@@ -26,6 +26,7 @@ from md_jax.evaluate import command as evaluation
 from md_jax.files import write_bytes
 from md_jax.options.command import parse_simple
 from md_jax.options.command import program as prepared_program
+from md_jax.run.torch_side import run_program
 from md_jax.study import command as study
 
 SHORT = ["--steps=2", "--nocontrol_run", "--preview_every=0"]
@@ -271,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks import timing
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 # Every case is a function without arguments that returns vertices and dL/dbody_pose.
 Case = Callable[[], tuple[Any, Any]]
@@ -192,4 +193,4 @@ def _torch_twin(baked: Any, pose: np.ndarray, grad: np.ndarray) -> Case:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

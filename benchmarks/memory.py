@@ -25,6 +25,7 @@ from benchmarks.gpu_step import CASES, Case
 from benchmarks.priors import MODELSCOPE_UNET, MODELSCOPE_VAE, TOKENS
 from bridge.priors.base import pull_back
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 GIB = 1 << 30
 TEXT_ENCODER = 340_400_000 * 2  # bytes; freed before the first step
@@ -220,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -19,6 +19,7 @@ from bridge.priors.base import pull_back
 from bridge.priors.transformer import cogvideox, wan
 from bridge.priors.tuning import recomputed
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 T5, UMT5 = 4_762_310_656, 5_680_910_336  # parameters of the XXL encoders
 
@@ -182,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -30,6 +30,7 @@ from md_jax.config import Config
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.mocap.motion import Motion
 from md_jax.options.command import parse_simple, stop, whole_numbers
+from md_jax.run.torch_side import run_program
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -252,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

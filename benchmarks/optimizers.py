@@ -33,6 +33,7 @@ from md_jax.errors import UserError
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.options.command import numbers, parse_simple
 from md_jax.options.flags import to_flagfile
+from md_jax.run.torch_side import run_program
 
 if TYPE_CHECKING:
     from md_jax.evaluate.yardstick import Yardstick
@@ -288,4 +289,4 @@ def _share_programs() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main; torch reads it when it is first imported
-    timing.run(main, "stopped; the same command goes on")
+    run_program(main, "stopped; the same command goes on")

@@ -20,6 +20,7 @@ from benchmarks import timing
 from benchmarks.priors import MODELSCOPE_UNET, TOKENS
 from bridge.configure import configure
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 # precision of weights and activations -> (name, precision of the combination)
 ARMS = {
@@ -141,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

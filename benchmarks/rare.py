@@ -25,9 +25,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import motion
 from benchmarks.halving import interval
-from benchmarks.timing import environment, run
+from benchmarks.timing import environment
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.options.command import parse_simple, stop, whole_numbers
+from md_jax.run.torch_side import run_program
 
 SHARES = (1.0, 1 / 4, 1 / 16, 1 / 64)
 CELL = "prior-{}"
@@ -202,4 +203,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_program(main)

@@ -35,6 +35,7 @@ from benchmarks.render_quality import (  # noqa: E402
 from bridge.render import render  # noqa: E402
 from bridge.render.camera import Camera  # noqa: E402
 from md_jax.options.command import parse_simple  # noqa: E402
+from md_jax.run.torch_side import run_program  # noqa: E402
 
 FRAMES = 10
 ARMS = (("none", 1), ("none", 2), ("visible", 1), ("visible", 2), ("edge", 1), ("edge", 2), ("edge", 4))
@@ -146,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

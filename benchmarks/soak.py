@@ -10,8 +10,8 @@ import gc
 import os
 import sys
 
-from benchmarks import timing
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 
 def resident() -> int:
@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

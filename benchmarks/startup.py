@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import timing
 from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 ROOT = Path(__file__).parents[1]
 MAIN = [sys.executable, "-m", "md_jax.main"]
@@ -97,4 +98,4 @@ def report(seconds: dict[str, list[float]]) -> str:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -20,6 +20,7 @@ from benchmarks import chart, timing
 from benchmarks.step_worker import Task, cores, run
 from bridge.configure import cuda_problem
 from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 HEADLINES = {
     "kernel": "step without prior and renderer",
@@ -215,4 +216,4 @@ def draw(path: Path, results: Results, words: str) -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

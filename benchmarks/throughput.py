@@ -26,6 +26,7 @@ from benchmarks import chart, priors, synthetic, timing
 from benchmarks.step_worker import ROOT, Task, run
 from md_jax.options.command import parse_simple
 from md_jax.options.flags import from_flagfile
+from md_jax.run.torch_side import run_program
 
 FLAGFILE = "configs/run.flags"
 MOTIONS = (1, 2, 4, 8, 16)
@@ -199,4 +200,4 @@ def draw(path: Path, full: Sequence[tuple[Size, float]], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

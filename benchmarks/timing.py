@@ -8,14 +8,10 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
-
-from bridge.errors import BridgeError
-from md_jax.options.command import ending_in_one_line
+from typing import Any, NamedTuple
 
 
 class Times(NamedTuple):
@@ -115,9 +111,3 @@ def milliseconds(seconds: float) -> str:
 def write_json(path: str, results: Any) -> None:
     """Write the figures for a machine to read."""
     Path(path).write_text(json.dumps(results, indent=1) + "\n")
-
-
-def run(main: Callable[[], object], stopped: str = "stopped") -> NoReturn:
-    """Run a benchmark, which ends over any error with one line; its exit code is what `main` returns."""
-    with ending_in_one_line(stopped, also=(BridgeError,)):
-        sys.exit(main())  # type: ignore[arg-type]

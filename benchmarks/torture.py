@@ -18,10 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import forked, timing
+from benchmarks import forked
 from md_jax import main as main_job
 from md_jax.files import write_bytes
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MODES = {
@@ -206,4 +207,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

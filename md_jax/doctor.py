@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.options.command import parse_simple
+from md_jax.outside.memory import available
 
 GIB = 1 << 30
 MEMORY_NEEDED = 2 * GIB  # the main job on the embedded prior
@@ -195,8 +196,8 @@ def video(options: Options) -> str:
 
 
 def memory(options: Options) -> str:
-    """Free main memory."""
-    free = _free_memory()
+    """Free main memory, as a run counts it before it starts."""
+    free = available()
     if free is None:
         return "unknown on this system"
     if free < MEMORY_NEEDED:
@@ -204,14 +205,6 @@ def memory(options: Options) -> str:
             f"{free / GIB:.1f} GiB free", f"the main job takes {MEMORY_NEEDED / GIB:.0f} GiB: close programs."
         )
     return f"{free / GIB:.1f} GiB free"
-
-
-def _free_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
 
 
 def disk(options: Options) -> str:

@@ -158,9 +158,9 @@ def test_other_pythons(monkeypatch):
 
 
 def test_memory_and_disk(monkeypatch):
-    monkeypatch.setattr(doctor, "_free_memory", lambda: doctor.GIB)
+    monkeypatch.setattr(doctor, "available", lambda: doctor.GIB)
     assert only("memory").found == "1.0 GiB free" and not only("memory").ok
-    monkeypatch.setattr(doctor, "_free_memory", lambda: None)
+    monkeypatch.setattr(doctor, "available", lambda: None)
     assert only("memory").ok
     monkeypatch.setattr(doctor, "DISK_NEEDED", 1 << 60)
     assert "--workdir" in only("disk").advice

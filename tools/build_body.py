@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from md_jax.body.appearance import paint
-from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 from tools import body_landmarks as landmarks
 from tools import body_shape as shape
 from tools.body_rig import JOINT_NAMES, PARENTS, load_rig
@@ -157,5 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        main()
+    run_program(main)

@@ -12,7 +12,8 @@ import numpy as np
 
 from md_jax.mocap.clips import load_clips
 from md_jax.mocap.statistics import GENERIC, compute_statistics, save_statistics
-from md_jax.options.command import ending_in_one_line, parse_simple, stop
+from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 
 def main() -> None:
@@ -37,5 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        main()
+    run_program(main)

@@ -21,13 +21,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from md_jax.evaluate import judges, yardstick
-from md_jax.evaluate.reference import HELD_OUT, Root, evenly, joint_windows
+from md_jax.evaluate.reference import HELD_OUT, Root, joint_windows, some_of
 from md_jax.evaluate.scores import Entry, compare, score, summarise, wilson
 from md_jax.evaluate.yardstick import Yardstick
 from md_jax.fit.posefield import apply_fields, init_fields, octaves
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.statistics import GENERIC, known_actions, load_statistics
-from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 RELEASED = "benchmarks/results/2026-11-26-cpu-motion-poses.npz"
 SEEDS = range(5)
@@ -101,9 +102,9 @@ def real_motion(found: Yardstick, root: Root) -> dict[str, Any]:
     groups: tuple[list[str], list[str]] = ([], [])
     for action in found.actions:
         real, fixed = found.reference(action, root), found.reference(action, "fixed")
-        windows = evenly(real.others, WINDOWS).joints
+        windows = some_of(real.others, WINDOWS).joints
         entries += [Entry("real motion", window[None], action) for window in windows]
-        limbs += [window[None] for window in evenly(fixed.others, len(windows)).joints]
+        limbs += [window[None] for window in some_of(fixed.others, len(windows)).joints]
         owner = real.held_out.recording
         several = np.unique(owner)
         place = np.isin(owner, several[len(several) // 2 :])
@@ -151,5 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        main()
+    run_program(main)

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from bridge.errors import BridgeError
 from bridge.priors.spec import PriorError
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, load_checkpoint
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.prior import FPS, scale_end
 from bridge.priors.videocrafter.unet import fold_fps, save_unet
-from md_jax.options.command import ending_in_one_line, parse_simple, stop
+from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 
 def convert(checkpoint_path: Path, folder: Path, dtype: torch.dtype = torch.float16) -> str:
@@ -93,5 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line(also=(BridgeError,)):
-        main()
+    run_program(main)

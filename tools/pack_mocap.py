@@ -16,7 +16,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from md_jax.mocap.clips import Clip, load_clips, pack_clips, unpack_clips
-from md_jax.options.command import ending_in_one_line, parse_simple, stop
+from md_jax.options.command import parse_simple, stop
+from md_jax.run.torch_side import run_program
 
 # The same recording under two names (knee and elbow angles correlate at .985 or more, frame by frame).
 DUPLICATES = {
@@ -86,5 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        main()
+    run_program(main)

@@ -32,7 +32,8 @@ from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.mocap.clips import Split, split_source
 from md_jax.mocap.windows import Windows
-from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 from tools.prior_text import load_actions
 from tools.prior_windows import aligned_windows, lively_windows
 
@@ -171,5 +172,4 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        main(parse_args())
+    run_program(lambda: main(parse_args()))

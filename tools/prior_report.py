@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bridge.distill import objectives as distill
-from bridge.errors import BridgeError
 from bridge.priors import Prior, load_prior
 from md_jax.evaluate.scores import wilson
-from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.options.command import parse_simple
 from md_jax.prompts.views import view_of
+from md_jax.run.torch_side import run_program
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 from tools.prior_sheet import sample
@@ -149,5 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line(also=(BridgeError,)):
-        main()
+    run_program(main)

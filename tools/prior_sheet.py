@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from bridge.distill import objectives as distill
-from bridge.errors import BridgeError
 from bridge.priors import Prior, Text, load_prior
-from md_jax.options.command import ending_in_one_line, parse_simple
+from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 
 def sample(
@@ -64,5 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line(also=(BridgeError,)):
-        main()
+    run_program(main)

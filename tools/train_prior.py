@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from bridge.distill.objectives import add_noise
 from bridge.priors.base import pack_frames, unpack_frames
 from bridge.priors.schedule import alpha_sigma_from_table, timesteps
-from md_jax.options.command import ending_in_one_line, parse_simple, whole_numbers
+from md_jax.options.command import parse_simple, whole_numbers
+from md_jax.run.torch_side import run_program
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
 
@@ -267,5 +268,4 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
 
 
 if __name__ == "__main__":
-    with ending_in_one_line():
-        train(parse_args())
+    run_program(lambda: train(parse_args()))

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from md_jax.errors import UserError, one_line
-from md_jax.options.command import parse_simple, stop
+from md_jax.errors import UserError
+from md_jax.options.command import parse_simple
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -162,34 +161,31 @@ FLAGS: dict[str, Any] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, evaluate, write and tell.
+    """Parse, evaluate, write and tell, inside `md_jax.options.command.program`.
 
     Args:
         argv: what follows the program's name; default: the command line.
+
+    Raises:
+        UserError: what the user can put right.
     """
     options = parse_simple(__doc__, "md_jax.evaluate", argv, rest="motions", **FLAGS)
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main
-    logging.getLogger("jax._src.xla_bridge").setLevel(
-        logging.WARNING
-    )  # it tells of the accelerators that are not there
-    try:
-        if not options.motions:
-            raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
-        if options.reference and console.is_terminal and not options.json:
-            console.print("measuring the real motion first; some minutes ...")
-        result = evaluate(
-            options.motions,
-            reference_source=options.reference or None,
-            action=options.action,
-            root=options.root,
-            prior=options.prior,
-            prior_path=options.prior_path,
-        )
-        wrote = write(result, *output_files(options.motions, options.out, options.figure))
-    except UserError as error:
-        stop(one_line(error))
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it lists accelerators that are not there
+    if not options.motions:
+        raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
+    if options.reference and console.is_terminal and not options.json:
+        console.print("measuring the real motion first; some minutes ...")
+    result = evaluate(
+        options.motions,
+        reference_source=options.reference or None,
+        action=options.action,
+        root=options.root,
+        prior=options.prior,
+        prior_path=options.prior_path,
+    )
+    wrote = write(result, *output_files(options.motions, options.out, options.figure))
     if options.json:
         print(json.dumps(result))
         return

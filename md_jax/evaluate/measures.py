@@ -16,6 +16,7 @@ from md_jax.body import lbs, rotations
 from md_jax.body.model import PARENTS, Body, load_body
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
+from md_jax.spread import evenly
 
 # The capsules of the self-penetration measure: (joint, joint) of the SMPL-X skeleton, and which of them may touch.
 _CAPSULES = {
@@ -96,7 +97,7 @@ def jerk(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray,
 
 def range_of_motion(body_pose: Float[np.ndarray, "F 21 3"]) -> float:
     """Mean over the joints of the largest angle between any two of its orientations, degrees."""
-    some = body_pose[np.unique(np.linspace(0, len(body_pose) - 1, 200).round().astype(int))]
+    some = body_pose[evenly(len(body_pose), 200)]
     quaternion = rotations.on_host(rotations.axis_angle_to_quaternion, np.asarray(some, np.float32), rows=256)
     cosine = np.abs(np.einsum("akq,bkq->kab", quaternion, quaternion)).clip(max=1)
     return float(np.degrees(2 * np.arccos(cosine.min(axis=(1, 2)))).mean())

@@ -23,6 +23,7 @@ from md_jax.errors import UserError
 from md_jax.evaluate import measures
 from md_jax.mocap.clips import Clip, Split
 from md_jax.mocap.motion import Motion, resample, slerp_rotvecs
+from md_jax.spread import evenly
 
 Root = Literal["fixed", "turning"]
 FRAMES, FPS = 10, 10.0
@@ -103,7 +104,7 @@ def make_reference(
         rates = [clip.fps for clip in side]
         cut = functools.partial(_cut, moving, recording, rates, frames, fps)
         every = [cut(PHASE, speed, mirror) for speed in SPEEDS for mirror in (False, True)]
-        pairs.append((evenly(_moving(cut(STRIDE, 1.0, False), fps), MOST), _moving(_joined(every), fps)))
+        pairs.append((some_of(_moving(cut(STRIDE, 1.0, False), fps), MOST), _moving(_joined(every), fps)))
     (held_out, near), (others, seen) = pairs
     if not len(near) or not len(held_out) or not len(seen) or not len(others):
         raise UserError(
@@ -146,8 +147,7 @@ def windows_of(
             f"the motion lasts {motion.duration:.2f} s; at least {(frames - 1) / fps:.2f} s are needed to compare it"
             " with the reference."
         )
-    starts = np.unique(np.linspace(0, count - 1, min(count, MAX_WINDOWS)).round().astype(int))
-    chosen = starts[:, None] + np.arange(frames)
+    chosen = evenly(count, MAX_WINDOWS)[:, None] + np.arange(frames)
     return joint_windows(at_rate.body_pose[chosen], at_rate.root_orient[chosen] if root == "turning" else None)
 
 
@@ -255,9 +255,7 @@ def _moving(windows: Windows, fps: float) -> Windows:
     return Windows(windows.joints[kept], windows.recording[kept])
 
 
-def evenly(windows: Windows, count: int) -> Windows:
-    """At most `count` of them, evenly spread."""
-    if not len(windows):
-        return windows
-    kept = np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))
+def some_of(windows: Windows, most: int) -> Windows:
+    """At most `most` of them, evenly spread."""
+    kept = evenly(len(windows), most)
     return Windows(windows.joints[kept], windows.recording[kept])

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.evaluate import judges, likeness
-from md_jax.evaluate.reference import STILL_SPEED, Root, evenly, mirrored
+from md_jax.evaluate.reference import STILL_SPEED, Root, mirrored, some_of
 from md_jax.evaluate.yardstick import SEEDS, Yardstick
+from md_jax.spread import evenly
 
 COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
 NEAR, FAR = 0.5, 1.6  # of the distance to the nearest real window, over that of other real windows
@@ -191,11 +192,10 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
                 "coverage": round(likeness.coverage(both, truth.held_out.joints, radius), 3),
                 "coverage_of_real": round(norm.covered, 3),
             }
-        match = evenly(truth.held_out, len(windows))
+        match = some_of(truth.held_out, len(windows))
         owner = np.repeat(np.arange(len(own)), [len(entry.windows) for entry in own])
-        some = np.unique(np.linspace(0, len(windows) - 1, len(match)).round().astype(int))
         others = truth.others.joints
-        made.append(judges.typical(windows[some], yardstick.fps, others))
+        made.append(judges.typical(windows[evenly(len(windows), len(match))], yardstick.fps, others))
         real.append(judges.typical(match.joints, yardstick.fps, others))
         names += [action] * len(match)
         groups_of[0].extend(map(str, owner[some]))

@@ -28,9 +28,9 @@ from md_jax.evaluate.reference import (
     Root,
     actions_of,
     digest_of,
-    evenly,
     make_reference,
     mirrored,
+    some_of,
 )
 from md_jax.mocap.clips import Clip, Split, split_source
 from md_jax.mocap.motion import read_npz
@@ -154,12 +154,12 @@ def build(split: Split, *, frames: int = FRAMES, fps: float = FPS, seed: int = 0
 
 def norm_of(reference: Reference, seed: int = 0) -> Norm:
     """What the real windows of an action have."""
-    held_out, others = reference.held_out.joints, evenly(reference.others, PROBES).joints
+    held_out, others = reference.held_out.joints, some_of(reference.others, PROBES).joints
     near, index = likeness.nearest(others, reference.near.joints)
     known = {
         "nn": near,
         "cosine": likeness.velocity_cosine(others, reference.near.joints[index]),
-        "copying": likeness.nearest(evenly(reference.held_out, PROBES).joints, reference.seen.joints)[0],
+        "copying": likeness.nearest(some_of(reference.held_out, PROBES).joints, reference.seen.joints)[0],
     }
     extents = [{name: of(w, reference.fps) for name, of in likeness.EXTENTS.items()} for w in (held_out, others)]
     rng = np.random.default_rng(seed)
@@ -173,7 +173,7 @@ def norm_of(reference: Reference, seed: int = 0) -> Norm:
         windows=len(held_out),
         held_out={name: _quantiles(values) for name, values in {**known, **extents[0]}.items()},
         others={name: _quantiles(values) for name, values in extents[1].items()},
-        spread=likeness.diversity(np.concatenate([evenly(reference.held_out, PROBES).joints, others])),
+        spread=likeness.diversity(np.concatenate([some_of(reference.held_out, PROBES).joints, others])),
         covered=float(np.mean([draw.any(axis=1).mean() for draw in draws])),
     )
 

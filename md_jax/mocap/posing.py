@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float
 
 from md_jax.body import lbs
 from md_jax.body.model import Body
 from md_jax.mocap.motion import Motion
+
+
+@dataclasses.dataclass(frozen=True)
+class Posed:
+    """A motion with its vertices (metres), so that one skinning serves all of its files."""
+
+    motion: Motion
+    vertices: Float[np.ndarray, "F V 3"]
 
 
 def vertices_of(body: Body, motion: Motion) -> Float[np.ndarray, "F V 3"]:

@@ -76,21 +76,19 @@ def stop(message: str) -> NoReturn:
 
 
 @contextmanager
-def ending_in_one_line(stopped: str = "stopped", also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
     """A program's run, which ends over any error with one line: exit code 2 for what the user can put right, that of
     the signal for an interruption, 1 for what nobody foresaw, whose traceback is kept in a file.
 
     Args:
         stopped: what is said of an interruption.
-        also: more kinds of errors that the user can put right.
     """
-    of_the_user: tuple[type[Exception], ...] = (UserError, DivergedError, OSError, MemoryError, *also)
     try:
         yield
     except KeyboardInterrupt as error:
         print(stopped, file=sys.stderr)
         sys.exit(error.code if isinstance(error, interrupts.Stopped) else 130)
-    except of_the_user as error:
+    except (UserError, DivergedError, OSError, MemoryError) as error:
         stop(one_line(error))
     except Exception as error:
         print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
@@ -98,11 +96,11 @@ def ending_in_one_line(stopped: str = "stopped", also: tuple[type[Exception], ..
 
 
 @contextmanager
-def program() -> Iterator[None]:
+def program(stopped: str = "stopped") -> Iterator[None]:
     """The run of an entry point from its heavy imports on: in a prepared process, ending over any error in one line."""
     interrupts.notice()
     environment.prepare()
-    with ending_in_one_line():
+    with ending_in_one_line(stopped):
         yield
 
 

@@ -12,7 +12,7 @@ from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix, axis_angle_to_quaternion
 from md_jax.body.skeleton import BODY_JOINTS
 from md_jax.mocap.motion import Motion, Up, save_motion
-from md_jax.mocap.posing import rest_of, vertices_of
+from md_jax.mocap.posing import Posed, rest_of
 from md_jax.output.bvh import write_bvh
 from md_jax.output.gltf import write_glb
 from md_jax.output.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
@@ -30,11 +30,11 @@ __all__ = [
 
 def export_motion(
     folder: Path,
-    motion: Motion,
+    posed: Posed,
     body: Body,
     *,
     subtitle: str = "",
-    controls: Mapping[str, Motion] | None = None,
+    controls: Mapping[str, Posed] | None = None,
     up: Up = "z",
     views: tuple[str, str] = ("front", "left"),
     device: str = "cpu",
@@ -44,7 +44,7 @@ def export_motion(
 
     Args:
         folder: exists already.
-        motion: F frames at the rate of the files.
+        posed: F frames at the rate of the files.
         body: the body it was made for.
         subtitle: small print of the sheet: prior, seed, steps.
         controls: what the sheet shows beside the motion, by label; as many frames as the motion.
@@ -60,7 +60,7 @@ def export_motion(
         UserError: a file cannot be written.
     """
     render_frames = render_frames or make_renderer(body, device)
-    vertices = vertices_of(body, motion)
+    motion, vertices = posed.motion, posed.vertices
     names = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
     paths = {name: folder / name for name in names}
     save_motion(paths["motion.npz"], motion, up=up, pelvis=rest_of(body, motion)[1][0])
@@ -71,7 +71,7 @@ def export_motion(
         paths["sheet.png"],
         motion,
         vertices,
-        {label: vertices_of(body, clip) for label, clip in (controls or {}).items()},
+        {label: clip.vertices for label, clip in (controls or {}).items()},
         render_frames,
         subtitle=subtitle,
         views=views,

@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from md_jax.body.model import Body
 from md_jax.files import write_bytes
 from md_jax.output import sheet
+from md_jax.spread import evenly
 
 # Azimuths of the cameras, radians.
 VIEWS = {"front": 0.0, "left": 0.5 * math.pi, "back": math.pi, "right": 1.5 * math.pi}
@@ -127,7 +128,7 @@ def write_sheet(
     Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels. Of long
     motions the sheet shows evenly spread frames.
     """
-    shown = sheet.evenly(len(vertices), sheet.MAX_FRAMES)
+    shown = evenly(len(vertices), sheet.MAX_FRAMES)
     vertices, controls = vertices[shown], {label: clip[shown] for label, clip in controls.items()}
     azimuths = [VIEWS[view] for view in views]
     framing = frame_all([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
@@ -175,7 +176,7 @@ def write_preview(
         caption: one line, such as "step 100 of 300".
         view: a name in `VIEWS`.
     """
-    frames = sheet.evenly(vertices.shape[1], max_frames)
+    frames = evenly(vertices.shape[1], max_frames)
     chosen = np.asarray(vertices)[:max_motions][:, frames]
     framing = frame_all(list(chosen), [VIEWS[view]], PREVIEW_HEIGHT)
     strips = np.stack([render_frames(clip, VIEWS[view], framing) for clip in chosen])

@@ -7,8 +7,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
+
+from md_jax.spread import evenly
 
 INK, GREY, ACCENT, PAPER = (28, 32, 40), (112, 119, 130), (37, 99, 189), (255, 255, 255)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -25,11 +27,6 @@ class Row:
     note: str
     tiles: UInt8[np.ndarray, "F H W 3"]
     accent: bool = False  # the run itself, not a control
-
-
-def evenly(count: int, most: int) -> Int[np.ndarray, "n"]:
-    """Indices of at most `most` of `count` things, evenly spread from the first to the last."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def draw_sheet(

@@ -13,6 +13,7 @@ from typing import Any
 from md_jax.body.model import Body
 from md_jax.files import is_folder, read_bytes, to_json, write_bytes
 from md_jax.page.scene import Shown, scene_of
+from md_jax.spread import evenly
 
 PREVIEWS = 8  # at most, evenly spread
 PICTURE_LIMIT = 8 * 1024 * 1024  # bytes of one
@@ -75,8 +76,7 @@ def in_script(text: str) -> str:
 def previews_in(folder: Path) -> dict[str, Path]:
     """The preview pictures of a run, evenly spread, by caption."""
     found = sorted((folder / "previews").glob("step-*.png")) if is_folder(folder / "previews") else []
-    some = found if len(found) <= PREVIEWS else [found[i * (len(found) - 1) // (PREVIEWS - 1)] for i in range(PREVIEWS)]
-    return {f"step {int(path.stem.rpartition('-')[2])}": path for path in some}
+    return {f"step {int(found[i].stem.rpartition('-')[2])}": found[i] for i in evenly(len(found), PREVIEWS)}
 
 
 def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:

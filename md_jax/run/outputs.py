@@ -77,10 +77,11 @@ def write_outputs(
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
-        shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
+        made = on_floor(fine[m], job.body)
+        shown.append(Shown(job.prompts[m], made.motion, {label: clip.motion for label, clip in standing.items()}))
         paths = export.export_motion(
             target,
-            shown[-1].motion,
+            made,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
             f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
@@ -103,8 +104,8 @@ def write_outputs(
         write_json(target / "summary.json", summary)
         folders.append(target)
     links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
-    made = made_of(job, metrics, previews_in(folder), links)
-    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made)
+    recipe = made_of(job, metrics, previews_in(folder), links)
+    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, recipe)
     return folders
 
 

@@ -8,22 +8,25 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
-from jaxtyping import Array, Float
 
-from md_jax.body.model import Body
 from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.options.command import ending_in_one_line
 from md_jax.outside.environment import THREADS
 from md_jax.prompts.checks import sentence_for_prior
 from md_jax.prompts.views import as_seen
 from md_jax.prompts.vocabulary import actions_of_prior
 
 if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
     from bridge.build import Request, TorchSide
+    from md_jax.body.model import Body
 
 
 @contextlib.contextmanager
@@ -35,6 +38,19 @@ def user_errors() -> Iterator[None]:
         yield
     except BridgeError as error:
         raise UserError(str(error)) from error
+
+
+def run_program(main: Callable[[], object], stopped: str = "stopped") -> NoReturn:
+    """Run a program of `benchmarks` or `tools`: any error ends it with one line, also one of the torch side.
+
+    This imports neither JAX nor torch: a program may still have to set up the process for them.
+
+    Args:
+        main: returns the exit code, as `sys.exit` takes it.
+        stopped: what an interruption prints.
+    """
+    with ending_in_one_line(stopped), user_errors():
+        sys.exit(main())  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from md_jax.options.command import program
 
-with program():
+with program("stopped; the same command goes on"):
     from md_jax.study.command import main
 
     main()

@@ -9,7 +9,6 @@ study.json.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from absl import flags
 from rich.console import Console
 
 from md_jax.config import Config, prompts
-from md_jax.errors import UserError, one_line
+from md_jax.errors import UserError
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import Group, config_groups, flag_group
-from md_jax.outside.interrupts import Stopped
 from md_jax.outside.texts import check_text, folded
 from md_jax.presets import own_values
 from md_jax.study.cells import Cell, Record, cells_of, is_done, launch_here, run_cell, run_study
@@ -49,38 +47,29 @@ def parse_priors(texts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, run all cells, report.
+    """Parse, run all cells, report, inside `md_jax.options.command.program`.
 
     Args:
         argv: what follows the program's name; default: the command line.
+
+    Raises:
+        UserError: what the user can put right.
     """
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=110)
-    try:
-        values, rest = command.parse(
-            sys.argv[1:] if argv is None else argv, define, groups, usage=USAGE, summary=SUMMARY
-        )
-        if rest:
-            raise UserError(f"flags start with --; not understood: {' '.join(rest)}. Sentences go into --prompts.")
-    except UserError as error:
-        command.stop(str(error))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main: a cell is the run that its flags make there
+    values, rest = command.parse(sys.argv[1:] if argv is None else argv, define, groups, usage=USAGE, summary=SUMMARY)
+    if rest:
+        raise UserError(f"flags start with --; not understood: {' '.join(rest)}. Sentences go into --prompts.")
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
-    try:
-        cells = _cells_of_flags(values, folder)
-        run_study(cells, _launcher(values, console), console)
-        from md_jax.run.torch_side import user_errors
-        from md_jax.study.report import report
+    cells = _cells_of_flags(values, folder)
+    run_study(cells, _launcher(values, console), console)
+    from md_jax.run.torch_side import user_errors
+    from md_jax.study.report import report
 
-        with user_errors():
-            report(folder, console, judge=values.evaluate)
-    except UserError as error:
-        command.stop(one_line(error))
-    except KeyboardInterrupt as error:
-        console.print("stopped; the same command goes on", style="yellow")
-        sys.exit(error.code if isinstance(error, Stopped) else 130)
+    with user_errors():
+        report(folder, console, judge=values.evaluate)
     if failed := sum(not is_done(cell) for cell in cells):  # earlier commands' failures are theirs
         console.print(f"{failed} cells failed; the same command tries them again", style="yellow")
         sys.exit(1)

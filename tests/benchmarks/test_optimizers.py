@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import halving, optimizers, optimizers_grid, timing
+from benchmarks import halving, optimizers, optimizers_grid
 from benchmarks.halving import Cost, make_plan, promote, stand
 from md_jax.fit.optimizers import OPTIMIZERS
+from md_jax.run.torch_side import run_program
 from tests.pictures import assert_drawn
 
 
@@ -135,7 +136,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(toy, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(optimizers, "run_cell", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        timing.run(lambda: optimizers.main(["--quick", f"--out={tmp_path}"]), "stopped; the same command goes on")
+        run_program(lambda: optimizers.main(["--quick", f"--out={tmp_path}"]), "stopped; the same command goes on")
     assert stopped.value.code == 130 and capsys.readouterr().err == "stopped; the same command goes on\n"
 
 
@@ -152,7 +153,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(toy, tmp_path, monkeypatch, c
 )
 def test_what_the_caller_can_put_right_is_one_line(toy, tmp_path, capsys, wrong, said):
     with pytest.raises(SystemExit) as stopped:
-        timing.run(lambda: optimizers.main(["--quick", f"--out={tmp_path}", *wrong]))
+        run_program(lambda: optimizers.main(["--quick", f"--out={tmp_path}", *wrong]))
     line = capsys.readouterr().err
     assert stopped.value.code == 2 and line.startswith("error: ") and line.count("\n") == 1 and said in line
     assert not toy

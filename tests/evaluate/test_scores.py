@@ -16,7 +16,7 @@ def shipped():
 @pytest.fixture(scope="module")
 def walks(shipped):
     """Real walks of the training side: other recordings than those that they are compared with."""
-    return reference.evenly(shipped.reference(WALK, "fixed").others, 12).joints
+    return reference.some_of(shipped.reference(WALK, "fixed").others, 12).joints
 
 
 def judged(shipped, windows, action=WALK):
@@ -37,7 +37,7 @@ def test_real_walks_pass_every_measure(shipped, walks):
 
 def test_a_training_window_is_called_a_copy_and_a_held_out_one_is_not(shipped, walks):
     assert not judged(shipped, walks)[1]["no copy"]
-    held_out = reference.evenly(shipped.reference(WALK, "fixed").held_out, 12).joints
+    held_out = reference.some_of(shipped.reference(WALK, "fixed").held_out, 12).joints
     summary, verdict = judged(shipped, held_out)
     assert summary["copying"] == pytest.approx(1.0, abs=0.35) and verdict["no copy"]
     almost = walks + np.random.default_rng(0).normal(scale=1e-3, size=walks.shape).astype(np.float32)
@@ -47,7 +47,7 @@ def test_a_training_window_is_called_a_copy_and_a_held_out_one_is_not(shipped, w
 def test_a_held_out_window_is_as_near_to_other_recordings_as_real_motion_is(shipped):
     """Leaving out its own recording, a held-out window is a real motion like any other."""
     real = shipped.reference(WALK, "fixed")
-    some = reference.evenly(real.held_out, 12)
+    some = reference.some_of(real.held_out, 12)
     apart = likeness.distances(some.joints, real.near.joints)
     apart[some.recording[:, None] == real.near.recording] = np.inf
     assert np.median(apart.min(axis=1)) / shipped.norms["fixed", WALK].at("nn") == pytest.approx(1.0, abs=0.5)
@@ -81,7 +81,7 @@ def test_too_slow_and_too_fast_are_seen(shipped, factor, high):
     """The same walks played at another speed: cut by a rate at which the same frames last longer or shorter."""
     split = shipped.split
     slow = reference.make_reference(split, WALK, frames=10, fps=10.0 / factor)
-    summary, verdict = judged(shipped, reference.evenly(slow.others, 12).joints)
+    summary, verdict = judged(shipped, reference.some_of(slow.others, 12).joints)
     assert not verdict["speed"] and not verdict["lower foot speed"]
     assert (summary["speed_ratio"] > 1) == high
 

@@ -40,7 +40,7 @@ def test_the_classifier_knows_real_motion_that_it_has_not_seen(shipped):
     """The training side: the classifier has learned from the held-out side alone."""
     right = []
     for a, action in enumerate(shipped.actions):
-        others = reference.evenly(shipped.reference(action, "fixed").others, 20).joints
+        others = reference.some_of(shipped.reference(action, "fixed").others, 20).joints
         right.append((judges.probabilities(shipped.classifier, others, shipped.fps).argmax(axis=1) == a).mean())
         assert shipped.real[action] == pytest.approx(right[-1], abs=0.25)
     assert np.mean(right) > 0.55  # of 15 actions; chance is 6 %
@@ -79,7 +79,7 @@ def test_a_file_is_what_was_saved(shipped, tmp_path, monkeypatch):
 def test_the_same_training_gives_the_same_classifier(shipped):
     held = [clip for clip in shipped.split.held_out if clip.action in shipped.actions]
     again = yardstick.train_on(held, shipped.actions)
-    windows = reference.evenly(shipped.reference("walking", "fixed").others, 40).joints
+    windows = reference.some_of(shipped.reference("walking", "fixed").others, 40).joints
     said = [judges.probabilities(classifier, windows, 10.0) for classifier in (again, shipped.classifier)]
     np.testing.assert_allclose(*said, atol=0.1)  # half precision, and the order of sums on another processor
     assert (said[0].argmax(axis=1) == said[1].argmax(axis=1)).mean() > 0.9

@@ -100,17 +100,18 @@ def test_each_motion_gets_its_own_files(tmp_path, monkeypatch):
     Metrics(tmp_path, 0).append(3, terms)
     exported = {}
     monkeypatch.setattr(
-        outputs.export, "export_motion", lambda folder, motion, body, **rest: exported.update({folder: (motion, rest)})
+        outputs.export, "export_motion", lambda folder, posed, body, **rest: exported.update({folder: (posed, rest)})
     )
     folders = outputs.write_outputs(job, tmp_path, state, None, lambda *_: None)
     assert [folder.name for folder in folders] == ["motion-00", "motion-01"]
     poses = posefield.poses(job.problem.fields, state.params)
     for m, (folder, verb) in enumerate(zip(folders, ("walking", "running"), strict=True)):
-        motion, rest = exported[folder]
+        posed, rest = exported[folder]
+        motion = posed.motion
         assert motion.prompt == f"a person is {verb}"
         assert motion.fps == 30
         np.testing.assert_allclose(motion.body_pose[::3], poses.body[m], atol=1e-6)  # the clip's own frames
-        still = rest["controls"][outputs.STILL]
+        still = rest["controls"][outputs.STILL].motion
         np.testing.assert_allclose(
             still.body_pose[::3], posefield.poses(job.problem.fields, job.params).body[m], atol=1e-6
         )

@@ -13,7 +13,7 @@ from PIL import Image
 from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.mocap.motion import Motion, load_motion
-from md_jax.mocap.posing import vertices_of
+from md_jax.mocap.posing import Posed, vertices_of
 from md_jax.output import export, pictures, sheet
 
 NAMES = ["motion.bvh", "motion.glb", "motion.mp4", "motion.npz", "sheet.png"]
@@ -53,9 +53,10 @@ def _stand_in(calls):
 
 def test_a_run_leaves_every_file_and_nothing_else(tmp_path, body):
     calls, motion = [], _motion(frames=28)
-    controls = {"mean pose": dataclasses.replace(motion, body_pose=np.zeros((28, 21, 3)))}
+    still = dataclasses.replace(motion, body_pose=np.zeros((28, 21, 3)))
+    posed, control = (Posed(each, vertices_of(body, each)) for each in (motion, still))
     paths = export.export_motion(
-        tmp_path, motion, body, subtitle="seed 0", controls=controls, render_frames=_stand_in(calls)
+        tmp_path, posed, body, subtitle="seed 0", controls={"mean pose": control}, render_frames=_stand_in(calls)
     )
     assert sorted(paths) == sorted(p.name for p in tmp_path.iterdir()) == NAMES
     assert load_motion(paths["motion.npz"]).body_pose.shape == (28, 21, 3)

@@ -15,7 +15,7 @@ from md_jax.body.model import load_body
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.posing import vertices_of
 from md_jax.page import scene
-from md_jax.page.page import Made, curves_of, write_page
+from md_jax.page.page import PREVIEWS, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 
 PROMPT = "a </script> <b>person</b> & \u2028 'walks'"
@@ -41,6 +41,15 @@ def page(body, tmp_path_factory):
     made = Made({"steps": "4"}, "md-jax 'a person'", curves_of(metrics), {}, ("motion.npz",))
     write_page(path, PROMPT, body, [Shown(PROMPT, motion, {"held still": still})], made)
     return path
+
+
+def test_previews_are_spread_from_the_first_to_the_last(tmp_path):
+    assert previews_in(tmp_path) == {}
+    (tmp_path / "previews").mkdir()
+    for step in range(0, 300, 10):
+        (tmp_path / "previews" / f"step-{step:05d}.png").touch()
+    shown = list(previews_in(tmp_path))
+    assert len(shown) == PREVIEWS and shown[0] == "step 0" and shown[-1] == "step 290"
 
 
 def data_of(text):

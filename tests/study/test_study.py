@@ -15,6 +15,7 @@ from rich.console import Console
 from md_jax import main as main_job
 from md_jax.config import Config
 from md_jax.errors import UserError
+from md_jax.options.command import ending_in_one_line
 from md_jax.study import cells as cell_runs
 from md_jax.study import command as study
 from md_jax.study import figure as study_figure
@@ -299,7 +300,7 @@ def test_a_cell_whose_worker_dies_goes_on_from_its_checkpoint_to_the_same_motion
 
 @pytest.mark.parametrize("text", ["\udcff", "a \x1b[2J man walks", "x" * 20_000])
 def test_a_sentence_that_is_no_text_is_one_line(text, tmp_path, capsys):
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught, ending_in_one_line():
         study.main([f"--prompts={text}", f"--workdir={tmp_path / 's'}"])
     said = capsys.readouterr().err.splitlines()
     assert caught.value.code == 2 and len(said) == 1 and said[0].startswith("error: --prompts must be ")
