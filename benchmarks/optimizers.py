@@ -276,6 +276,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return result
 
 
+def program() -> None:
+    """`main` as the command line runs it: what it returns is no exit code."""
+    main()
+
+
 def _share_programs() -> None:
     """All candidates of a rung have the forward pass in common: compile it once, keep it where the main job does."""
     import jax
@@ -289,4 +294,4 @@ def _share_programs() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in md_jax.main; torch reads it when it is first imported
-    run_program(main, "stopped; the same command goes on")
+    run_program(program, "stopped; the same command goes on")

@@ -133,8 +133,8 @@ def random_modelscope(
 
 def register(size_of: str = "embedded") -> None:
     """Make --prior=null (of the clip of the prior `size_of`) and --prior=random-modelscope known to `load_prior`."""
-    LOADERS[RANDOM_MODELSCOPE] = lambda path, device, dtype: _random_on_gpu(device, dtype)
-    LOADERS[NULL] = lambda path, device, dtype: NullPrior(spec_of(size_of), device)
+    LOADERS[RANDOM_MODELSCOPE] = lambda name, path, device, dtype: _random_on_gpu(device, dtype)
+    LOADERS[NULL] = lambda name, path, device, dtype: NullPrior(spec_of(size_of), device)
     BORROWED.update({RANDOM_MODELSCOPE: "modelscope", NULL: "embedded"})
 
 

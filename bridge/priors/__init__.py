@@ -13,21 +13,22 @@ from bridge.priors.transformer import cogvideox, ltx, skyreels, wan
 from bridge.priors.unet import animatediff, stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
 
-LOADERS: dict[str, Callable[[str, torch.device, torch.dtype], Prior]] = {
+# By a prior's name, its family's (name, path, device, dtype) -> Prior, which raises PriorError.
+LOADERS: dict[str, Callable[[str, str, torch.device, torch.dtype], Prior]] = {
     "embedded": embedded.load,
-    "modelscope": text_to_video.load_modelscope,
-    "zeroscope": text_to_video.load_zeroscope,
-    "videocrafter1": videocrafter.load_videocrafter1,
-    "videocrafter2": videocrafter.load_videocrafter2,
-    "animatediff": animatediff.load_animatediff,
-    "sd15": stable_diffusion.load_sd15,
-    "sd21": stable_diffusion.load_sd21,
-    "wan21": wan.load_wan21,
-    "wan22": wan.load_wan22,
-    "skyreels2": skyreels.load_skyreels2,
-    "cogvideox": cogvideox.load_cogvideox,
-    "cogvideox15": cogvideox.load_cogvideox15,
-    "ltx": ltx.load_ltx,
+    "modelscope": text_to_video.load,
+    "zeroscope": text_to_video.load,
+    "videocrafter1": videocrafter.load,
+    "videocrafter2": videocrafter.load,
+    "animatediff": animatediff.load,
+    "sd15": stable_diffusion.load,
+    "sd21": stable_diffusion.load,
+    "wan21": wan.load,
+    "wan22": wan.load,
+    "skyreels2": skyreels.load,
+    "cogvideox": cogvideox.load,
+    "cogvideox15": cogvideox.load,
+    "ltx": ltx.load,
 }
 
 
@@ -56,7 +57,7 @@ def load_prior(
     if precision is None or precision not in PRECISIONS.values():
         raise PriorError(f"unknown precision {dtype!r}: expected {', '.join(PRECISIONS)}.")
     try:
-        return LOADERS[name](path, torch.device(device), precision)
+        return LOADERS[name](name, path, torch.device(device), precision)
     except torch.OutOfMemoryError as error:
         raise PriorError(
             f"prior '{name}' alone does not fit the GPU's free memory ({reason_of(error)}): try --dtype=float16, end"

@@ -5,6 +5,7 @@ The latter has a 2D or 3D UNet, a CLIP text encoder and, where there is one, a V
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import ftfy
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from bridge.priors import schedule
@@ -21,13 +22,18 @@ from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Setup, Text
 from bridge.priors.tuning import tune
 
 
-class FrozenPrior:
-    """The part of the Prior protocol that is the same for all families: `configure`. See `bridge.priors.spec.Prior`."""
+class FrozenPrior(abc.ABC):
+    """The part of the Prior protocol that is the same for all families: `configure`, `embed` and `predict`.
 
-    def __init__(self, spec: PriorSpec, denoiser: nn.Module, vae: Any | None) -> None:
+    See `bridge.priors.spec.Prior`. A family says how it reads texts (`_read`) and what its network makes of noised
+    latents (`output`).
+    """
+
+    def __init__(self, spec: PriorSpec, denoiser: Any, vae: Any | None, text_encoder: Any) -> None:
         self.spec = spec
         self._low_memory = False  # one text, and where frames are independent one frame, at a time
         self._networks = denoiser, vae
+        self._text_encoder = text_encoder  # None: freed
 
     def configure(self, setup: Setup) -> tuple[str, ...]:
         """Prepare for clips of this size and rate, and for this way to run (see `Prior.configure`)."""
@@ -45,7 +51,7 @@ class FrozenPrior:
             return (f"--fps={fps:g}: prior '{spec.name}' takes no frame rate; its own videos have {spec.fps:g}",)
         return ()
 
-    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
+    def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:  # noqa: B027  most families do nothing
         """Shift the times t as is right for clips of these latents (C, f, h, w), in families that do so."""
 
     def _scale_latents(self, on: bool) -> None:
@@ -57,39 +63,63 @@ class FrozenPrior:
         """Tell the model the frame rate of the clips; returns whether it takes one."""
         return False
 
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
+        """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
+        if self._text_encoder is None:
+            raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
+        text = self._read([*prompts, negative])
+        self._text_encoder = None
+        rows = torch.arange(len(prompts) + 1, device=text.hidden.device)
+        return Conditioning(text.rows(rows[:-1]), text.rows(rows[-1:]))
+
+    @torch.no_grad()
+    def predict(
+        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
+    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
+        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
+        if self._low_memory and len(texts) > 1:
+            return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
+        dtype = self._networks[0].dtype
+        masks = [text.mask for text in texts if text.mask is not None]
+        text = Text(torch.cat([text.hidden for text in texts]).to(dtype), torch.cat(masks) if masks else None)
+        raw = self.output(torch.cat([z_t] * len(texts)).to(dtype), t.repeat(len(texts)), text)
+        return raw.float().split(len(z_t))
+
+    @abc.abstractmethod
+    def _read(self, texts: Sequence[str]) -> Text:
+        """What the family's denoiser is given of texts, by its text encoder."""
+
+    @abc.abstractmethod
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """What the denoiser says of noised latents at times t in (0, 1); latents and text are in its own precision."""
+
 
 class FolderPrior(FrozenPrior):
     """The Prior protocol over the parts of a diffusers folder; see `bridge.priors.spec.Prior`."""
 
     def __init__(self, spec: PriorSpec, parts: Parts, device: torch.device) -> None:
-        super().__init__(spec, parts.unet, parts.vae)
+        super().__init__(spec, parts.unet, parts.vae, parts.text_encoder)
         self._unet = parts.unet
         self._vae = parts.vae
         self._vae_is_tiny = type(parts.vae).__name__ == "AutoencoderTiny"  # gives latents, not their distribution
         self._tokenizer = parts.tokenizer
-        self._text_encoder = parts.text_encoder
         self._alphas_cumprod = parts.alphas_cumprod.to(device)
         self._packing = int(parts.settings.get("frame_packing", 0))
         self._device = device
 
     # --- text ---------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
-        """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
-        if self._text_encoder is None:
-            raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
+    def _read(self, texts: Sequence[str]) -> Text:
         tokens = self._tokenizer(
-            [ftfy.fix_text(text) for text in (*prompts, negative)],  # as OpenAI's CLIP and open_clip do
+            [ftfy.fix_text(text) for text in texts],  # as OpenAI's CLIP and open_clip do
             split_special_tokens=True,  # "<|endoftext|>" in a prompt is text
             padding="max_length",
             truncation=True,
             max_length=min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings),
             return_tensors="pt",
         )
-        hidden = self._text_encoder(tokens.input_ids.to(self._device)).last_hidden_state.float()
-        self._text_encoder = None
-        return Conditioning(Text(hidden[:-1]), Text(hidden[-1:]))
+        return Text(self._text_encoder(tokens.input_ids.to(self._device)).last_hidden_state.float())
 
     # --- pixels and latents -------------------------------------------------------------------------------------
 
@@ -147,20 +177,11 @@ class FolderPrior(FrozenPrior):
         """(α, σ) at times t, from the folder's schedule."""
         return schedule.alpha_sigma_from_table(t, self._alphas_cumprod)
 
-    @torch.no_grad()
-    def predict(
-        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
-    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
-        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
-        if self._low_memory and len(texts) > 1:
-            return tuple(FolderPrior.predict(self, z_t, t, (text,))[0] for text in texts)  # subclasses call this one
-        n, times = len(z_t), schedule.timesteps(t, len(self._alphas_cumprod))
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """What the UNet says of noised latents (see `FrozenPrior.output`)."""
         inputs = pack_frames(z_t, self._packing) if self._packing else z_t
-        inputs = torch.cat([inputs] * len(texts)).to(self._unet.dtype)
-        hidden = torch.cat([text.hidden for text in texts]).to(self._unet.dtype)
-        raw = self._unet(inputs, times.repeat(len(texts)), hidden).sample.float()
-        raw = unpack_frames(raw, self._packing, z_t.shape[1]) if self._packing else raw
-        return raw.split(n)
+        raw = self._unet(inputs, schedule.timesteps(t, len(self._alphas_cumprod)), text.hidden).sample
+        return unpack_frames(raw, self._packing, z_t.shape[1]) if self._packing else raw
 
 
 def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:

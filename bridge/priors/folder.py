@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import first_line, quiet, read_json, read_network
+from bridge.priors.weights import first_line, frozen, quiet, read_json, read_network
 
 UNETS = ("UNet2DConditionModel", "UNet3DConditionModel")
 VAES = ("AutoencoderKL", "AutoencoderTiny")
@@ -94,7 +94,7 @@ def load_parts(
     text_encoder = read("text_encoder", TEXT_ENCODERS)
     for network in (unet, vae, text_encoder):
         if network is not None:
-            network.to(device).requires_grad_(False).eval()
+            frozen(network, device)
     return Parts(
         unet=unet,
         vae=vae,

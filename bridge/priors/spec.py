@@ -18,6 +18,11 @@ Compile = Literal["off", "on", "graphs"]
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}  # of weights
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """ "float16" of torch.float16: what `PriorSpec.dtype` holds."""
+    return str(dtype).removeprefix("torch.")
+
+
 class PriorError(BridgeError):
     """A prior cannot be found, read or used as asked."""
 

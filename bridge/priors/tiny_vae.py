@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bridge.priors.base import pull_back
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
-from bridge.priors.weights import read_network
+from bridge.priors.weights import frozen, read_network
 
 
 class TinyGradient:
@@ -90,7 +90,7 @@ def with_tiny_vae(prior: Prior, path: str, device: torch.device | str = "cpu") -
     if not folder.is_dir():
         raise PriorError(f"--tiny_vae={path}: there is no such folder; expected one with an AutoencoderTiny.")
     tiny = read_network(folder.parent, folder.name, "AutoencoderTiny", PRECISIONS[spec.dtype])
-    tiny.to(device).requires_grad_(False).eval()
+    frozen(tiny, device)
     tiny.decoder = None  # never used
     stride = 2 ** (len(tiny.config.encoder_block_out_channels) - 1)
     found = (tiny.config.latent_channels, stride)

@@ -148,6 +148,11 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
     return network if part == "text_encoder" else _cast(network, dtype)
 
 
+def frozen(network: Any, device: torch.device | str) -> Any:
+    """`network` on `device`, in evaluation mode, without gradients of its weights."""
+    return network.to(device).requires_grad_(False).eval()
+
+
 def refuse_dead(where: Path | str, class_name: str, network: torch.nn.Module) -> None:
     """Raise PriorError where a network holds weights that are no finite numbers, or nothing but zeros.
 

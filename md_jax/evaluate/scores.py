@@ -194,8 +194,9 @@ def compare(yardstick: Yardstick, entries: Sequence[Entry], root: Root = "fixed"
             }
         match = some_of(truth.held_out, len(windows))
         owner = np.repeat(np.arange(len(own)), [len(entry.windows) for entry in own])
+        some = evenly(len(windows), len(match))
         others = truth.others.joints
-        made.append(judges.typical(windows[evenly(len(windows), len(match))], yardstick.fps, others))
+        made.append(judges.typical(windows[some], yardstick.fps, others))
         real.append(judges.typical(match.joints, yardstick.fps, others))
         names += [action] * len(match)
         groups_of[0].extend(map(str, owner[some]))

@@ -40,17 +40,17 @@ def user_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def run_program(main: Callable[[], object], stopped: str = "stopped") -> NoReturn:
+def run_program(main: Callable[[], int | None], stopped: str = "stopped") -> NoReturn:
     """Run a program of `benchmarks` or `tools`: any error ends it with one line, also one of the torch side.
 
     This imports neither JAX nor torch: a program may still have to set up the process for them.
 
     Args:
-        main: returns the exit code, as `sys.exit` takes it.
+        main: returns the exit code; None: 0.
         stopped: what an interruption prints.
     """
     with ending_in_one_line(stopped), user_errors():
-        sys.exit(main())  # type: ignore[arg-type]
+        sys.exit(main())
 
 
 @contextlib.contextmanager

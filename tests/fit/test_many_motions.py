@@ -37,7 +37,7 @@ class Recording(priors.NullPrior):
 @pytest.fixture(autouse=True)
 def recording_prior():
     spec = priors.spec_of("embedded")
-    LOADERS["null"] = lambda path, device, dtype: Recording(spec, device)
+    LOADERS["null"] = lambda name, path, device, dtype: Recording(spec, device)
     yield
     del LOADERS["null"]
 

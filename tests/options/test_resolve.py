@@ -30,7 +30,7 @@ def test_given_over_preset_over_recipe():
 
 
 def test_the_main_job():
-    """The recipe of docs/recipe.md."""
+    """The recipe of docs/appendix/recipe.md."""
     config = Config()
     assert (config.guidance_scale, config.t_min, config.t_max) == (30.0, (0.3, 0.05), (0.9, 0.5))
     assert (config.reg_weight, config.frequencies, config.steps, config.views) == (5.0, 3, 200, 2)

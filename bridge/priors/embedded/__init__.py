@@ -9,13 +9,13 @@ import torch
 
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import Parts, load_parts
-from bridge.priors.spec import PriorError, PriorSpec
+from bridge.priors.spec import PriorError, PriorSpec, precision_name
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
 
 
-def load(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """The prior in the folder `path`, or the shipped one where `path` is empty.
 
     Raises:
@@ -23,17 +23,17 @@ def load(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """
     folder = Path(path) if path else SHIPPED
     parts = load_parts(folder, device, dtype)
-    return FolderPrior(spec_of(parts, folder, str(dtype).removeprefix("torch.")), parts, device)
+    return FolderPrior(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
 
 
-def spec_of(parts: Parts, folder: Path, dtype: str) -> PriorSpec:
+def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
     settings = parts.settings
     try:
         low, high = settings["elevation"]
         red, green, blue = settings["background"]
         return PriorSpec(
-            name="embedded",
+            name=name,
             kind="video",
             prediction=parts.prediction,  # type: ignore[arg-type]
             frames=int(settings["frames"]),

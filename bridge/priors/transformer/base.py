@@ -17,11 +17,11 @@ from torch import Tensor
 
 from bridge.priors.base import FrozenPrior
 from bridge.priors.folder import check_parts, class_name_of, read_index
-from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
+from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
 from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
 from bridge.priors.tuning import recomputed
-from bridge.priors.weights import read_json, read_network
+from bridge.priors.weights import frozen, read_json, read_network
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -71,7 +71,7 @@ def load_transformer_parts(
     networks = {}
     for part, name in names.items():
         precision = vae_dtype if part == "vae" and vae_dtype is not None else dtype
-        networks[part] = read_network(folder, part, name, precision).to(device).requires_grad_(False).eval()
+        networks[part] = frozen(read_network(folder, part, name, precision), device)
     width = networks["text_encoder"].config.d_model
     config = networks["transformer"].config
     expected = next(config[key] for key in ("text_dim", "text_embed_dim", "caption_channels") if key in config)
@@ -83,35 +83,25 @@ def load_transformer_parts(
     return TransformerParts(**networks, tokenizer=tokenizer, schedule=schedule, index=index)
 
 
-class VideoTransformerPrior(FrozenPrior, abc.ABC):
+class VideoTransformerPrior(FrozenPrior):
     """The Prior protocol but for `alpha_sigma`; see `bridge.priors.spec.Prior`. The families fill in the rest."""
 
     text_length: int  # tokens a prompt
     text_masked = False  # whether the text encoder leaves the filling out of its attention
 
     def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device) -> None:
-        super().__init__(spec, parts.transformer, parts.vae)
+        super().__init__(spec, parts.transformer, parts.vae, parts.text_encoder)
         self._transformer = parts.transformer
         self._vae = parts.vae
         self._tokenizer = parts.tokenizer
-        self._text_encoder = parts.text_encoder
         self._device = device
         if self._vae._supports_gradient_checkpointing:
             self._vae.enable_gradient_checkpointing(recomputed)
 
-    @torch.no_grad()
-    def embed(self, prompts: Sequence[str], negative: str = "") -> Conditioning:
-        """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
-        if self._text_encoder is None:
-            raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
-        texts = [self.clean(text) for text in (*prompts, negative)]
-        hidden, mask = embed_texts(
-            self._tokenizer, self._text_encoder, texts, self.text_length, masked=self.text_masked
-        )
-        self._text_encoder = None
-        text = self.text_of(hidden, mask)
-        rows = torch.arange(len(texts), device=hidden.device)
-        return Conditioning(text.rows(rows[:-1]), text.rows(rows[-1:]))
+    def _read(self, texts: Sequence[str]) -> Text:
+        cleaned = [self.clean(text) for text in texts]
+        found = embed_texts(self._tokenizer, self._text_encoder, cleaned, self.text_length, masked=self.text_masked)
+        return self.text_of(*found)
 
     def clean(self, text: str) -> str:
         """What the family's own pipeline does to a prompt before it is cut into tokens."""
@@ -143,20 +133,6 @@ class VideoTransformerPrior(FrozenPrior, abc.ABC):
         video = torch.cat([self.pixels(clip) for clip in z.split(1)])
         return (video.float() / 2 + 0.5).clamp(0, 1)
 
-    @torch.no_grad()
-    def predict(
-        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
-    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
-        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
-        if self._low_memory and len(texts) > 1:
-            return tuple(self.predict(z_t, t, (text,))[0] for text in texts)
-        dtype = self._transformer.dtype
-        hidden = torch.cat([text.hidden for text in texts]).to(dtype)
-        masks = [text.mask for text in texts if text.mask is not None]
-        batch = Text(hidden, torch.cat(masks) if masks else None)
-        raw = self.output(torch.cat([z_t] * len(texts)).to(dtype), t.repeat(len(texts)), batch)
-        return raw.float().split(len(z_t))
-
     def _encode(self, clip: Tensor) -> Tensor:
         frames = self.spec.padded_frames(clip.shape[2])
         return self.latents((2 * pad_frames(clip, frames) - 1).to(self._vae.dtype))
@@ -168,7 +144,3 @@ class VideoTransformerPrior(FrozenPrior, abc.ABC):
     @abc.abstractmethod
     def pixels(self, z: Float[Tensor, "1 C f h w"]) -> Float[Tensor, "1 3 F H W"]:
         """The clip in [-1, 1] of normalised latents."""
-
-    @abc.abstractmethod
-    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
-        """What the transformer says of noised latents, both in its own precision."""

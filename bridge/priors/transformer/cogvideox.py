@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bridge.priors import schedule
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
 
@@ -73,25 +73,17 @@ class CogVideoXPrior(VideoTransformerPrior):
         ).sample.transpose(1, 2)
 
 
-def load_cogvideox(path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
-    """CogVideoX 1.0 (Yang et al. 2024) in the diffusers folder or hub id `path`.
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
+    """CogVideoX 1.0 or 1.5 (Yang et al. 2024).
+
+    Args:
+        name: of VERSIONS.
+        path: a diffusers folder or hub id.
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return _load("cogvideox", path, device, dtype)
-
-
-def load_cogvideox15(path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
-    """CogVideoX 1.5-5B (Yang et al. 2024) in the diffusers folder or hub id `path`.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
-    """
-    return _load("cogvideox15", path, device, dtype)
-
-
-def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
     version = VERSIONS[name]
     folder = local_path(path, name, dtype, version.hub_id)
     parts = load_transformer_parts(
@@ -124,7 +116,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Cog
         frame_patch=version.together,
         frame_offset=1,
         pads_frames=True,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCES[model.use_rotary_positional_embeddings],
         origin=str(folder),
     )

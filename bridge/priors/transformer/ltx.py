@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec, Setup, Text
+from bridge.priors.spec import PriorError, PriorSpec, Setup, Text, precision_name
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.transformer.ltx_file import file_and_texts, load_single_file
@@ -116,10 +116,11 @@ class LTXPrior(VideoTransformerPrior):
         return rows.transpose(1, 2).unflatten(2, z_t.shape[2:])
 
 
-def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
     """LTX-Video 2B (HaCohen et al. 2024).
 
     Args:
+        name: "ltx".
         path: a diffusers folder, a hub id, or one file (see `bridge.priors.transformer.ltx_file`).
         device, dtype: where the networks go, and the precision of their weights.
 
@@ -129,7 +130,7 @@ def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
     if found := file_and_texts(path):
         folder, parts = found[0], load_single_file(*found, device, dtype)
     else:
-        folder = local_path(path, "ltx", dtype, HUB_ID)
+        folder = local_path(path, name, dtype, HUB_ID)
         parts = load_transformer_parts(
             folder, device, dtype, transformer="LTXVideoTransformer3DModel", vae="AutoencoderKLLTXVideo",
             text_encoder="T5EncoderModel",
@@ -153,7 +154,7 @@ def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
             " expected the same number, and no patches."
         )
     spec = PriorSpec(
-        name="ltx",
+        name=name,
         kind="video",
         prediction="flow",
         frames=FRAMES,
@@ -165,7 +166,7 @@ def load_ltx(path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
         frame_stride=parts.vae.temporal_compression_ratio,
         frame_offset=1,
         pads_frames=True,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCE,
         origin=str(folder),
     )

@@ -21,7 +21,7 @@ from bridge.priors.state_dicts import UNET as TRANSFORMER
 from bridge.priors.state_dicts import load_weights, read_tensors, structure_of
 from bridge.priors.transformer.base import TransformerParts
 from bridge.priors.transformer.t5_text import read_tokenizer
-from bridge.priors.weights import read_network, refuse_other_weights
+from bridge.priors.weights import frozen, read_network, refuse_other_weights
 
 VAE = "vae."
 BESIDE = re.compile(r"vae\.per_channel_statistics\.(channel|mean-of-stds.*)")  # statistics that nothing reads
@@ -98,7 +98,7 @@ def load_single_file(file: Path, texts: Path, device: torch.device, dtype: torch
             f" {texts} writes {width}; they do not belong together."
         )
     for network in (transformer, vae, text_encoder):
-        network.to(device).requires_grad_(False).eval()
+        frozen(network, device)
     schedule = {**SCHEDULE, "use_dynamic_shifting": VERSIONS[version].shifts}
     index = {"_class_name": VERSIONS[version].pipeline}
     return TransformerParts(transformer, vae, tokenizer, text_encoder, schedule, index)

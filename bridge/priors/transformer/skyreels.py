@@ -13,7 +13,7 @@ from torch import Tensor
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts
-from bridge.priors.transformer.wan import WanPrior, load
+from bridge.priors.transformer.wan import WanPrior, load_as
 
 FORCING = "SkyReelsV2DiffusionForcingPipeline"
 PIPELINES = ("SkyReelsV2Pipeline", FORCING)
@@ -49,10 +49,10 @@ class SkyReelsPrior(WanPrior):
         ])  # fmt: skip
 
 
-def load_skyreels2(path: str, device: torch.device, dtype: torch.dtype) -> SkyReelsPrior:
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> SkyReelsPrior:
     """SkyReels-V2 (Chen et al. 2025) in the diffusers folder or hub id `path`.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return load(SkyReelsPrior, "skyreels2", path, device, dtype)
+    return load_as(SkyReelsPrior, name, path, device, dtype)

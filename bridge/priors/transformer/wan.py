@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
 from bridge.priors.transformer import flow
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
@@ -95,25 +95,21 @@ class WanPrior(VideoTransformerPrior):
 P = TypeVar("P", bound=WanPrior)
 
 
-def load_wan21(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
-    """Wan 2.1 text-to-video (Wan Team 2025) in the diffusers folder or hub id `path`.
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
+    """Wan 2.1 text-to-video or Wan 2.2 TI2V-5B, asked by text alone (Wan Team 2025).
+
+    Args:
+        name: of VERSIONS.
+        path: a diffusers folder or hub id.
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return load(WanPrior, "wan21", path, device, dtype)
+    return load_as(WanPrior, name, path, device, dtype)
 
 
-def load_wan22(path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
-    """Wan 2.2 TI2V-5B (Wan Team 2025), asked by text alone, in the diffusers folder or hub id `path`.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
-    """
-    return load(WanPrior, "wan22", path, device, dtype)
-
-
-def load(kind: type[P], name: str, path: str, device: torch.device, dtype: torch.dtype) -> P:
+def load_as(kind: type[P], name: str, path: str, device: torch.device, dtype: torch.dtype) -> P:
     """The prior `name` of VERSIONS, of a class for its transformer.
 
     Raises:
@@ -151,7 +147,7 @@ def load(kind: type[P], name: str, path: str, device: torch.device, dtype: torch
         frame_stride=STRIDE,
         frame_offset=1,
         pads_frames=True,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCES[name],
         origin=str(folder),
     )

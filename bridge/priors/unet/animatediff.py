@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from torch import Tensor
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import alphas_of, class_name_of, load_parts, read_index
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec, Text
+from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
 from bridge.priors.unet.single_file import load_single_file
+from bridge.priors.unet.stable_diffusion import for_frames
 from bridge.priors.unet.text_to_video import latents_of
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START
-from bridge.priors.weights import first_line, read_network
+from bridge.priors.weights import first_line, frozen, read_network
 
 HUB_IDS = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-2")
 LICENCE = "CreativeML Open RAIL-M (Stable Diffusion 1.5), Apache-2.0 (the motion adapter)"
@@ -28,13 +28,9 @@ BETAS = "linear"  # what the motion layers are trained with; the pictures' own a
 class AnimateDiffPrior(FolderPrior):
     """A FolderPrior of a UNetMotionModel, which is given each frame's text, all the same here."""
 
-    @torch.no_grad()
-    def predict(
-        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
-    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
-        """Raw output under each of `texts`, as one batch (see `Prior.predict`)."""
-        frames = z_t.shape[2]
-        return super().predict(z_t, t, [Text(text.hidden.repeat_interleave(frames, dim=0)) for text in texts])
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """What the UNet says of clips (see `FrozenPrior.output`)."""
+        return super().output(z_t, t, for_frames(text, z_t.shape[2]))
 
     def _prepare_for(self, latents: tuple[int, int, int, int]) -> None:
         most = self._unet.config.motion_max_seq_length
@@ -42,10 +38,11 @@ class AnimateDiffPrior(FolderPrior):
             raise PriorError(f"prior '{self.spec.name}' takes at most {most} frames, got {latents[1]}.")
 
 
-def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> AnimateDiffPrior:
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> AnimateDiffPrior:
     """AnimateDiff (Guo et al. 2023) on Stable Diffusion 1.5.
 
     Args:
+        name: "animatediff".
         path: two diffusers folders or hub ids with a comma between them: Stable Diffusion's (or one file of it),
             then the motion adapter's.
         device, dtype: where the networks go, and the precision of their weights.
@@ -54,11 +51,11 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
         PriorError: one of them is missing, damaged, or another kind of model, or they do not belong together.
     """
     pictures, motion = two_paths(path)
-    folder = local_path(pictures, "animatediff", dtype, HUB_IDS[0])
-    adapter = local_path(motion, "animatediff", dtype, HUB_IDS[1])
+    folder = local_path(pictures, name, dtype, HUB_IDS[0])
+    adapter = local_path(motion, name, dtype, HUB_IDS[1])
     if folder.is_file():
         parts = load_single_file(folder, "sd15", device, dtype)
-        parts.unet = _with_motion(parts.unet.cpu(), folder, adapter, dtype).to(device).requires_grad_(False).eval()
+        parts.unet = frozen(_with_motion(parts.unet.cpu(), folder, adapter, dtype), device)
         parts.alphas_cumprod = alphas_of({"beta_schedule": BETAS, "beta_start": BETA_START, "beta_end": BETA_END})
     else:
         class_name_of(folder, read_index(folder), "unet", ("UNet2DConditionModel",))
@@ -68,9 +65,9 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
             return _with_motion(unet, where, adapter, dtype)
 
         parts = load_parts(folder, device, dtype, read_unet, beta_schedule=BETAS)
-    channels, stride = latents_of(parts, folder, "animatediff", "UNetMotionModel")
+    channels, stride = latents_of(parts, folder, name, "UNetMotionModel")
     spec = PriorSpec(
-        name="animatediff",
+        name=name,
         kind="video",
         prediction=parts.prediction,  # type: ignore[arg-type]
         frames=FRAMES,
@@ -79,7 +76,7 @@ def load_animatediff(path: str, device: torch.device, dtype: torch.dtype) -> Ani
         width=SIZE,
         latent_channels=channels,
         pixel_stride=stride,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCE,
         origin=f"{folder},{adapter}",
     )

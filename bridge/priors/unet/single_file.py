@@ -22,7 +22,7 @@ from bridge.priors.videocrafter.checkpoint import HEAD, VAE, text_encoder_of, va
 from bridge.priors.videocrafter.clip_text import END, OpenClipTokenizer, clip_tokenizer
 from bridge.priors.videocrafter.names import blocks_of
 from bridge.priors.videocrafter.prior import alphas_cumprod
-from bridge.priors.weights import refuse_other_weights
+from bridge.priors.weights import frozen, refuse_other_weights
 
 SUFFIXES = (".safetensors", ".ckpt")
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
@@ -68,7 +68,7 @@ def load_single_file(path: Path, name: str, device: torch.device, dtype: torch.d
         "text_encoder": (text_encoder_of if newer else _clip_text)(text, dtype, f"{path}, text encoder"),
     }
     for network in networks.values():
-        network.to(device).requires_grad_(False).eval()
+        frozen(network, device)
     return Parts(
         **networks,
         # version 1 is trained with end tokens behind a text, version 2 with zeros

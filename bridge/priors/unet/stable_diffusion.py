@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import load_parts
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorSpec, Text
+from bridge.priors.spec import PriorSpec, Text, precision_name
 from bridge.priors.unet.single_file import load_single_file
 from bridge.priors.unet.text_to_video import latents_of
 
@@ -23,37 +21,30 @@ NATIVE = 64  # latents of 512 pixels, where a folder does not say
 class ImagePrior(FolderPrior):
     """A FolderPrior of a 2D UNet that takes the frames of a clip as so many pictures of the same time and text."""
 
-    @torch.no_grad()
-    def predict(
-        self, z_t: Float[Tensor, "N C f h w"], t: Float[Tensor, "N"], texts: Sequence[Text]
-    ) -> tuple[Float[Tensor, "N C f h w"], ...]:
-        """Raw output under each of `texts`, as one batch of pictures (see `Prior.predict`)."""
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
+        """What the UNet says of each frame by itself (see `FrozenPrior.output`)."""
         frames = z_t.shape[2]
         pictures = z_t.transpose(1, 2).flatten(0, 1)
-        texts = [Text(text.hidden.repeat_interleave(frames, dim=0)) for text in texts]
-        raws = super().predict(pictures, t.repeat_interleave(frames), texts)
-        return tuple(raw.unflatten(0, (-1, frames)).transpose(1, 2) for raw in raws)
+        raw = super().output(pictures, t.repeat_interleave(frames), for_frames(text, frames))
+        return raw.unflatten(0, (-1, frames)).transpose(1, 2)
 
 
-def load_sd15(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
-    """Stable Diffusion 1.5 (Rombach et al. 2022) in the diffusers folder, file or hub id `path`.
+def for_frames(text: Text, frames: int) -> Text:
+    """The text of each clip, once for each of its frames."""
+    return Text(text.hidden.repeat_interleave(frames, dim=0))
+
+
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
+    """Stable Diffusion 1.5 (Rombach et al. 2022), or 2.1: base (512 pixels, ε) or not (768, v).
+
+    Args:
+        name: of HUB_IDS.
+        path: a diffusers folder, a file, or a hub id.
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return _load("sd15", path, device, dtype)
-
-
-def load_sd21(path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
-    """Stable Diffusion 2.1, base (512 pixels, ε) or not (768, v), in the diffusers folder, file or hub id `path`.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
-    """
-    return _load("sd21", path, device, dtype)
-
-
-def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
     folder = local_path(path, name, dtype, HUB_IDS[name])
     parts = load_parts(folder, device, dtype) if folder.is_dir() else load_single_file(folder, name, device, dtype)
     channels, stride = latents_of(parts, folder, name, "UNet2DConditionModel")
@@ -68,7 +59,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Ima
         width=size,
         latent_channels=channels,
         pixel_stride=stride,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCES[name],
         origin=str(folder),
     )

@@ -9,7 +9,7 @@ import torch
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import Parts, load_parts
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec
+from bridge.priors.spec import PriorError, PriorSpec, precision_name
 
 HUB_IDS = {"modelscope": "ali-vilab/text-to-video-ms-1.7b", "zeroscope": "cerspense/zeroscope_v2_576w"}
 NATIVE = {"modelscope": (16, 256, 256), "zeroscope": (24, 320, 576)}  # frames, height, width
@@ -17,25 +17,17 @@ LICENCE = "CC-BY-NC-4.0"  # of both
 FPS = 8.0  # neither is told a frame rate; diffusers writes their videos at 8
 
 
-def load_modelscope(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
-    """ModelScope's text-to-video model (Wang et al. 2023) in the diffusers folder or hub id `path`.
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
+    """ModelScope's text-to-video model (Wang et al. 2023), or ZeroScope v2 576w, the same model trained on.
+
+    Args:
+        name: of HUB_IDS.
+        path: a diffusers folder or hub id.
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: the folder is missing, damaged, or another kind of model.
     """
-    return _load("modelscope", path, device, dtype)
-
-
-def load_zeroscope(path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
-    """ZeroScope v2 576w, ModelScope's model trained on, in the diffusers folder or hub id `path`.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
-    """
-    return _load("zeroscope", path, device, dtype)
-
-
-def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     folder = local_path(path, name, dtype, HUB_IDS[name])
     parts = load_parts(folder, device, dtype)
     channels, stride = latents_of(parts, folder, name)
@@ -50,7 +42,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fol
         width=width,
         latent_channels=channels,
         pixel_stride=stride,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCE,
         origin=str(folder),
     )

@@ -17,12 +17,12 @@ from bridge.priors import schedule
 from bridge.priors.base import FolderPrior
 from bridge.priors.folder import Parts, load_parts
 from bridge.priors.hub import local_path
-from bridge.priors.spec import PriorError, PriorSpec
+from bridge.priors.spec import PriorError, PriorSpec, precision_name
 from bridge.priors.unet.text_to_video import latents_of
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, Checkpoint, load_checkpoint
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.unet import SETTINGS, Additions, fold_fps, read_unet
-from bridge.priors.weights import read_json
+from bridge.priors.weights import frozen, read_json
 
 HUB_IDS = {"videocrafter1": "VideoCrafter/Text2Video-512", "videocrafter2": "VideoCrafter/VideoCrafter2"}
 LICENCE = "Apache-2.0 on its hub page; its repository says personal, research and non-commercial use only"
@@ -61,25 +61,17 @@ class VideoCrafterPrior(FolderPrior):
         return alpha * torch.lerp(self._scale[low], self._scale[low + 1], step - low).to(alpha.dtype), sigma
 
 
-def load_videocrafter1(path: str, device: torch.device, dtype: torch.dtype) -> VideoCrafterPrior:
-    """VideoCrafter 1 (Chen et al. 2023), 512 or 1024 pixels wide, in a checkpoint, folder or hub id.
+def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> VideoCrafterPrior:
+    """VideoCrafter 1 (Chen et al. 2023), 512 or 1024 pixels wide, or VideoCrafter 2 (Chen et al. 2024).
+
+    Args:
+        name: of HUB_IDS.
+        path: a checkpoint, a folder, or a hub id.
+        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: nothing is there, it is damaged, or it is another model.
     """
-    return _load("videocrafter1", path, device, dtype)
-
-
-def load_videocrafter2(path: str, device: torch.device, dtype: torch.dtype) -> VideoCrafterPrior:
-    """VideoCrafter 2 (Chen et al. 2024) in a checkpoint, folder or hub id.
-
-    Raises:
-        PriorError: nothing is there, it is damaged, or it is another model.
-    """
-    return _load("videocrafter2", path, device, dtype)
-
-
-def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> VideoCrafterPrior:
     where = local_path(path, name, dtype, HUB_IDS[name])
     if where.is_dir() and not (where / "model_index.json").exists():
         files = sorted(file for file in where.iterdir() if file.suffix in CHECKPOINTS)
@@ -107,7 +99,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Vid
         width=1024 if wide else 512,
         latent_channels=channels,
         pixel_stride=stride,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=precision_name(dtype),
         licence=LICENCE,
         origin=str(where),
     )
@@ -121,7 +113,7 @@ def _load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Vid
 def parts_of(checkpoint: Checkpoint, device: torch.device) -> Parts:
     """The parts of a checkpoint on their device, with the tokenizer and schedule that it was trained with."""
     for network in (checkpoint.unet, checkpoint.vae, checkpoint.text_encoder):
-        network.to(device).requires_grad_(False).eval()
+        frozen(network, device)
     return Parts(
         unet=checkpoint.unet,
         vae=checkpoint.vae,

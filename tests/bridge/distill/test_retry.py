@@ -121,7 +121,7 @@ def test_a_real_critic_gives_the_same_step_in_smaller_pieces(tmp_path):
 def test_a_prior_that_does_not_fit_at_all(monkeypatch):
     from bridge.priors import LOADERS, PriorError
 
-    def load(path, device, dtype):
+    def load(name, path, device, dtype):
         raise torch.OutOfMemoryError(FULL)
 
     monkeypatch.setitem(LOADERS, "modelscope", load)
