@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from md_jax.config import Config, kind_of
 from md_jax.errors import UserError
 
-ONE_BY_ONE = ("modelscope", "zeroscope", "videocrafter1", "videocrafter2")  # priors whose VAE encodes frame by frame
+# priors whose VAE encodes frame by frame
+ONE_BY_ONE = ("modelscope", "zeroscope", "videocrafter1", "videocrafter2", "animatediff")
 
 
 class Rule(NamedTuple):
