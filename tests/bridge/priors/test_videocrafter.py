@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bridge.priors import PriorError, Setup, load_prior
+from bridge.priors import PriorError, Setup, Text, load_prior
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.names import unet_config, unet_name
 from bridge.priors.videocrafter.prior import alphas_cumprod, scale_table
@@ -46,7 +46,7 @@ def close(found, expected, tolerance=2e-5):
 def predict(prior, seed=0, frames=3):
     g = torch.Generator().manual_seed(seed)
     z, hidden = torch.randn(2, 4, frames, 8, 8, generator=g), torch.randn(2, 77, 64, generator=g)
-    text = type("Text", (), {"hidden": hidden})
+    text = Text(hidden)
     return z, hidden, prior.predict(z, torch.tensor([0.05, 0.8]), (text,))[0]
 
 
