@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from bridge.errors import reason_of
 from bridge.priors import embedded
-from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
+from bridge.priors.spec import PRECISIONS, Conditioning, Loader, Prior, PriorError, PriorSpec, Setup, Text
 from bridge.priors.transformer import cogvideox, ltx, skyreels, wan
 from bridge.priors.unet import animatediff, stable_diffusion, text_to_video
 from bridge.priors.videocrafter import prior as videocrafter
 
-# By a prior's name, its family's (name, path, device, dtype) -> Prior, which raises PriorError.
-LOADERS: dict[str, Callable[[str, str, torch.device, torch.dtype], Prior]] = {
+LOADERS: dict[str, Loader] = {
     "embedded": embedded.load,
     "modelscope": text_to_video.load,
     "zeroscope": text_to_video.load,

@@ -203,3 +203,20 @@ class Prior(Protocol):
     def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
         """The video in [0, 1] of latents z; no gradient is recorded."""
         ...
+
+
+class Loader(Protocol):
+    """What each family of priors has: its name and files become a Prior."""
+
+    def __call__(self, name: str, path: str, device: torch.device, dtype: torch.dtype) -> Prior:
+        """Load a prior, frozen.
+
+        Args:
+            name: of `bridge.priors.LOADERS`.
+            path: a diffusers folder, a hub id (which is fetched), or a file of a kind that the family reads.
+            device, dtype: where the networks go, and the precision of their weights.
+
+        Raises:
+            PriorError: nothing is there, it is damaged, or it is another kind of model.
+        """
+        ...

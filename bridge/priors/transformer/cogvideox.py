@@ -76,13 +76,7 @@ class CogVideoXPrior(VideoTransformerPrior):
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogVideoXPrior:
     """CogVideoX 1.0 or 1.5 (Yang et al. 2024).
 
-    Args:
-        name: of VERSIONS.
-        path: a diffusers folder or hub id.
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`.
     """
     version = VERSIONS[name]
     folder = local_path(path, name, dtype, version.hub_id)

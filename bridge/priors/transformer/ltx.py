@@ -119,13 +119,7 @@ class LTXPrior(VideoTransformerPrior):
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> LTXPrior:
     """LTX-Video 2B (HaCohen et al. 2024).
 
-    Args:
-        name: "ltx".
-        path: a diffusers folder, a hub id, or one file (see `bridge.priors.transformer.ltx_file`).
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: nothing is there, it is damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`, and for one file `bridge.priors.transformer.ltx_file`.
     """
     if found := file_and_texts(path):
         folder, parts = found[0], load_single_file(*found, device, dtype)

@@ -50,9 +50,8 @@ class SkyReelsPrior(WanPrior):
 
 
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> SkyReelsPrior:
-    """SkyReels-V2 (Chen et al. 2025) in the diffusers folder or hub id `path`.
+    """SkyReels-V2 (Chen et al. 2025).
 
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`.
     """
     return load_as(SkyReelsPrior, name, path, device, dtype)

@@ -98,13 +98,7 @@ P = TypeVar("P", bound=WanPrior)
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> WanPrior:
     """Wan 2.1 text-to-video or Wan 2.2 TI2V-5B, asked by text alone (Wan Team 2025).
 
-    Args:
-        name: of VERSIONS.
-        path: a diffusers folder or hub id.
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`.
     """
     return load_as(WanPrior, name, path, device, dtype)
 

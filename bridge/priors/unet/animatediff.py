@@ -42,10 +42,9 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Anim
     """AnimateDiff (Guo et al. 2023) on Stable Diffusion 1.5.
 
     Args:
-        name: "animatediff".
+        name, device, dtype: see `bridge.priors.spec.Loader`.
         path: two diffusers folders or hub ids with a comma between them: Stable Diffusion's (or one file of it),
             then the motion adapter's.
-        device, dtype: where the networks go, and the precision of their weights.
 
     Raises:
         PriorError: one of them is missing, damaged, or another kind of model, or they do not belong together.

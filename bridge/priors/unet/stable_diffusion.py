@@ -37,13 +37,7 @@ def for_frames(text: Text, frames: int) -> Text:
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> ImagePrior:
     """Stable Diffusion 1.5 (Rombach et al. 2022), or 2.1: base (512 pixels, ε) or not (768, v).
 
-    Args:
-        name: of HUB_IDS.
-        path: a diffusers folder, a file, or a hub id.
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`.
     """
     folder = local_path(path, name, dtype, HUB_IDS[name])
     parts = load_parts(folder, device, dtype) if folder.is_dir() else load_single_file(folder, name, device, dtype)

@@ -20,13 +20,7 @@ FPS = 8.0  # neither is told a frame rate; diffusers writes their videos at 8
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """ModelScope's text-to-video model (Wang et al. 2023), or ZeroScope v2 576w, the same model trained on.
 
-    Args:
-        name: of HUB_IDS.
-        path: a diffusers folder or hub id.
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: the folder is missing, damaged, or another kind of model.
+    See `bridge.priors.spec.Loader`.
     """
     folder = local_path(path, name, dtype, HUB_IDS[name])
     parts = load_parts(folder, device, dtype)

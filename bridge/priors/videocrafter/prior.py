@@ -64,13 +64,7 @@ class VideoCrafterPrior(FolderPrior):
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> VideoCrafterPrior:
     """VideoCrafter 1 (Chen et al. 2023), 512 or 1024 pixels wide, or VideoCrafter 2 (Chen et al. 2024).
 
-    Args:
-        name: of HUB_IDS.
-        path: a checkpoint, a folder, or a hub id.
-        device, dtype: where the networks go, and the precision of their weights.
-
-    Raises:
-        PriorError: nothing is there, it is damaged, or it is another model.
+    See `bridge.priors.spec.Loader`.
     """
     where = local_path(path, name, dtype, HUB_IDS[name])
     if where.is_dir() and not (where / "model_index.json").exists():
