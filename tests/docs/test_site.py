@@ -58,3 +58,21 @@ def test_pages_open_with_their_conclusion_and_a_table():
         lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.strip()]
         assert lines[0].startswith("# ") and lines[1].startswith("**"), page.name
         assert any(line.startswith("|") for line in lines[:25]), page.name
+
+
+def test_messages_of_the_troubleshooting_page_are_in_the_code():
+    code = "".join(p.read_text(encoding="utf-8") for room in ("md_jax", "bridge") for p in (ROOT / room).rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text that goes on in the next line
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE)
+    assert len(messages) > 10
+    assert not [text for text in messages if max(text.split("…"), key=len).strip() not in code]
+
+
+def test_pages_that_code_and_settings_name_are_there():
+    """`docs/appendix/recipe.md` in a comment of a flag file."""
+    files = [p for room in ("md_jax", "bridge", "benchmarks", "tools", "configs") for p in (ROOT / room).rglob("*")]
+    texts = [p.read_text(encoding="utf-8") for p in files if p.suffix in (".py", ".md", ".flags", ".txt")]
+    named = {name for text in texts for name in re.findall(r"docs/[\w/-]+\.md", text)}
+    assert len(named) >= 2
+    assert not [name for name in named if not (ROOT / name).exists()]
