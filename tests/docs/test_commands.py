@@ -29,7 +29,7 @@ def commands():
         fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.M | re.S)
         blocks = [block for language, block in fenced if language in ("", "sh", "console", "text")]
         blocks += re.findall(r"(?:^    \S.*\n(?:^    .*\n)*)", text, flags=re.M)  # indented code
-        lines = [re.split(r" {2,}#", line)[0] for b in blocks for line in re.sub(r"\\\n *", " ", b).splitlines()]
+        lines = [re.split(r" {2,}#", line)[0] for b in blocks for line in re.sub(r" *\\\n *", " ", b).splitlines()]
         lines += re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
         found += [(page.name, line.strip()) for line in lines if PROGRAM.match(line.strip())]
     return sorted(set(found))
