@@ -68,9 +68,10 @@ def launch(
                 f"the Ray cluster at {resources.address or 'this machine'} does not start: {error}"
             ) from error
     # Ray would give torch as many threads as a task has cores, and a motion should not depend on their number.
-    threads = {"env_vars": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}}
-    asked = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_retries": resources.retries}
-    task = ray.remote(**asked, runtime_env=threads)(_run_and_pack)
+    threads: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}}
+    task = ray.remote(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=resources.retries, runtime_env=threads
+    )(_run_and_pack)
     try:
         if not resources.address:
             _check_fits(resources, ray.cluster_resources())
