@@ -274,7 +274,7 @@ def test_a_cell_whose_worker_dies_goes_on_from_its_checkpoint_to_the_same_motion
         from md_jax.study import cells as cell_runs
 
         def die_with_a_checkpoint():
-            while not (cell.folder / "checkpoints" / "2").exists():
+            while not (cell.folder / "checkpoints" / "step-00000002.safetensors").exists():
                 time.sleep(0.005)
             died.touch()
             os._exit(1)
