@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from typing import Any, Literal
@@ -17,7 +18,8 @@ from typing import Any, Literal
 from md_jax.errors import UserError
 from md_jax.files import expanded
 from md_jax.outside.texts import check_text, folded, sentences_in
-from md_jax.presets import own_values
+from md_jax.presets import clip_seconds, own_values
+from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
 
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
@@ -58,7 +60,8 @@ class Config:
 
     # What to make
     prompt: str = _field("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
-                         " back. `md-jax \"a person is running\"` says the same.", first=True)  # fmt: skip
+                         " back. `md-jax \"a person is running\"` says the same. Sentences with bars"
+                         " between them follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
@@ -108,6 +111,9 @@ class Config:
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
 
     # Motion
+    seconds: float | None = _field(None, "Length of the motion; default: the prior's clip. A longer one is judged"
+                                   " through windows of that length.", low=0.1, high=LONGEST, first=True)  # fmt: skip
+    loop: bool = _field(False, "The motion goes round: its last frame leads into its first.", first=True)
     action: str = _field("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
                          " prompt, 'generic' pools all actions.", first=True)  # fmt: skip
     statistics: str = _field("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
@@ -180,9 +186,12 @@ class Config:
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all
+            own_steps = self.steps is None
             for name, value in own_values(self.prior, self.mode, self.prior_path).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
+            if own_steps:
+                object.__setattr__(self, "steps", math.ceil(self.steps * self._clips()))
         for name in PROMPTS:  # a second line would be read as a flag of its own where flags are written down
             object.__setattr__(self, name, folded(getattr(self, name)))
         for name in PATHS:
@@ -207,6 +216,16 @@ class Config:
                             " scale above 0, or --distillation=sds.")  # fmt: skip
         if self.image_prior != "none":
             self._check_image_term()
+
+    def _clips(self) -> float:
+        """How many of the prior's clips the motion lasts, at least 1: with as many more steps all are seen as often."""
+        clip = clip_seconds(self.prior, self.prior_path, self.frames, self.fps)
+        parts = () if self.prompts_file else parts_of(self.prompt)
+        if clip is None or (self.seconds is None and len(parts) < 2):
+            return 1.0
+        if isinstance(self.seconds, float | int):
+            return max(self.seconds / clip, 1.0)
+        return max(sum(seconds_of(parts, None, clip)) / clip, 1.0)
 
     def _check_image_term(self) -> None:
         if self.mode == "latent":

@@ -33,6 +33,8 @@ class Draws(NamedTuple):
     frames: torch.Tensor | None = None
     image_t: torch.Tensor | None = None
     image_noise: torch.Tensor | None = None
+    start: torch.Tensor | None = None
+    sentence: torch.Tensor | None = None
 
 
 @pytest.fixture(scope="module")
