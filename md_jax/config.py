@@ -61,7 +61,7 @@ class Config:
     # What to make
     prompt: str = _field("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
                          " back. `md-jax \"a person is running\"` says the same. Sentences with bars"
-                         " between them follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
+                         " between follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)

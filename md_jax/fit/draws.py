@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from md_jax.fit.windows import Windows
+from md_jax.timeline.windows import Windows
 
 
 class Draws(NamedTuple):

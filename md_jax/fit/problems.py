@@ -15,8 +15,8 @@ from md_jax.body import lbs
 from md_jax.config import Config
 from md_jax.fit import losses, posefield
 from md_jax.fit.draws import ImageShape
-from md_jax.fit.windows import Windows
 from md_jax.mocap.statistics import PoseStatistics
+from md_jax.timeline.windows import Windows
 
 Params = Mapping[str, Any]
 """What is trained: a tree of PoseField parameters, or {"z": latents}; every leaf has the leading axis M."""
@@ -105,7 +105,7 @@ class PoseProblem:
         if self.windows is None or start is None:
             return posed_vertices(fields, params, baked), losses.smoothness(values)
         length, frames, loop = self.windows.length, self.windows.frames, self.windows.loop
-        tau = start[:, :, None] + jnp.arange(length)
+        tau = (start[:, :, None] + jnp.arange(length)).astype(float)
         tau = (tau % frames if loop else tau).reshape(len(start), -1)
         share = (length - 1) / (frames if loop else frames - 1)
         return posed_vertices(fields, params, baked, tau), share * losses.smoothness(values, loop)

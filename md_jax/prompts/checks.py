@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
-from md_jax.errors import UserError
-from md_jax.prompts.parts import joined, parts_of
+from md_jax.prompts.parts import PromptError, joined, parts_of
 from md_jax.prompts.reading import Reading, read_prompt
 from md_jax.prompts.tokens import ARTICLES, is_word, tokens_of
 from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
@@ -17,10 +16,6 @@ _ALIKE = 0.6  # difflib's ratio: "dansing" and "dancing" have 0.86
 _COMPARED = 20  # words of a refused sentence that are compared with the vocabulary
 _SHOWN = 60  # characters of a refused sentence that are shown
 _MOST_WORDS = 20  # a text encoder of closed vocabulary reads 24 tokens, two of them marks; a view takes up to three
-
-
-class PromptError(UserError):
-    """A sentence that no motion can be made from."""
 
 
 def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading:

@@ -13,6 +13,10 @@ LONGEST = 600.0  # seconds of a motion
 _SECONDS = re.compile(r"^(?P<sentence>.*?)\s*:\s*(?P<seconds>\d+(?:\.\d*)?|\.\d+)\s*(?:s|sec|seconds)?$")
 
 
+class PromptError(UserError):
+    """A sentence that no motion can be made from."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A sentence and the seconds that show it; None: as many as the others leave, or one clip of the prior."""
@@ -25,7 +29,7 @@ def parts_of(prompt: str) -> tuple[Part, ...]:
     """The parts of a prompt, in order; a prompt without a bar is one part, as it stands.
 
     Raises:
-        UserError: a part is empty, or its seconds are not between 0 and LONGEST.
+        PromptError: a part is empty, or its seconds are not between 0 and LONGEST.
     """
     if BAR not in prompt:
         return (Part(prompt),)
@@ -36,10 +40,10 @@ def _part(text: str, prompt: str) -> Part:
     match = _SECONDS.match(text)
     sentence, seconds = (match["sentence"], float(match["seconds"])) if match else (text, None)
     if not sentence:
-        raise UserError(f"the prompt {_short(prompt)!r} has an empty part: expected SENTENCE | SENTENCE, with :SECONDS"
-                        " after each if you like.")  # fmt: skip
+        raise PromptError(f"the prompt {_short(prompt)!r} has an empty part: expected SENTENCE | SENTENCE, with"
+                          " :SECONDS after each if you like.")  # fmt: skip
     if seconds is not None and not 0 < seconds <= LONGEST:
-        raise UserError(f"the prompt's part {_short(text)!r} must last between 0 and {LONGEST:g} seconds.")
+        raise PromptError(f"the prompt's part {_short(text)!r} must last between 0 and {LONGEST:g} seconds.")
     return Part(sentence, seconds)
 
 
@@ -52,7 +56,7 @@ def seconds_of(parts: Sequence[Part], whole: float | None, clip: float) -> list[
         clip: seconds of the prior's clip, which a part without a number lasts where nothing else is said.
 
     Raises:
-        UserError: the parts do not fit into the whole.
+        PromptError: the parts do not fit into the whole.
     """
     given = sum(part.seconds or 0.0 for part in parts)
     silent = sum(part.seconds is None for part in parts)
@@ -60,7 +64,7 @@ def seconds_of(parts: Sequence[Part], whole: float | None, clip: float) -> list[
         return [clip if part.seconds is None else part.seconds for part in parts]
     rest = whole - given
     if (silent and rest <= 0) or (not silent and abs(rest) > 1e-6):
-        raise UserError(f"--seconds={whole:g}, and the parts of the prompt take {given:g} s"
+        raise PromptError(f"--seconds={whole:g}, and the parts of the prompt take {given:g} s"
                         + (f" without the {silent} that have no number" if silent else "")
                         + ": leave --seconds out, or change a part.")  # fmt: skip
     return [rest / silent if part.seconds is None else part.seconds for part in parts]

@@ -25,7 +25,7 @@ from md_jax.outside.memory import check_memory, estimate
 from md_jax.prompts.parts import parts_of
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
-from md_jax.run.length import Clip, Plan, length_line, plan
+from md_jax.timeline.plan import Clip, Plan, length_line, plan
 
 if TYPE_CHECKING:
     from bridge.build import TorchSide

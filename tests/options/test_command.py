@@ -90,7 +90,7 @@ def test_helpfull_lists_every_option_and_no_old_name(capsys):
     assert info.value.code == 0
     said = capsys.readouterr().out
     listed = {line.split()[0].split("=")[0].replace("[no]", "") for line in said.splitlines() if line[:4] == "  --"}
-    assert listed == {f"--{name}" for name in FIELDS} | {"--quick"}
+    assert listed == {f"--{name}" for name in FIELDS} | {"--quick", "--timeline"}
 
 
 @pytest.mark.parametrize("module", ["md_jax.doctor", "md_jax.evaluate", "md_jax.study"])

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.fit.windows import Stretch, Windows, make_windows
 from md_jax.prompts.parts import Part, seconds_of
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import actions_of_prior, shipped
+from md_jax.timeline.windows import Stretch, Windows, make_windows
 
 
 @dataclasses.dataclass(frozen=True)
