@@ -23,7 +23,8 @@ from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
 
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
-PATHS = ("prompts_file", "statistics", "prior_path", "image_prior_path", "body", "tiny_vae", "workdir")
+PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
+         "tiny_vae", "workdir")  # fmt: skip
 LARGEST_NUMBER = 1e9  # of other fields without one: what is larger overflows in half precision and in files
 LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
 
@@ -130,6 +131,16 @@ class Config:
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)
     posefield: Literal["default", "paper"] = _field("default", "The network: ours, or the paper's code's (raw frame"
                                                     " index, 32 wide, layer norm).")  # fmt: skip
+
+    # Control: what is asked of the motion beside its sentence (docs/control.md)
+    pin: str = _field("", "Joints at places: JOINT:X,Y,Z@FIRST-LAST, in metres (y up from the floor, z ahead, x to the"
+                      " body's left) and seconds; several with ; between.", first=True)  # fmt: skip
+    keyframes: str = _field("", "A file of poses or places at times: JSON, or a motion .npz to follow.", first=True)
+    start: str = _field("", "A motion .npz: this one begins with its last pose.")
+    end: str = _field("", "A motion .npz: this one ends with its first pose.")
+    path: str = _field("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
+    avoid: bool = _field(False, "Keep limbs out of each other and of the trunk.")
+    control_weight: float = _field(30.0, "Weight of these, in square centimetres, beside the prior's loss.", low=0)
 
     # Body and camera
     body: str = _field("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
@@ -246,6 +257,7 @@ GROUPS = (  # of --help: title, and the field that it begins at
     ("What to make", "prompt"),
     ("Prior and guidance", "prior"),
     ("Motion", "action"),
+    ("Control", "pin"),
     ("Body and camera", "body"),
     ("Optimisation", "steps"),
     ("Machine", "device"),

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from md_jax.body import lbs
 from md_jax.config import Config
+from md_jax.control.targets import Targets, misses
 from md_jax.fit import losses, posefield
 from md_jax.fit.draws import ImageShape
 from md_jax.mocap.statistics import PoseStatistics
@@ -20,6 +21,10 @@ from md_jax.timeline.windows import Windows
 
 Params = Mapping[str, Any]
 """What is trained: a tree of PoseField parameters, or {"z": latents}; every leaf has the leading axis M."""
+
+
+Terms = dict[str, Float[Array, "M"]]
+"""Terms of the loss beside the critic's, by name: "reg" is the smoothness, "control" what is asked by options."""
 
 
 class Problem(Protocol):
@@ -62,8 +67,8 @@ class Problem(Protocol):
 
     def show(
         self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
-    ) -> tuple[Float[Array, "M *x"], Float[Array, "M"]]:
-        """(what the critic judges, the smoothness term): pure, differentiable in `params`.
+    ) -> tuple[Float[Array, "M *x"], Terms]:
+        """(what the critic judges, the terms that JAX computes itself): pure, differentiable in `params`.
 
         `start` holds the first frame of each view's window, and is None where there are no windows.
         """
@@ -86,29 +91,34 @@ class PoseProblem:
     elevation_range: tuple[float, float]
     image: ImageShape | None = None
     windows: Windows | None = None
+    targets: Targets | None = None  # what is asked beside the sentence
 
     @property
     def arrays(self) -> PyTree[Array]:
-        """(fields, body); see `Problem`."""
-        return self.fields, self.baked
+        """(fields, body, targets); see `Problem`."""
+        return self.fields, self.baked, self.targets
 
     def show(
         self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
-    ) -> tuple[Float[Array, "M F V 3"], Float[Array, "M"]]:
-        """(posed vertices of every motion, smoothness of its poses); see `Problem`.
+    ) -> tuple[Float[Array, "M F V 3"], Terms]:
+        """(posed vertices of every motion, its terms); see `Problem`.
 
         The smoothness of a longer motion is that of all its frames, in the measure of one clip: the critic, too, says
         in each step as much of a long motion as of a short one.
         """
-        fields, baked = arrays
+        fields, baked, targets = arrays
         values = posefield.apply_fields(fields, params)
+        asked: Terms = {}
+        if targets is not None:
+            missed = misses(targets, lambda tau: posefield.poses(fields, params, tau))
+            asked["control"] = sum(missed.values(), jnp.zeros(()))
         if self.windows is None or start is None:
-            return posed_vertices(fields, params, baked), losses.smoothness(values)
+            return posed_vertices(fields, params, baked), {"reg": losses.smoothness(values), **asked}
         length, frames, loop = self.windows.length, self.windows.frames, self.windows.loop
         tau = (start[:, :, None] + jnp.arange(length)).astype(float)
         tau = (tau % frames if loop else tau).reshape(len(start), -1)
         share = (length - 1) / (frames if loop else frames - 1)
-        return posed_vertices(fields, params, baked, tau), share * losses.smoothness(values, loop)
+        return posed_vertices(fields, params, baked, tau), {"reg": share * losses.smoothness(values, loop), **asked}
 
     def whole(self, params: Params) -> Float[Array, "M F V 3"]:
         """The posed vertices; see `Problem`."""
@@ -134,9 +144,9 @@ class LatentProblem:
 
     def show(
         self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
-    ) -> tuple[Float[Array, "M C f h w"], Float[Array, "M"]]:
+    ) -> tuple[Float[Array, "M C f h w"], Terms]:
         """(the latents, a smoothness of 0); see `Problem`."""
-        return params["z"], jnp.zeros(len(params["z"]))
+        return params["z"], {"reg": jnp.zeros(len(params["z"]))}
 
     def whole(self, params: Params) -> Float[Array, "M C f h w"]:
         """The latents; see `Problem`."""

@@ -26,7 +26,7 @@ from md_jax.fit.checks import check_divergence, check_gradient, check_skipped
 from md_jax.fit.draws import Draws, draw, drawn_windows, t_range_at
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
-from md_jax.fit.problems import Params, Problem
+from md_jax.fit.problems import Params, Problem, Terms
 from md_jax.outside import interrupts
 
 
@@ -119,7 +119,9 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     optimizer = optimizer_of(config)
     arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
 
-    def show(state: TrainState, arrays: Any, key: Array) -> tuple[tuple[Array, Array], Any]:
+    weights = {"reg": config.reg_weight, "control": config.control_weight}
+
+    def show(state: TrainState, arrays: Any, key: Array) -> tuple[tuple[Array, Terms], Any]:
         start = starts_at(config, problem, state.step, key)
         return jax.vjp(lambda p: problem.show(p, arrays, start), state.params)
 
@@ -127,9 +129,10 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
         return draws_at(config, problem, state.skipped.shape[0], state.step, key)
 
     def update(
-        state: TrainState, pullback: Any, grad_shown: Array, loss: Array, reg: Array, metrics: dict[str, Array]
+        state: TrainState, pullback: Any, grad_shown: Array, loss: Array, own: Terms, metrics: dict[str, Array]
     ) -> Any:
-        (grads,) = pullback((config.distillation_weight * grad_shown, jnp.full_like(reg, config.reg_weight)))
+        of_own = {name: jnp.full_like(term, weights[name]) for name, term in own.items()}
+        (grads,) = pullback((config.distillation_weight * grad_shown, of_own))
         norms = jax.vmap(optax.tree.norm)(grads)
         ok = jnp.isfinite(norms) & jnp.isfinite(loss)
 
@@ -145,18 +148,21 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
             skipped=state.skipped + ~ok,
             bad_streak=jnp.where(ok, 0, state.bad_streak + 1),
         )
-        total = config.distillation_weight * loss + config.reg_weight * reg
+        total = config.distillation_weight * loss
+        for name, term in own.items():
+            total = total + weights[name] * term
+        terms = {f"loss_{name}": term for name, term in own.items()}
         # with an image term the op's loss is a sum, and the metrics tell its parts
-        return state, {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
+        return state, {"loss": total, "loss_sds": loss, **terms, **metrics, "grad_norm": norms}
 
     if config.transport == "jit":
 
         @jax.jit
         def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
-            (shown, reg), pullback = show(state, arrays, key)
+            (shown, own), pullback = show(state, arrays, key)
             loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key)), shown, has_aux=True)
             (grad_shown,) = op_pullback(jnp.ones_like(loss))
-            state, terms = update(state, pullback, grad_shown, loss, reg, metrics)
+            state, terms = update(state, pullback, grad_shown, loss, own, metrics)
             return state, Report(terms, shown)
 
         return lambda state: whole(state, arrays, key)
@@ -170,8 +176,8 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     def backward(
         state: TrainState, arrays: Any, key: Array, grad_shown: Array, loss: Array, metrics: dict[str, Array]
     ) -> Any:
-        (_, reg), pullback = show(state, arrays, key)
-        return update(state, pullback, grad_shown, loss, reg, metrics)
+        (_, own), pullback = show(state, arrays, key)
+        return update(state, pullback, grad_shown, loss, own, metrics)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
         shown, drawn = forward(state, arrays, key)

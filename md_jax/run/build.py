@@ -14,6 +14,8 @@ import numpy as np
 from md_jax.body import lbs
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
+from md_jax.control.reading import asked_of
+from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
@@ -68,6 +70,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     parts = [parts_of(sentence) for sentence in sentences]
     if config.mode == "latent" and any(len(each) > 1 for each in parts):
         raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
+    asked = asked_of(config)
     chosen = [[_statistics(config, part.sentence) for part in each] for each in parts]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:
@@ -87,6 +90,9 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
     length = plan(config, parts, clip)
     fields, params = make_fields(config, _over_time(chosen, length), length.frames, clip.frames)
+    targets = None
+    if asked:
+        targets = make_targets(asked, body, baked, frames=length.frames, fps=clip.fps, loop=config.loop)
     posed = PoseProblem(
         fields=fields,
         baked=baked,
@@ -96,6 +102,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         elevation_range=(elevation[0], elevation[-1]),
         image=None if built.image is None else ImageShape(built.frames, built.image.latent_shape),
         windows=length.windows,
+        targets=targets,
     )
     problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
     measured = _measure(config, problem, params, built)

@@ -80,7 +80,7 @@ def test_help_is_quick_light_and_grouped():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 7
+    assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 8
     assert 18 <= done.stdout.count("\n  --") <= 26 and "embedded: 30" in done.stdout
 
 
