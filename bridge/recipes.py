@@ -125,6 +125,22 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     return pose if mode == "pose" else dataclasses.replace(pose, **{**_LATENT, **latent})
 
 
+def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
+    """(frames, frames a second) of a video prior's clip; None: only the loaded prior knows.
+
+    Raises:
+        BridgeError: as in `recipe_of`.
+    """
+    recipe = recipe_of(prior, path=path)
+    if BORROWED.get(prior, prior) != EMBEDDED or recipe.frames:
+        return recipe.frames, recipe.fps
+    stated = _settings(Path(path or _SHIPPED) / _SETTINGS) or {}
+    frames, fps = stated.get("frames"), stated.get("fps")
+    if not (isinstance(frames, int) and isinstance(fps, int | float) and frames > 0 and fps > 0):
+        return None, None  # a wrong value is told where the prior is loaded
+    return frames, float(fps)
+
+
 @functools.lru_cache
 def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of pose mode in a folder, and what differs in latent mode."""
@@ -139,14 +155,19 @@ def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """The "recipe" of a prior.json; None where there is none (loading the prior tells what is wrong with the file)."""
+    """The "recipe" of a prior.json; None where there is none."""
+    return (_settings(file) or {}).get("recipe")
+
+
+def _settings(file: Path) -> dict[str, Any] | None:
+    """What a prior.json states; None where it cannot be read (loading the prior tells what is wrong with it)."""
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST:  # a pipe or a device would never end
             return None
         settings = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
-    return settings.get("recipe") if isinstance(settings, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
 def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 import typing
 from typing import Any, Literal
@@ -17,11 +18,13 @@ from typing import Any, Literal
 from md_jax.errors import UserError
 from md_jax.files import expanded
 from md_jax.outside.texts import check_text, folded, sentences_in
-from md_jax.presets import own_values
+from md_jax.presets import clip_seconds, own_values
+from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
 
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
-PATHS = ("prompts_file", "statistics", "prior_path", "image_prior_path", "body", "tiny_vae", "workdir")
+PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
+         "tiny_vae", "workdir")  # fmt: skip
 LARGEST_NUMBER = 1e9  # of other fields without one: what is larger overflows in half precision and in files
 LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
 
@@ -58,7 +61,8 @@ class Config:
 
     # What to make
     prompt: str = _field("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
-                         " back. `md-jax \"a person is running\"` says the same.", first=True)  # fmt: skip
+                         " back. `md-jax \"a person is running\"` says the same. Sentences with bars"
+                         " between follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
@@ -108,6 +112,9 @@ class Config:
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
 
     # Motion
+    seconds: float | None = _field(None, "Length of the motion; default: the prior's clip. A longer one is judged"
+                                   " through windows of that length.", low=0.1, high=LONGEST, first=True)  # fmt: skip
+    loop: bool = _field(False, "The motion goes round: its last frame leads into its first.", first=True)
     action: str = _field("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
                          " prompt, 'generic' pools all actions.", first=True)  # fmt: skip
     statistics: str = _field("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
@@ -124,6 +131,16 @@ class Config:
     bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)
     posefield: Literal["default", "paper"] = _field("default", "The network: ours, or the paper's code's (raw frame"
                                                     " index, 32 wide, layer norm).")  # fmt: skip
+
+    # Control: what is asked of the motion beside its sentence (docs/control.md)
+    pin: str = _field("", "Joints at places: JOINT:X,Y,Z@FIRST-LAST, in metres (y up from the floor, z ahead, x to the"
+                      " body's left) and seconds; several with ; between.", first=True)  # fmt: skip
+    keyframes: str = _field("", "A file of poses or places at times: JSON, or a motion .npz to follow.", first=True)
+    start: str = _field("", "A motion .npz: this one begins with its last pose.")
+    end: str = _field("", "A motion .npz: this one ends with its first pose.")
+    path: str = _field("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
+    avoid: bool = _field(False, "Keep limbs out of each other and of the trunk.")
+    control_weight: float = _field(30.0, "Weight of these, in square centimetres, beside the prior's loss.", low=0)
 
     # Body and camera
     body: str = _field("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
@@ -180,9 +197,12 @@ class Config:
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all
+            own_steps = self.steps is None
             for name, value in own_values(self.prior, self.mode, self.prior_path).items():
                 if getattr(self, name) is None:
                     object.__setattr__(self, name, value)
+            if own_steps:
+                object.__setattr__(self, "steps", math.ceil(self.steps * self._clips()))
         for name in PROMPTS:  # a second line would be read as a flag of its own where flags are written down
             object.__setattr__(self, name, folded(getattr(self, name)))
         for name in PATHS:
@@ -208,6 +228,16 @@ class Config:
         if self.image_prior != "none":
             self._check_image_term()
 
+    def _clips(self) -> float:
+        """How many of the prior's clips the motion lasts, at least 1: with as many more steps all are seen as often."""
+        clip = clip_seconds(self.prior, self.prior_path, self.frames, self.fps)
+        parts = () if self.prompts_file else parts_of(self.prompt)
+        if clip is None or (self.seconds is None and len(parts) < 2):
+            return 1.0
+        if isinstance(self.seconds, float | int):
+            return max(self.seconds / clip, 1.0)
+        return max(sum(seconds_of(parts, None, clip)) / clip, 1.0)
+
     def _check_image_term(self) -> None:
         if self.mode == "latent":
             raise UserError(f"--image_prior={self.image_prior} judges pictures of the body, and --mode=latent has none:"
@@ -227,6 +257,7 @@ GROUPS = (  # of --help: title, and the field that it begins at
     ("What to make", "prompt"),
     ("Prior and guidance", "prior"),
     ("Motion", "action"),
+    ("Control", "pin"),
     ("Body and camera", "body"),
     ("Optimisation", "steps"),
     ("Machine", "device"),

@@ -22,7 +22,7 @@ from md_jax.config import Config, prompts
 from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
 from md_jax.files import make_folder
 from md_jax.options import command
-from md_jax.options.flags import define_flags, define_quick, from_flags
+from md_jax.options.flags import define_flags, define_quick, define_timeline, from_flags
 from md_jax.options.help import config_groups
 from md_jax.outside import environment, interrupts
 
@@ -77,6 +77,7 @@ def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:
     def define(values: flags.FlagValues) -> None:
         define_flags(values)
         define_quick(values)
+        define_timeline(values)
 
     summary = "A sentence becomes human motion. Without flags: the embedded prior, the free body, this machine."
     values, rest = command.parse(argv, define, config_groups, usage=USAGE, summary=summary)

@@ -61,6 +61,27 @@ def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]
         raise UserError(str(error)) from error
 
 
+def clip_seconds(prior: str, path: str = "", frames: int | None = None, fps: float | None = None) -> float | None:
+    """Seconds from the first frame of a prior's clip to the first of the next; None: only the loaded prior knows.
+
+    Args:
+        prior, path: as in --prior and --prior_path.
+        frames, fps: of the clip, where they are given.
+
+    Raises:
+        UserError: there is no such video prior, or its folder's recipe cannot be read.
+    """
+    from bridge.errors import BridgeError
+    from bridge.recipes import clip_of
+
+    try:
+        own_frames, own_fps = clip_of(prior, path)
+    except BridgeError as error:
+        raise UserError(str(error)) from error
+    frames, fps = frames or own_frames, fps or own_fps
+    return frames / fps if frames and fps else None
+
+
 def preset_values(preset: str, prior: str) -> dict[str, Any]:
     """The values of a preset by the name of their flag.
 

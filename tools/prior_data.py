@@ -35,7 +35,7 @@ from md_jax.mocap.windows import Windows
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
 from tools.prior_text import load_actions
-from tools.prior_windows import aligned_windows, lively_windows
+from tools.prior_windows import aligned_windows, lively_windows, repeat_seconds
 
 # What the prior sees, and what a run therefore renders unless told otherwise: prior.json of the shipped folder.
 SETTINGS: dict[str, Any] = {
@@ -143,10 +143,17 @@ def main(args: SimpleNamespace) -> None:
         held_out=held_out,
         turning=turning,
     )
-    meta = {"actions": actions, "share": share, "shape": clip_shape(), "settings": SETTINGS, "split": split.how}
+    settings = SETTINGS | ({"repeats": _repeats(split, actions)} if args.aligned else {})
+    meta = {"actions": actions, "share": share, "shape": clip_shape(), "settings": settings, "split": split.how}
     meta.update(aligned=args.aligned, still=args.still, turning=args.turning, mirror=args.mirror, seed=args.seed)
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
     print(f"{count * args.views} clips in {out}; held out by: {split.how}")
+
+
+def _repeats(split: Split, actions: Sequence[str]) -> dict[str, float]:
+    """Seconds after which those actions that repeat look the same again (`bridge.priors.PriorSpec.repeats`)."""
+    found = {name: repeat_seconds([clip for clip in split.train if clip.action == name]) for name in actions}
+    return {name: round(seconds, 2) for name, seconds in found.items() if seconds is not None}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:

@@ -26,6 +26,8 @@ LIVELY = (0.9, 1.4)  # speed of a template, in the median of what is busy
 MEAN_SPEED = 0.85  # the mean over a cohort moves at least at this share of its members' speed
 JITTER = 0.04  # seconds by which a start is moved either way
 SPEED = (0.93, 1.07)
+RATE = 30.0  # frames a second at which repeats are looked for
+REPEATS = 0.65
 
 
 class Cohort(NamedTuple):
@@ -65,6 +67,31 @@ def find_cohort(clips: Sequence[Clip], *, frames: int, fps: float) -> Cohort:
     moving = measures.speed(means, fps) >= MEAN_SPEED * np.cumsum(speed[moments]) / count
     kept = moments[: int(np.flatnonzero(moving).max()) + 1]  # the template alone moves at its own speed
     return Cohort(joints[best], windows.clip[kept], windows.start[kept], distance[best][kept])
+
+
+def repeat_seconds(clips: Sequence[Clip]) -> float | None:
+    """After how many seconds an action looks the same again; None: it does not repeat clearly between .4 and 1.6 s.
+
+    The shift that brings the clips nearest to themselves: the root mean square distance of joints, over the one between
+    moments that have nothing to do with each other, must fall to REPEATS.
+    """
+    lags = np.arange(round(0.4 * RATE), round(1.6 * RATE))
+    distance, weight = np.zeros(len(lags)), np.zeros(len(lags))
+    for clip in clips:
+        joints = measures.joints(every_window([clip], frames=2, fps=RATE, stride=1 / RATE).body_pose)[:, 0]
+        spread = np.sqrt(2 * np.mean(np.sum((joints - joints.mean(axis=0)) ** 2, axis=-1)))
+        for i, lag in enumerate(lags):
+            if (pairs := len(joints) - lag) < 8:
+                break
+            apart = np.sqrt(np.mean(np.sum((joints[lag:] - joints[:-lag]) ** 2, axis=-1)))
+            distance[i] += pairs * apart / spread
+            weight[i] += pairs
+    if not weight.any():
+        return None
+    mean = np.where(weight > 0, distance / np.maximum(weight, 1), np.inf)
+    best = int(np.argmin(mean))
+    inside = 0 < best < len(lags) - 1
+    return float(lags[best] / RATE) if inside and mean[best] <= REPEATS else None
 
 
 def repetitions(cohort: Cohort, clips: Sequence[Clip], *, frames: int, fps: float) -> Cohort:

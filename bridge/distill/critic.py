@@ -37,6 +37,9 @@ class ClipDraws(Protocol):
     elevation: Float[Tensor, "N"]  # radians
     t: Float[Tensor, "N"]  # diffusion times in (0, 1)
     noise: Float[Tensor, "N C f h w"]  # standard normal
+    # where motions are longer than a clip, the first frame of each clip and the row of its sentence, else None:
+    start: Int[Tensor, "N"] | None
+    sentence: Int[Tensor, "N"] | None
     # read where there is an image term:
     frames: Int[Tensor, "N n"]  # frames that the image prior sees
     image_t: Float[Tensor, "N"]  # diffusion times in (0, 1)
@@ -72,7 +75,11 @@ class Term:
 
 
 class VertexCritic:
-    """A `bridge.critic.Critic` of the vertices (M, F, V, 3) of M motions: what a prior says of their renders."""
+    """A `bridge.critic.Critic` of the vertices (M, F, V, 3) of M motions: what a prior says of their renders.
+
+    All views see the same F frames. Of motions longer than a clip each view sees frames of its own (the draws have a
+    `start`), and the vertices are (M, views·F, V, 3).
+    """
 
     def __init__(
         self,
@@ -103,22 +110,28 @@ class VertexCritic:
     ) -> Judgement:
         """(loss (M,), gradient (M, F, V, 3), metrics {name: (M,)}); see `bridge.critic.Critic`."""
         views = len(draws.azimuth) // len(verts)
-        motions = torch.arange(len(draws.azimuth), device=self._mesh.device) // views
+        clips = torch.arange(len(draws.azimuth), device=self._mesh.device)
         verts, image = verts.detach(), self._image
         grad = torch.zeros_like(verts) if grad_out is None else grad_out.zero_()
+        owner = clips // views  # where the frames of a clip lie in `frames`, and their gradient in `grads`
+        sentence = owner if draws.sentence is None else draws.sentence.long()
+        frames, grads = verts, grad
+        if draws.start is not None:
+            owner = clips
+            frames, grads = (x.view(len(clips), -1, *x.shape[2:]) for x in (verts, grad))
         of_clips: list[dict[str, Tensor]] = []
-        for part in torch.arange(len(motions), device=self._mesh.device).split(self._batching.prior_batch):
-            motion, camera = motions[part], (draws.azimuth[part], draws.elevation[part])
+        for part in clips.split(self._batching.prior_batch):
+            whose, text, camera = owner[part], sentence[part], (draws.azimuth[part], draws.elevation[part])
             loss, clip_grad, metrics = self._judge(
-                self._video, verts[motion], motion, *camera, draws.t[part], draws.noise[part]
+                self._video, frames[whose], text, *camera, draws.t[part], draws.noise[part]
             )
-            grad.index_add_(0, motion, clip_grad, alpha=1 / views)
+            grads.index_add_(0, whose, clip_grad, alpha=1 / views)
             if image is not None:
-                shown = (motion[:, None], draws.frames[part].long())
+                shown = (whose[:, None], draws.frames[part].long())
                 image_loss, image_grad, more = self._judge(
-                    image, verts[shown], motion, *camera, draws.image_t[part], draws.image_noise[part]
+                    image, frames[shown], text, *camera, draws.image_t[part], draws.image_noise[part]
                 )
-                grad.index_put_(shown, image_grad * (image.weight / views), accumulate=True)
+                grads.index_put_(shown, image_grad * (image.weight / views), accumulate=True)
                 metrics |= {"loss_sds": loss, "loss_image": image_loss}
                 metrics |= {f"image_{name}": value for name, value in more.items()}
                 loss = loss + image.weight * image_loss
@@ -128,8 +141,8 @@ class VertexCritic:
         return means.pop("loss"), grad, {name: means[name] for name in self.metric_names}
 
     def _judge(
-        self, term: Term, clips: Float[Tensor, "n f V 3"], motion: Int[Tensor, "n"], azimuth: Tensor, elevation: Tensor,
-        t: Tensor, noise: Tensor,
+        self, term: Term, clips: Float[Tensor, "n f V 3"], sentence: Int[Tensor, "n"], azimuth: Tensor,
+        elevation: Tensor, t: Tensor, noise: Tensor,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:  # fmt: skip
         """Loss (n,), gradient (n, f, V, 3) and metrics of n clips."""
         with self.parts("render"), torch.enable_grad():
@@ -139,7 +152,7 @@ class VertexCritic:
         with self.parts("encode"):
             z, pull_back = _encode(term.prior, frames, self._batching.encode_chunk)
         with self.parts("predict"):
-            texts = term.prompts.of_clips(motion, azimuth, distill.TEXTS[term.guidance.objective])
+            texts = term.prompts.of_clips(sentence, azimuth, distill.TEXTS[term.guidance.objective])
             g, metrics = distill_latents(term.prior, z, t, noise, texts, term.guidance)
         with self.parts("encode"):
             g_frames = pull_back(g)

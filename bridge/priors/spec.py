@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -61,6 +61,8 @@ class PriorSpec:
     licence: str = "unknown"
     origin: str = "unknown"  # where the weights come from
     actions: tuple[str, ...] = ()  # what a closed vocabulary knows; empty: any text
+    # Seconds after which an action looks the same again, for a prior trained on one phase of each; None: on any phase
+    repeats: Mapping[str, float] | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from md_jax.timeline.windows import Windows
+
 
 class Draws(NamedTuple):
     """The draws of one step for N = M·views clips; clip n belongs to motion n // views."""
@@ -21,6 +23,8 @@ class Draws(NamedTuple):
     frames: Int[Array, "N n"] | None  # frames that an image prior sees; like the rest None where there is none
     image_t: Float[Array, "N"] | None = None
     image_noise: Float[Array, "N c n h w"] | None = None
+    start: Int[Array, "N"] | None = None  # first frame of each clip, where clips are windows of a longer motion
+    sentence: Int[Array, "N"] | None = None  # of the run's sentences, the one of each clip; None: the motion's own
 
 
 class ImageShape(NamedTuple):
@@ -32,6 +36,7 @@ class ImageShape(NamedTuple):
 
 # Folded into a motion's key in place of the step, for noise that is the same in every step: no run has so many.
 FIXED = 2**31 - 1
+WINDOW = 101  # folded into a step's key for its windows, which so leave the other draws alone
 IMAGE = 100  # folded into a motion's key for its image draws, which so leave the others alone
 
 
@@ -47,6 +52,7 @@ def draw(
     elevation_range: tuple[float, float],
     image: ImageShape | None = None,
     fixed_noise: bool = False,
+    windows: Windows | None = None,
 ) -> Draws:
     """Draw cameras, diffusion times and noise of one step.
 
@@ -62,11 +68,13 @@ def draw(
         azimuth_ranges: per motion the arcs of azimuth (low, high) in radians; a zero-width arc is a fixed camera.
         elevation_range: (low, high) in radians.
         image: draws of an image term as well, in the same range of diffusion times.
-        fixed_noise: the noise of every step is that of the run: it depends on the motion and the place of the clip
-            among its views alone. With diffusion times that fall once (`t_range_at`, "descending") distillation then
-            follows the probability-flow ODE to a sample, where fresh noise ends near a mean (flow score distillation,
-            Yan et al. 2024).
+        fixed_noise: the noise of every step is that of the run: it depends on the motion, the place of the clip among
+            its views and the frame alone, so a frame keeps it in whatever window it is seen. With diffusion times that
+            fall once (`t_range_at`, "descending") distillation then follows the probability-flow ODE to a sample, where
+            fresh noise ends near a mean (flow score distillation, Yan et al. 2024).
+        windows: the motions are longer than a clip, and each clip is one of these windows.
     """
+    start, sentence = (None, None) if windows is None else drawn_windows(key, step, windows, views)
 
     def noise_key(motion_key: Array, k_noise: Array) -> Array:
         return jax.random.fold_in(motion_key, FIXED) if fixed_noise else k_noise
@@ -77,12 +85,15 @@ def draw(
         azimuth = _along_arcs(arcs, shares, (jax.random.uniform(k_azimuth) + jnp.arange(views) / views) % 1.0)
         elevation = jax.random.uniform(k_elevation, (views,), minval=elevation_range[0], maxval=elevation_range[1])
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
+        if fixed_noise and windows is not None and start is not None:
+            return azimuth, elevation, t, _noise_of_frames(noise_key(of_run, k_noise), windows, start[m], latent_shape)
         return azimuth, elevation, t, jax.random.normal(noise_key(of_run, k_noise), (views, *latent_shape))
 
     drawn = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
     azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
+    of_windows = {} if start is None or sentence is None else {"start": start.ravel(), "sentence": sentence.ravel()}
     if image is None:
-        return Draws(azimuth, elevation, t, noise, None)
+        return Draws(azimuth, elevation, t, noise, None, **of_windows)
 
     def of_images(m: Array) -> tuple[Array, Array, Array]:
         of_run = jax.random.fold_in(key, m)
@@ -94,7 +105,43 @@ def draw(
         return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
 
     of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(jnp.arange(motions)))
-    return Draws(azimuth, elevation, t, noise, *of_clips)
+    return Draws(azimuth, elevation, t, noise, *of_clips, **of_windows)
+
+
+def drawn_windows(
+    key: Array, step: Int[Array, ""], windows: Windows, views: int
+) -> tuple[Int[Array, "M views"], Int[Array, "M views"]]:
+    """(first frame, sentence) of each view's window in a step; a motion's are the same alone or in company.
+
+    Args:
+        key, step: as in `draw`.
+        windows: where they may begin.
+        views: cameras a motion, each with a window of its own.
+    """
+
+    def of_motion(m: Array, starts: Array, sentences: Array, count: Array) -> tuple[Array, Array]:
+        of_step = jax.random.fold_in(jax.random.fold_in(key, m), step)
+        which = jax.random.randint(jax.random.fold_in(of_step, WINDOW), (views,), 0, count)
+        return starts[which], sentences[which]
+
+    motions = jnp.arange(len(windows.count))
+    return jax.vmap(of_motion)(motions, *map(jnp.asarray, (windows.starts, windows.sentences, windows.count)))
+
+
+def _noise_of_frames(
+    key: Array, windows: Windows, start: Int[Array, "views"], latent_shape: tuple[int, int, int, int]
+) -> Float[Array, "views C f h w"]:
+    """Noise that belongs to the frames of a motion, as each view's window shows them."""
+    channels, count, height, width = latent_shape
+    whole = windows.frames // windows.frame_stride
+
+    def of_view(view: Array, first: Array) -> Array:
+        place = first // windows.frame_stride + jnp.arange(count)
+        place = place % whole if windows.loop else place
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, view), place)
+        return jnp.moveaxis(jax.vmap(lambda k: jax.random.normal(k, (channels, height, width)))(keys), 0, 1)
+
+    return jax.vmap(of_view)(jnp.arange(len(start)), start)
 
 
 def t_range_at(

@@ -58,8 +58,8 @@ class CriticLoss(Protocol):
         ...
 
 
-def smoothness(params: Float[Array, "M F K R"]) -> Float[Array, "M"]:
-    """Sum of squared differences between consecutive frames, per motion.
+def smoothness(params: Float[Array, "M F K R"], loop: bool = False) -> Float[Array, "M"]:
+    """Sum of squared differences between consecutive frames, per motion; in a loop the first follows the last.
 
     The paper prints its equation 5, Σ(θ_{i+1} − θ_i), without a norm; as printed it telescopes to the last minus the
     first frame. Its published code squares each difference, and so do we.
@@ -69,4 +69,5 @@ def smoothness(params: Float[Array, "M F K R"]) -> Float[Array, "M"]:
 
     Source: Janson et al. 2024, eq. 5.
     """
-    return jnp.sum(jnp.square(jnp.diff(params, axis=1)), axis=(1, 2, 3))
+    after = params[:, :1] if loop else params[:, :0]
+    return jnp.sum(jnp.square(jnp.diff(params, axis=1, append=after)), axis=(1, 2, 3))

@@ -44,16 +44,37 @@ NORMALIZED_FREQUENCIES = octaves(4)
 RAW_FREQUENCIES = tuple(float(f) for f in 2 ** np.linspace(0, 5, 4))
 
 
+def octaves_for(count: int, clip: int, frames: int, loop: bool = False) -> tuple[float, ...]:
+    """Frequencies for a motion of another length than a clip, as fine in time as `octaves(count)` are for the clip.
+
+    Args:
+        count: octaves of a clip.
+        clip, frames: frames of the clip and of the motion.
+        loop: the motion goes round, and only whole cycles do.
+    """
+    finest = octaves(count)[-1] / max(clip - 1, 1)  # radians a frame
+    return octaves(max(1, 1 + math.floor(math.log2(finest / (math.pi * _time_scale(frames, loop))) + 1e-6)))
+
+
+def _time_scale(frames: int, loop: bool) -> float:
+    """Units of normalised time a frame: 1 from the first frame to the last, or 2 once round a loop."""
+    return 2.0 / frames if loop else 1.0 / max(frames - 1, 1)
+
+
 class Fixed(nnx.Variable):
-    """Mean and standard deviation: part of the field, never trained."""
+    """Mean, standard deviation and where they hold: part of the field, never trained."""
 
 
 class PoseField(nnx.Module):
     """One motion: frame indices to pose parameters of K rotations with R numbers each.
 
     Args:
-        mean, std: centre and standard deviation of the parameters; axis-angle in radians (R = 3) or 6D (R = 6).
-        frames: F, the frames of the clip; with time="normalized" frame F − 1 is at time 1.
+        mean, std: centre and standard deviation of the parameters; axis-angle in radians (R = 3) or 6D (R = 6). With
+            `spans` one of each span, (S, K, R).
+        frames: F, the frames of the motion; with time="normalized" frame F − 1 is at time 1.
+        loop: time goes round: frame F is frame 0. Needs time="normalized".
+        spans: (S, 2), the first frame of each span and the one after its last.
+        blend: frames over which one span's mean and deviation pass into the next one's, half on either side.
         hidden: width of each hidden layer.
         time: "normalized" or "raw" frame index.
         frequencies: of the sine and cosine features, radians per unit of time; default: four for the kind of time.
@@ -65,10 +86,13 @@ class PoseField(nnx.Module):
 
     def __init__(
         self,
-        mean: Float[Array, "K R"],
-        std: Float[Array, "K R"],
+        mean: Float[Array, "*S K R"],
+        std: Float[Array, "*S K R"],
         *,
         frames: int,
+        loop: bool = False,
+        spans: Float[Array, "S 2"] | None = None,
+        blend: float = 1.0,
         hidden: Sequence[int] = (64, 64),
         time: Time = "normalized",
         frequencies: Sequence[float] | None = None,
@@ -79,7 +103,9 @@ class PoseField(nnx.Module):
     ) -> None:
         default = NORMALIZED_FREQUENCIES if time == "normalized" else RAW_FREQUENCIES
         self.frequencies = default if frequencies is None else tuple(frequencies)
-        self.time_scale = 1.0 / max(frames - 1, 1) if time == "normalized" else 1.0
+        self.time_scale = _time_scale(frames, loop) if time == "normalized" else 1.0
+        self.period, self.blend = float(frames) if loop else 0.0, blend
+        self.spans = None if spans is None else Fixed(jnp.asarray(spans))
         self.bound, self.bound_sigma = bound, bound_sigma
         self.mean, self.std = Fixed(jnp.asarray(mean)), Fixed(jnp.asarray(std))
         widths = [2 * len(self.frequencies), *hidden]
@@ -89,7 +115,7 @@ class PoseField(nnx.Module):
             if layer_norm:
                 setattr(self, f"norm_{i}", nnx.LayerNorm(outputs, rngs=rngs))
         zeros = nnx.initializers.zeros_init()
-        self.head = nnx.Linear(widths[-1], mean.size, kernel_init=zeros, bias_init=zeros, rngs=rngs)
+        self.head = nnx.Linear(widths[-1], math.prod(mean.shape[-2:]), kernel_init=zeros, bias_init=zeros, rngs=rngs)
 
     def __call__(self, tau: Float[Array, "F"]) -> Float[Array, "F K R"]:
         """Pose parameters at frame indices `tau`, whole or in between."""
@@ -98,9 +124,39 @@ class PoseField(nnx.Module):
         for i in range(self.depth):
             x = getattr(self, f"hidden_{i}")(x)
             x = jax.nn.silu(getattr(self, f"norm_{i}")(x) if self.layer_norm else x)
-        mean, limit = self.mean[...], self.bound_sigma * self.std[...]
-        raw = self.head(x).reshape(-1, *mean.shape)
+        mean, std = self.mean[...], self.std[...]
+        if self.spans is not None:
+            weights = span_weights(tau, self.spans[...], self.blend, self.period)
+            mean, std = (jnp.einsum("fs,skr->fkr", weights, x) for x in (mean, std))
+        limit = self.bound_sigma * std
+        raw = self.head(x).reshape(-1, *mean.shape[-2:])
         return mean + (limit * jnp.tanh(raw) if self.bound == "tanh" else jnp.clip(raw, -limit, limit))
+
+
+def span_weights(
+    tau: Float[Array, "F"], spans: Float[Array, "S 2"], blend: float, period: float = 0.0
+) -> Float[Array, "F S"]:
+    """How much each span counts at each frame: 1 inside, passing smoothly into the next at its ends; rows add up to 1.
+
+    Args:
+        tau: frame indices.
+        spans: first frame of each, and the one after its last; each begins where the one before ends. Spans that begin
+            where they end count nowhere.
+        blend: frames that a passage takes, half on either side of a border.
+        period: frames after which a loop begins again; 0: before the first span and after the last, these go on.
+    """
+
+    def passed(border: Array) -> Array:
+        x = jnp.clip((tau[:, None] - border) / blend + 0.5, 0.0, 1.0)
+        return x * x * (3 - 2 * x)
+
+    first, end = spans[:, 0], spans[:, 1]
+    if period:
+        return sum((passed(first + k * period) - passed(end + k * period) for k in (-1, 0, 1)), jnp.zeros(()))
+    empty = first == end
+    first = jnp.where(first == first[0], -jnp.inf, first)
+    end = jnp.where(end == end[-1], jnp.inf, end)
+    return jnp.where(empty, 0.0, passed(first) - passed(end))
 
 
 # --- M motions --------------------------------------------------------------------------------------------------
@@ -131,8 +187,16 @@ class Poses(NamedTuple):
     transl: Float[Array, "M F 3"] | None  # metres; None unless root="full"
 
 
+class Span(NamedTuple):
+    """The statistics that hold from a frame on, up to another."""
+
+    statistics: PoseStatistics
+    first: float
+    end: float
+
+
 def init_fields(
-    statistics: Sequence[PoseStatistics],
+    statistics: Sequence[PoseStatistics | Sequence[Span]],
     keys: Array,
     *,
     frames: int,
@@ -143,7 +207,7 @@ def init_fields(
     """The PoseFields of M motions and their trainable parameters, a dict of arrays with leading axis M.
 
     Args:
-        statistics: of each motion.
+        statistics: of each motion, or of its spans, in order.
         keys: (M,) random keys; a motion's parameters depend on its own key alone.
         frames: F.
         root: "fixed", or what else moves: "orient"ation, or the "full" root with translation.
@@ -153,10 +217,11 @@ def init_fields(
     Raises:
         UserError: root="full", and statistics have no translation.
     """
-    means, stds = zip(*(_moments(each, root, rotation) for each in statistics), strict=True)
+    most = max(1 if isinstance(each, PoseStatistics) else len(each) for each in statistics)
+    starts = [_start_of(each, most, frames, root, rotation) for each in statistics]
     fields = [
-        PoseField(mean, std, frames=frames, rngs=nnx.Rngs(key), **settings)
-        for mean, std, key in zip(means, stds, keys, strict=True)
+        PoseField(mean, std, spans=spans, frames=frames, rngs=nnx.Rngs(key), **settings)
+        for (mean, std, spans), key in zip(starts, keys, strict=True)
     ]
     graphdef, *_ = nnx.split(fields[0], nnx.Param, ...)
     states = [nnx.split(field, nnx.Param, ...)[1:] for field in fields]
@@ -166,7 +231,9 @@ def init_fields(
     return Fields(graphdef, fixed, frames, root, rotation, highest), params
 
 
-def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Float[Array, "M F K R"]:
+def apply_fields(
+    fields: Fields, params: Any, tau: Float[Array, "F"] | Float[Array, "M F"] | None = None
+) -> Float[Array, "M F K R"]:
     """Pose parameters of every motion; motion m is the same, bit for bit on a CPU, alone or in company.
 
     The K rows are the root orientation (unless root="fixed"), the 21 body joints, and with root="full" the
@@ -174,15 +241,17 @@ def apply_fields(fields: Fields, params: Any, tau: Float[Array, "F"] | None = No
 
     Args:
         fields, params: from `init_fields`.
-        tau: frame indices; default: all frames.
+        tau: frame indices, the same for all motions or each motion's own; default: all frames.
     """
+    if tau is not None and tau.ndim == 2:
+        return per_motion(lambda own, params, fixed: _values(fields, own, params, fixed), tau, params, fields.fixed)
     return per_motion(partial(_values, fields, tau), params, fields.fixed)
 
 
-def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> Poses:
+def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | Float[Array, "M F"] | None = None) -> Poses:
     """The poses of every motion, ready for skinning; arguments and reproducibility as in `apply_fields`."""
 
-    def of_one(params: Any, fixed: Any) -> Poses:
+    def of_one(tau: Array | None, params: Any, fixed: Any) -> Poses:
         values = _values(fields, tau, params, fixed)
         first = 0 if fields.root == "fixed" else 1
         to_pose = rotations.sixd_to_matrix if fields.rotation == "6d" else lambda x: x
@@ -192,7 +261,9 @@ def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | None = None) -> 
             transl=values[:, -1, :3] if fields.root == "full" else None,
         )
 
-    return per_motion(of_one, params, fields.fixed)
+    if tau is not None and tau.ndim == 2:
+        return per_motion(of_one, tau, params, fields.fixed)
+    return per_motion(partial(of_one, tau), params, fields.fixed)
 
 
 def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -209,6 +280,20 @@ def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
         arguments = jax.tree.map(lambda x: jnp.concatenate([x, x]), arguments)
     results = jax.lax.map(lambda of_one: function(*of_one), arguments)
     return jax.tree.map(lambda x: x[:motions], results)
+
+
+def _start_of(
+    statistics: PoseStatistics | Sequence[Span], most: int, frames: int, root: Root, rotation: Rotation
+) -> tuple[Array, Array, Array | None]:
+    """(means, deviations, spans) of a motion; where any motion of the run has several spans, of `most` each."""
+    if isinstance(statistics, PoseStatistics):
+        if most == 1:
+            return *_moments(statistics, root, rotation), None
+        statistics = [Span(statistics, 0.0, float(frames))]
+    padding = [Span(statistics[-1].statistics, statistics[-1].end, statistics[-1].end)] * (most - len(statistics))
+    spans = [*statistics, *padding]
+    means, stds = zip(*(_moments(span.statistics, root, rotation) for span in spans), strict=True)
+    return jnp.stack(means), jnp.stack(stds), jnp.asarray([span[1:] for span in spans], jnp.float32)
 
 
 def _values(fields: Fields, tau: Float[Array, "F"] | None, params: Any, fixed: Any) -> Float[Array, "F K R"]:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from md_jax.body import lbs
 from md_jax.config import Config
+from md_jax.control.targets import Targets, misses
 from md_jax.fit import losses, posefield
 from md_jax.fit.draws import ImageShape
 from md_jax.mocap.statistics import PoseStatistics
+from md_jax.timeline.windows import Windows
 
 Params = Mapping[str, Any]
 """What is trained: a tree of PoseField parameters, or {"z": latents}; every leaf has the leading axis M."""
+
+
+Terms = dict[str, Float[Array, "M"]]
+"""Terms of the loss beside the critic's, by name: "reg" is the smoothness, "control" what is asked by options."""
 
 
 class Problem(Protocol):
@@ -54,14 +60,28 @@ class Problem(Protocol):
         """What `show` reads beside the parameters: arguments of a compiled function, as constants would slow it."""
         ...
 
-    def show(self, params: Params, arrays: PyTree[Array]) -> tuple[Float[Array, "M *x"], Float[Array, "M"]]:
-        """(what the critic judges, the smoothness term): pure, differentiable in `params`."""
+    @property
+    def windows(self) -> Windows | None:
+        """The windows of a motion that is longer than a clip; None: the critic judges all of it."""
+        ...
+
+    def show(
+        self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
+    ) -> tuple[Float[Array, "M *x"], Terms]:
+        """(what the critic judges, the terms that JAX computes itself): pure, differentiable in `params`.
+
+        `start` holds the first frame of each view's window, and is None where there are no windows.
+        """
+        ...
+
+    def whole(self, params: Params) -> Float[Array, "M *x"]:
+        """All that is optimised, as `show` gives it without windows."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class PoseProblem:
-    """PoseFields move a body; the critic judges its vertices (M, F, V, 3)."""
+    """PoseFields move a body; the critic judges its vertices (M, F, V, 3), or of a longer motion (M, views·W, V, 3)."""
 
     fields: posefield.Fields
     baked: lbs.BakedBody
@@ -70,16 +90,39 @@ class PoseProblem:
     azimuth_ranges: list[list[tuple[float, float]]]
     elevation_range: tuple[float, float]
     image: ImageShape | None = None
+    windows: Windows | None = None
+    targets: Targets | None = None  # what is asked beside the sentence
 
     @property
     def arrays(self) -> PyTree[Array]:
-        """(fields, body); see `Problem`."""
-        return self.fields, self.baked
+        """(fields, body, targets); see `Problem`."""
+        return self.fields, self.baked, self.targets
 
-    def show(self, params: Params, arrays: PyTree[Array]) -> tuple[Float[Array, "M F V 3"], Float[Array, "M"]]:
-        """(posed vertices of every motion, smoothness of its poses); see `Problem`."""
-        fields, baked = arrays
-        return posed_vertices(fields, params, baked), losses.smoothness(posefield.apply_fields(fields, params))
+    def show(
+        self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
+    ) -> tuple[Float[Array, "M F V 3"], Terms]:
+        """(posed vertices of every motion, its terms); see `Problem`.
+
+        The smoothness of a longer motion is that of all its frames, in the measure of one clip: the critic, too, says
+        in each step as much of a long motion as of a short one.
+        """
+        fields, baked, targets = arrays
+        values = posefield.apply_fields(fields, params)
+        asked: Terms = {}
+        if targets is not None:
+            missed = misses(targets, lambda tau: posefield.poses(fields, params, tau))
+            asked["control"] = sum(missed.values(), jnp.zeros(()))
+        if self.windows is None or start is None:
+            return posed_vertices(fields, params, baked), {"reg": losses.smoothness(values), **asked}
+        length, frames, loop = self.windows.length, self.windows.frames, self.windows.loop
+        tau = (start[:, :, None] + jnp.arange(length)).astype(float)
+        tau = (tau % frames if loop else tau).reshape(len(start), -1)
+        share = (length - 1) / (frames if loop else frames - 1)
+        return posed_vertices(fields, params, baked, tau), {"reg": share * losses.smoothness(values, loop), **asked}
+
+    def whole(self, params: Params) -> Float[Array, "M F V 3"]:
+        """The posed vertices; see `Problem`."""
+        return self.vertices(params)
 
     def vertices(self, params: Params) -> Float[Array, "M F V 3"]:
         """Posed vertices of every motion, in metres."""
@@ -96,17 +139,38 @@ class LatentProblem:
     elevation_range: tuple[float, float]
     decode: Callable[[Float[Array, "M C f h w"]], UInt8[np.ndarray, "M F H W 3"]]  # by the prior
     image: None = None
+    windows: None = None
     arrays: tuple[()] = ()
 
-    def show(self, params: Params, arrays: PyTree[Array]) -> tuple[Float[Array, "M C f h w"], Float[Array, "M"]]:
+    def show(
+        self, params: Params, arrays: PyTree[Array], start: Int[Array, "M views"] | None = None
+    ) -> tuple[Float[Array, "M C f h w"], Terms]:
         """(the latents, a smoothness of 0); see `Problem`."""
-        return params["z"], jnp.zeros(len(params["z"]))
+        return params["z"], {"reg": jnp.zeros(len(params["z"]))}
+
+    def whole(self, params: Params) -> Float[Array, "M C f h w"]:
+        """The latents; see `Problem`."""
+        return params["z"]
 
 
-def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -> tuple[posefield.Fields, Params]:
-    """The M PoseFields and their trainable parameters, at the mean poses of `statistics`."""
+def make_fields(
+    config: Config,
+    statistics: Sequence[PoseStatistics | Sequence[posefield.Span]],
+    frames: int,
+    clip: int | None = None,
+) -> tuple[posefield.Fields, Params]:
+    """The M PoseFields and their trainable parameters, at the mean poses of `statistics`.
+
+    Args:
+        config: the options.
+        statistics: of each motion, or of its spans.
+        frames: of a motion.
+        clip: frames of the prior's clip; default: the same.
+    """
+    clip = clip or frames
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), jnp.arange(len(statistics)))
-    network: dict[str, Any] = {"frequencies": posefield.octaves(config.frequencies)}
+    frequencies = posefield.octaves_for(config.frequencies, clip, frames, config.loop)
+    network: dict[str, Any] = {"frequencies": frequencies, "loop": config.loop, "blend": clip / 2}
     if config.posefield == "paper":
         network = {"time": "raw", "hidden": (32, 32), "layer_norm": True}
     return posefield.init_fields(
@@ -121,7 +185,9 @@ def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -
     )
 
 
-def posed_vertices(fields: posefield.Fields, params: Params, baked: lbs.BakedBody) -> Float[Array, "M F V 3"]:
-    """Posed vertices of every motion, in metres."""
-    pose = posefield.poses(fields, params)
+def posed_vertices(
+    fields: posefield.Fields, params: Params, baked: lbs.BakedBody, tau: Float[Array, "M F"] | None = None
+) -> Float[Array, "M F V 3"]:
+    """Posed vertices of every motion, in metres, at its frame indices `tau` (default: all frames)."""
+    pose = posefield.poses(fields, params, tau)
     return lbs.pose(baked, pose.body, pose.root, pose.transl)

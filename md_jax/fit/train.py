@@ -23,10 +23,10 @@ from md_jax.config import Config, pair
 from md_jax.files import WriteError
 from md_jax.fit.checkpoint import Checkpoints
 from md_jax.fit.checks import check_divergence, check_gradient, check_skipped
-from md_jax.fit.draws import Draws, draw, t_range_at
+from md_jax.fit.draws import Draws, draw, drawn_windows, t_range_at
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
-from md_jax.fit.problems import Params, Problem
+from md_jax.fit.problems import Params, Problem, Terms
 from md_jax.outside import interrupts
 
 
@@ -97,7 +97,16 @@ def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: A
         elevation_range=problem.elevation_range,
         image=problem.image,
         fixed_noise=config.noise == "fixed",
+        windows=problem.windows,
     )
+
+
+def starts_at(config: Config, problem: Problem, step: Array, key: Array) -> Int[Array, "M views"] | None:
+    """The first frames of a step's windows, as in its draws; None where there are no windows."""
+    if problem.windows is None:
+        return None
+    step = jnp.zeros_like(step) if config.fixed_draws else step
+    return drawn_windows(key, step, problem.windows, config.views)[0]
 
 
 def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[TrainState], tuple[TrainState, Report]]:
@@ -110,16 +119,20 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     optimizer = optimizer_of(config)
     arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
 
-    def show(params: Any, arrays: Any) -> tuple[tuple[Array, Array], Any]:
-        return jax.vjp(lambda p: problem.show(p, arrays), params)
+    weights = {"reg": config.reg_weight, "control": config.control_weight}
+
+    def show(state: TrainState, arrays: Any, key: Array) -> tuple[tuple[Array, Terms], Any]:
+        start = starts_at(config, problem, state.step, key)
+        return jax.vjp(lambda p: problem.show(p, arrays, start), state.params)
 
     def draws(state: TrainState, key: Array) -> Draws:
         return draws_at(config, problem, state.skipped.shape[0], state.step, key)
 
     def update(
-        state: TrainState, pullback: Any, grad_shown: Array, loss: Array, reg: Array, metrics: dict[str, Array]
+        state: TrainState, pullback: Any, grad_shown: Array, loss: Array, own: Terms, metrics: dict[str, Array]
     ) -> Any:
-        (grads,) = pullback((config.distillation_weight * grad_shown, jnp.full_like(reg, config.reg_weight)))
+        of_own = {name: jnp.full_like(term, weights[name]) for name, term in own.items()}
+        (grads,) = pullback((config.distillation_weight * grad_shown, of_own))
         norms = jax.vmap(optax.tree.norm)(grads)
         ok = jnp.isfinite(norms) & jnp.isfinite(loss)
 
@@ -135,36 +148,41 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
             skipped=state.skipped + ~ok,
             bad_streak=jnp.where(ok, 0, state.bad_streak + 1),
         )
-        total = config.distillation_weight * loss + config.reg_weight * reg
+        total = config.distillation_weight * loss
+        for name, term in own.items():
+            total = total + weights[name] * term
+        terms = {f"loss_{name}": term for name, term in own.items()}
         # with an image term the op's loss is a sum, and the metrics tell its parts
-        return state, {"loss": total, "loss_sds": loss, "loss_reg": reg, **metrics, "grad_norm": norms}
+        return state, {"loss": total, "loss_sds": loss, **terms, **metrics, "grad_norm": norms}
 
     if config.transport == "jit":
 
         @jax.jit
         def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
-            (shown, reg), pullback = show(state.params, arrays)
+            (shown, own), pullback = show(state, arrays, key)
             loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key)), shown, has_aux=True)
             (grad_shown,) = op_pullback(jnp.ones_like(loss))
-            state, terms = update(state, pullback, grad_shown, loss, reg, metrics)
+            state, terms = update(state, pullback, grad_shown, loss, own, metrics)
             return state, Report(terms, shown)
 
         return lambda state: whole(state, arrays, key)
 
     @jax.jit
     def forward(state: TrainState, arrays: Any, key: Array) -> Any:
-        shown, _ = problem.show(state.params, arrays)
+        shown, _ = problem.show(state.params, arrays, starts_at(config, problem, state.step, key))
         return shown, draws(state, key)
 
     @jax.jit
-    def backward(state: TrainState, arrays: Any, grad_shown: Array, loss: Array, metrics: dict[str, Array]) -> Any:
-        (_, reg), pullback = show(state.params, arrays)
-        return update(state, pullback, grad_shown, loss, reg, metrics)
+    def backward(
+        state: TrainState, arrays: Any, key: Array, grad_shown: Array, loss: Array, metrics: dict[str, Array]
+    ) -> Any:
+        (_, own), pullback = show(state, arrays, key)
+        return update(state, pullback, grad_shown, loss, own, metrics)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
         shown, drawn = forward(state, arrays, key)
         loss, grad_shown, metrics = op.loss_and_grad(shown, drawn)
-        state, terms = backward(state, arrays, grad_shown, loss, metrics)
+        state, terms = backward(state, arrays, key, grad_shown, loss, metrics)
         return state, Report(terms, shown)
 
     return staged
@@ -216,7 +234,8 @@ def fit(
         op: the torch loss (bridge.op.torch_loss).
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
-        on_preview: called with the steps done and `Report.shown`, each `preview_every` steps.
+        on_preview: called with the steps done and the motions as the critic sees them, but always whole, each
+            `preview_every` steps.
         tell: called with a line about the checkpoint that the run goes on from, or about one that cannot be written.
         guided: whether a gradient of exactly zero is an error: without guidance it may be right.
 
@@ -264,7 +283,7 @@ def fit(
             state, done = new, n  # only now: what is saved has its line in the log
             if config.preview_every and n % config.preview_every == 0:
                 with telling(f"the preview of step {n}"):
-                    on_preview(n, report.shown)
+                    on_preview(n, report.shown if problem.windows is None else problem.whole(new.params))
             if n % config.checkpoint_every == 0 or n == config.steps:
                 save()
             interrupts.check()

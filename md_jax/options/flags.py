@@ -12,13 +12,17 @@ from absl import flags
 
 from md_jax.config import FIELDS, Config, kind_of
 from md_jax.errors import UserError
+from md_jax.files import expanded
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.resolve import resolve
+from md_jax.outside.texts import sentences_in
+from md_jax.prompts.parts import joined
 
 # Names of the release before, understood for one more.
 OLD_NAMES = {"sds_weight": "distillation_weight", "controls": "control_run"}
 OLD_VALUES = {"distillation": {"bridge": "source"}}
 QUICK = "quick"  # no field: another way to say --nocontrol_run
+TIMELINE = "timeline"  # no field: a file that holds the parts of --prompt
 
 
 class EnumWithOldNames(flags.EnumParser):
@@ -61,6 +65,12 @@ def define_quick(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(QUICK, False, "Leave the control run out: half the time.", flag_values=values)
 
 
+def define_timeline(values: flags.FlagValues) -> None:
+    """Define --timeline, beside the fields' flags."""
+    help = "A text file whose lines are the parts of the prompt, in order: SENTENCE or SENTENCE: SECONDS."
+    flags.DEFINE_string(TIMELINE, "", help, flag_values=values)
+
+
 def given_by(values: flags.FlagValues) -> dict[str, Any]:
     """The options that parsed flags give, by the name of their field.
 
@@ -78,11 +88,23 @@ def given_by(values: flags.FlagValues) -> dict[str, Any]:
             except ValueError:
                 raise UserError(f"--{name} takes numbers separated by commas, got {','.join(value)!r}.") from None
         given[name] = value
+    if TIMELINE in values and (file := values[TIMELINE].value):
+        if "prompt" in given or given.get("prompts_file"):
+            raise UserError(f"--{TIMELINE} holds the sentences of one motion: leave --prompt and --prompts_file out.")
+        given["prompt"] = joined(_parts_in(file))
     if QUICK in values and values[QUICK].value:
         if given.get("control_run"):
             raise UserError("--quick leaves the control run out, and --control_run asks for it: leave one of them out.")
         given["control_run"] = False
     return given
+
+
+def _parts_in(file: str) -> list[str]:
+    path = str(expanded(file))
+    lines = sentences_in(path)
+    if not lines:
+        raise UserError(f"--{TIMELINE}={file} holds no sentence: one a line is expected, e.g. a person is walking: 2")
+    return lines
 
 
 def from_flags(values: flags.FlagValues = flags.FLAGS, **instead: Any) -> Config:

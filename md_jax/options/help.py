@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from md_jax.config import FIELDS, GROUPS, OWN
-from md_jax.options.flags import QUICK, EnumWithOldNames, flag_value
+from md_jax.options.flags import QUICK, TIMELINE, EnumWithOldNames, flag_value
 from md_jax.presets import own_values
 
 WIDEST = 110  # columns
@@ -46,8 +46,11 @@ def config_groups(values: flags.FlagValues) -> list[Group]:
         if name in OWN:
             default = f"the prior's; embedded: {_default(own[name])}" if _default(own[name]) else "the prior's"
         groups[-1][1].append(Entry(_form(values[name]), field.metadata["help"], default, field.metadata["first"]))
-        if name == "control_run" and QUICK in values:
-            groups[-1][1].append(Entry(f"--{QUICK}", values[QUICK].help or "", ""))
+        for after, extra in (("control_run", QUICK), ("prompt", TIMELINE)):
+            if name == after and extra in values:
+                groups[-1][1].append(
+                    Entry(f"--{QUICK}" if extra == QUICK else _form(values[extra]), values[extra].help or "", "")
+                )
     return [Group(title, entries) for title, entries in groups if entries]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
-from md_jax.errors import UserError
+from md_jax.prompts.parts import PromptError, joined, parts_of
 from md_jax.prompts.reading import Reading, read_prompt
 from md_jax.prompts.tokens import ARTICLES, is_word, tokens_of
 from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
@@ -16,10 +16,6 @@ _ALIKE = 0.6  # difflib's ratio: "dansing" and "dancing" have 0.86
 _COMPARED = 20  # words of a refused sentence that are compared with the vocabulary
 _SHOWN = 60  # characters of a refused sentence that are shown
 _MOST_WORDS = 20  # a text encoder of closed vocabulary reads 24 tokens, two of them marks; a view takes up to three
-
-
-class PromptError(UserError):
-    """A sentence that no motion can be made from."""
 
 
 def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading:
@@ -52,21 +48,27 @@ def hear(sentences: Sequence[str], known: Collection[str] | None = None) -> str:
     Raises:
         PromptError: no motion can be made from one of them.
     """
-    lines = [heard_line(check_prompt(sentence, known), known) for sentence in dict.fromkeys(sentences)]
+    lines = []
+    for sentence in dict.fromkeys(sentences):
+        parts = parts_of(sentence)
+        several = len(parts) > 1
+        lines.append("; then ".join(heard_line(check_prompt(part.sentence, known), known, several) for part in parts))
     return "\n".join(dict.fromkeys(lines))
 
 
-def heard_line(reading: Reading, known: Collection[str] | None = None) -> str:
+def heard_line(reading: Reading, known: Collection[str] | None = None, part: bool = False) -> str:
     """What was understood, for the start of a run: "washing a window, side view; not used: big, dirty".
 
     Args:
         reading: of a prompt that `check_prompt` let through.
         known: as there; an open prior's text encoder reads every word, so that none is called unused.
+        part: whether it is one of several sentences that follow one another.
     """
     phrases = [_phrase(heard.action) for heard in reading.actions]
     parts = [", ".join(filter(None, (phrases[0] if phrases else "no action that we know", reading.view)))]
     if len(phrases) > 1:
-        parts.append(f"actions in order: {', then '.join(phrases)}; one motion shows the first")
+        in_turn = "" if part else "; for all of them put a bar between: " + _in_turn(reading)
+        parts.append(f"actions in order: {', then '.join(phrases)}; one sentence shows the first{in_turn}")
     unused = [word for word in reading.manner if word not in ("turning", "over")] if phrases else []
     if known is not None and (unused := _in_sentence_order(reading, [*unused, *reading.ignored])):
         parts.append(f"not used: {', '.join(unused)}")
@@ -75,6 +77,12 @@ def heard_line(reading: Reading, known: Collection[str] | None = None) -> str:
     if reading.foreign:
         parts.append("it does not look like English, and only English is read")
     return "; ".join(parts)
+
+
+def _in_turn(reading: Reading) -> str:
+    """The prompt that shows the actions of a sentence one after another."""
+    sentences = [f"a person is {_phrase(heard.action)}" for heard in reading.actions]
+    return f'"{joined(sentences)}"'
 
 
 def sentence_for_prior(sentence: str, known: Collection[str] | None = None) -> str:

@@ -14,15 +14,20 @@ import numpy as np
 from md_jax.body import lbs
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
+from md_jax.control.reading import asked_of
+from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
+from md_jax.fit.posefield import Span
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
-from md_jax.fit.train import draws_at, optimizer_of
+from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
+from md_jax.prompts.parts import parts_of
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
+from md_jax.timeline.plan import Clip, Plan, length_line, plan
 
 if TYPE_CHECKING:
     from bridge.build import TorchSide
@@ -42,7 +47,7 @@ class Job:
     params: Params  # before the first step
     op: CriticLoss
     control: CriticLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
-    frames: int
+    frames: int  # of the prior's clip; a motion may be longer
     fps: float
     device: str
     choices: list[tuple[str, str]]  # (name, value) of what was chosen, for the terminal
@@ -62,7 +67,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
-    chosen = [_statistics(config, sentence) for sentence in sentences]
+    parts = [parts_of(sentence) for sentence in sentences]
+    if config.mode == "latent" and any(len(each) > 1 for each in parts):
+        raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
+    asked = asked_of(config)
+    chosen = [[_statistics(config, part.sentence) for part in each] for each in parts]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:
         raise UserError(
@@ -71,14 +80,19 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
-    built = torch_side.build(config, device, sentences, body)
+    built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body)
 
     # A view in the prompt wins over the circle, --azimuths over both.
     arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
     if config.azimuths:
         arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
-    fields, params = make_fields(config, [statistics for statistics, _ in chosen], built.frames)
+    clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
+    length = plan(config, parts, clip)
+    fields, params = make_fields(config, _over_time(chosen, length), length.frames, clip.frames)
+    targets = None
+    if asked:
+        targets = make_targets(asked, body, baked, frames=length.frames, fps=clip.fps, loop=config.loop)
     posed = PoseProblem(
         fields=fields,
         baked=baked,
@@ -87,13 +101,15 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         azimuth_ranges=arcs,
         elevation_range=(elevation[0], elevation[-1]),
         image=None if built.image is None else ImageShape(built.frames, built.image.latent_shape),
+        windows=length.windows,
+        targets=targets,
     )
     problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,
         prompts=sentences,
-        actions=[statistics.action for statistics, _ in chosen],
+        actions=[", then ".join(statistics.action for statistics, _ in each) for each in chosen],
         body=body,
         problem=problem,
         params=params,
@@ -102,7 +118,16 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         frames=built.frames,
         fps=built.fps,
         device=device,
-        choices=_choices(config, device, sentences, [why for _, why in chosen], body, built, measured),
+        choices=_choices(
+            config,
+            device,
+            sentences,
+            [why for each in chosen for _, why in each],
+            body,
+            built,
+            length_line(length, clip, config.loop) if length.windows else "",
+            measured,
+        ),
         measured=measured,
     )
 
@@ -127,6 +152,17 @@ def first_render(
     return latent, {"z": z}
 
 
+def _over_time(
+    chosen: Sequence[Sequence[tuple[PoseStatistics, str]]], length: Plan
+) -> list[PoseStatistics | Sequence[Span]]:
+    """The statistics of each motion, or of its parts."""
+    result: list[PoseStatistics | Sequence[Span]] = []
+    for each, stretches in zip(chosen, length.stretches, strict=True):
+        spans = [Span(s, part.first, part.end) for (s, _), part in zip(each, stretches, strict=True)]
+        result.append(spans[0].statistics if len(spans) == 1 else spans)
+    return result
+
+
 def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
     """The statistics of a motion, and why these."""
     action, why = resolve_action(config.action, sentence, config.statistics)
@@ -138,7 +174,8 @@ def _measure(config: Config, problem: Problem, params: Params, built: TorchSide)
     if not config.tiny_vae:
         return {}
     motions = jax.tree.leaves(params)[0].shape[0]
-    shown, _ = problem.show(params, problem.arrays)
+    start = starts_at(config, problem, jnp.zeros((), jnp.int32), problem.key)
+    shown, _ = problem.show(params, problem.arrays, start)
     built.guided.loss_and_grad(shown, draws_at(config, problem, motions, jnp.zeros((), jnp.int32), problem.key))
     cosine = built.tiny_vae_cosine()
     assert cosine is not None  # a gradient has been taken
@@ -152,6 +189,7 @@ def _choices(
     actions: list[str],
     body: Body,
     built: TorchSide,
+    length: str,
     measured: dict[str, float],
 ) -> list[tuple[str, str]]:
     """What was chosen, for the terminal."""
@@ -162,6 +200,8 @@ def _choices(
         ("action", "\n".join(dict.fromkeys(actions))),
         ("prior", f"{built.spec.name}: {frames} frames of {size} pixels over {seconds:.1f} s"),
     ]
+    if length:
+        lines.append(("motion", length))
     if config.prior_path:
         lines.append(("weights", f"{built.spec.origin}; licence: {built.spec.licence}"))
     if built.image is not None:

@@ -49,6 +49,7 @@ def inputs_of(config: Config, prompts: Sequence[str]) -> dict[str, Any]:
         "body": find_body(config.body, config.gender),
         "prior_path": Path(config.prior_path) if config.prior_path else prior,
         "image_prior_path": Path(config.image_prior_path) if config.image_prior_path else None,
+        **{name: Path(file) for name in ("keyframes", "start", "end", "path") if (file := getattr(config, name))},
         "tiny_vae": Path(config.tiny_vae) if config.tiny_vae else None,
     }
     return {

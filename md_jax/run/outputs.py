@@ -132,13 +132,17 @@ def write_preview(
     pictures.write_preview(path, np.asarray(shown), render_frames, caption)
 
 
-def export_times(frames: int, fps: float, export_fps: float) -> Float[Array, "E"]:
+def export_times(frames: int, fps: float, export_fps: float, loop: bool = False) -> Float[Array, "E"]:
     """Frame indices, whole and in between, of a motion's files: from its first frame to the last that it holds.
 
     Args:
-        frames, fps: F and the rate of the clip that is optimised.
-        export_fps: frames a second of the files; a whole multiple of `fps` keeps every frame of the clip.
+        frames, fps: F and the rate of the motion that is optimised.
+        export_fps: frames a second of the files; a whole multiple of `fps` keeps every frame of the motion.
+        loop: the motion goes round: the last frame lies one step before the first comes again.
     """
+    if loop:
+        count = max(round(frames * export_fps / fps), 1)
+        return jnp.asarray(np.arange(count) * (frames / count), jnp.float32)
     count = math.floor((frames - 1) * export_fps / fps + 1e-6) + 1
     return jnp.asarray(np.minimum(np.arange(count) * fps / export_fps, frames - 1), jnp.float32)
 
@@ -155,7 +159,7 @@ def sampled(job: Job, params: Params) -> list[Motion]:
     if fields.highest_frequency >= math.pi:
         keys = posefield.poses(fields, params)
         return [resample(motion_of(job, keys, m), rate) for m in range(len(job.prompts))]
-    poses = posefield.poses(fields, params, export_times(fields.frames, job.fps, rate))
+    poses = posefield.poses(fields, params, export_times(fields.frames, job.fps, rate, job.config.loop))
     return [motion_of(job, poses, m, rate) for m in range(len(job.prompts))]
 
 

@@ -80,7 +80,7 @@ def test_help_is_quick_light_and_grouped():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 7
+    assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 8
     assert 18 <= done.stdout.count("\n  --") <= 26 and "embedded: 30" in done.stdout
 
 
@@ -90,7 +90,7 @@ def test_helpfull_lists_every_option_and_no_old_name(capsys):
     assert info.value.code == 0
     said = capsys.readouterr().out
     listed = {line.split()[0].split("=")[0].replace("[no]", "") for line in said.splitlines() if line[:4] == "  --"}
-    assert listed == {f"--{name}" for name in FIELDS} | {"--quick"}
+    assert listed == {f"--{name}" for name in FIELDS} | {"--quick", "--timeline"}
 
 
 @pytest.mark.parametrize("module", ["md_jax.doctor", "md_jax.evaluate", "md_jax.study"])

@@ -25,7 +25,8 @@ KNOWN = actions_of_prior("embedded")
         ("a man walks slowly in a red shirt", "walking; not used: slowly, red, shirt"),
         ("a person is doing a cartwheel, turning over", "doing a cartwheel"),
         ("walks forward and then punches",
-         "walking; actions in order: walking, then punching; one motion shows the first; not used: forward"),
+         "walking; actions in order: walking, then punching; one sentence shows the first; for all of them put a bar"
+         ' between: "a person is walking | a person is punching"; not used: forward'),
     ],
 )  # fmt: skip
 def test_what_was_heard_by_a_prior_of_closed_vocabulary(sentence, line):

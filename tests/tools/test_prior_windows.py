@@ -1,10 +1,14 @@
 """Training windows of the embedded prior: the moments of an action that look alike, and how they are drawn."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
+from bridge.priors.embedded import SHIPPED
 from md_jax.evaluate import measures
-from md_jax.mocap.clips import Clip, Split
+from md_jax.mocap.clips import Clip, Split, split_source
 from tools import prior_windows
 
 FRAMES, FPS = 10, 10
@@ -83,3 +87,18 @@ def test_an_action_that_never_repeats_is_its_template_alone():
         np.random.default_rng(2), Split([once], [], {}), {"cartwheel": 20}, held_out=False, frames=FRAMES, fps=FPS
     )
     assert 0 < np.ptp(windows.start) <= 2 * prior_windows.JITTER and np.ptp(windows.speed) > 0
+
+
+def test_repeats(split):
+    assert prior_windows.repeat_seconds(split.train) == pytest.approx(PERIOD, abs=1 / 30)
+    once = swing("e", 0.0)
+    rising = np.linspace(0, 1, len(once.body_pose), dtype=np.float32)[:, None, None] * np.ones((21, 3), np.float32)
+    assert prior_windows.repeat_seconds([dataclasses.replace(once, body_pose=rising)]) is None
+
+
+def test_the_shipped_repeats_are_those_of_motion_capture():
+    stated = json.loads((SHIPPED / "prior.json").read_text())["repeats"]
+    clips = split_source(None, None, 0.2).train
+    for action in sorted({clip.action for clip in clips}):
+        found = prior_windows.repeat_seconds([clip for clip in clips if clip.action == action])
+        assert stated.get(action) == (None if found is None else pytest.approx(found, abs=0.01)), action

@@ -51,6 +51,16 @@ def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             licence=str(settings["licence"]),
             origin=str(folder),
             actions=parts.actions,
+            repeats=_repeats(settings.get("repeats")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PriorError(f"{folder / 'prior.json'} is incomplete ({type(error).__name__}: {error}).") from error
+
+
+def _repeats(stated: object) -> dict[str, float] | None:
+    """The repeats of actions (`PriorSpec.repeats`) as prior.json states them."""
+    if stated is None:
+        return None
+    if not isinstance(stated, dict) or not all(isinstance(x, int | float) and 0 < x < 60 for x in stated.values()):
+        raise ValueError(f'"repeats" must hold seconds by action, found {str(stated)[:60]}')
+    return {str(action): float(seconds) for action, seconds in stated.items()}

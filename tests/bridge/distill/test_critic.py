@@ -1,5 +1,6 @@
 """The critic: its gradient against plain autograd through the whole chain, views, batches and text."""
 
+import dataclasses
 import itertools
 import math
 from typing import NamedTuple
@@ -33,6 +34,8 @@ class Draws(NamedTuple):
     frames: torch.Tensor | None = None
     image_t: torch.Tensor | None = None
     image_noise: torch.Tensor | None = None
+    start: torch.Tensor | None = None
+    sentence: torch.Tensor | None = None
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +246,20 @@ def test_encoding_in_chunks_changes_nothing(scene, tmp_path):
     whole = prior.encode_vjp(video, cotangent)
     for chunk in (1, 2, 5):
         assert (prior.encode_vjp(video, cotangent, chunk) - whole).norm() < 1e-5 * whole.norm()
+
+
+def test_views_may_see_frames_of_their_own(folder, scene):
+    """Windows: clip n of M·views is judged as a motion of its own would be, under the sentence that the draws name."""
+    verts, mesh, draws = scene
+    prior = load_prior("embedded", folder)
+    own = torch.cat([verts, verts.flip(1) + 0.02], dim=1)  # (M, views·F, V, 3)
+    prompts = embed_prompts(prior, [*PROMPTS, as_seen("a person is running")])
+    sentence = torch.tensor([2, 1, 0, 2])
+    windows = draws._replace(start=torch.tensor([0, 3, 5, 1], dtype=torch.int32), sentence=sentence.int())
+    loss, grad, metrics = VertexCritic(prior, prompts, mesh, settings())(own, windows)
+    apart = prompts.row[sentence]
+    alone = VertexCritic(prior, dataclasses.replace(prompts, row=apart), mesh, settings())
+    expected, expected_grad, expected_metrics = alone(own.view(N, F, *own.shape[2:]), draws)
+    torch.testing.assert_close(loss, expected.view(M, VIEWS).mean(dim=1))
+    torch.testing.assert_close(grad.view(N, F, *own.shape[2:]), expected_grad / VIEWS)
+    torch.testing.assert_close(metrics["t"], expected_metrics["t"].view(M, VIEWS).mean(dim=1))
