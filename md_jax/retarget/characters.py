@@ -180,7 +180,7 @@ def soles_of(
     homogeneous = np.concatenate([points[outer], np.ones((len(outer), 1))], axis=1)
     used = np.flatnonzero(weights[outer].any(axis=0))
     rows = np.einsum("bij,pj,pb->bip", local[used], homogeneous, weights[outer][:, used])
-    return Soles(tuple(bones[b] for b in used), rows)
+    return Soles(tuple(bones[int(b)] for b in used), rows)
 
 
 def mesh_soles(glb: Glb, skeleton: Skeleton, feet: Sequence[int]) -> Soles | None:

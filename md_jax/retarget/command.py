@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if len(options.motion_and_character) != 2:
             raise UserError("name a motion and a character: python -m md_jax.retarget MOTION.npz CHARACTER.glb")
-        print("\n".join(retarget(*options.motion_and_character, options.out, options.map, options.body)))
+        motion, character = options.motion_and_character
+        print("\n".join(retarget(motion, character, options.out, options.map, options.body)))
     except UserError as error:
         stop(one_line(error))
 

@@ -122,7 +122,8 @@ def numbers(glb: Glb, index: int) -> np.ndarray | None:
         values = values.copy()
         values[places[:, 0]] = changed
     if accessor.get("normalized") and kind.kind in "iu":
-        return np.maximum(values / np.iinfo(kind).max, -1.0)
+        largest = 2 ** (8 * kind.itemsize - (kind.kind == "i")) - 1
+        return np.maximum(values / largest, -1.0)
     return values
 
 
@@ -163,7 +164,8 @@ def with_animation(glb: Glb, name: str, times: Float[np.ndarray, "F"], curves: S
 
     seconds = np.asarray(times, np.float32)
     clock = add(seconds, "SCALAR", min=[float(seconds.min())], max=[float(seconds.max())])
-    channels, samplers = [], []
+    channels: list[Json] = []
+    samplers: list[Json] = []
     for curve in curves:
         channels.append({"sampler": len(samplers), "target": {"node": curve.node, "path": curve.path}})
         output = add(curve.values, f"VEC{curve.values.shape[1]}")

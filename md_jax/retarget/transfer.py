@@ -103,7 +103,7 @@ def alignments(
         if joint not in rest.places:
             continue
         above = JOINT_NAMES[PARENTS[INDEX[joint]]]
-        end = TOWARDS.get(joint)
+        end = TOWARDS.get(joint, "")
         if end in rest.places:
             there = to_world @ (source[INDEX[end]] - source[INDEX[joint]])
             found[joint] = smallest_turn(rest.places[end] - rest.places[joint], there)
