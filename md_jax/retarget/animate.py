@@ -71,8 +71,10 @@ def read_character(path: str | os.PathLike, map_path: str | os.PathLike = "") ->
         key = {name: bones.joints[name] for name in ("pelvis", "head", "left_hip", "right_hip")}
         vrm = not {"VRM", "VRMC_vrm"}.isdisjoint(glb.document.get("extensions", {}))
         rest, standing = rest_pose(skeleton, nodes, key, as_it_stands=vrm)
-        root = bones.joints["pelvis"] if standing else skeleton.parents[bones.joints["pelvis"]]
-        home = skeleton.world[root][:3, 3] * [1, 0, 1] if root >= 0 else np.zeros(3)
+        hips = bones.joints["pelvis"]
+        home = rest[hips][:3, 3] * [1, 0, 1]
+        if not standing and (above := skeleton.parents[hips]) >= 0:
+            home += skeleton.world[above][:3, 3] * [1, 0, 1]
         soles = mesh_soles(glb, skeleton, [bones.joints[name] for name in _ANKLES])
     except UserError:
         raise

@@ -145,6 +145,13 @@ def run_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def character(tmp_path_factory):
+    from tests.retarget.characters import NAMINGS, write_character
+
+    return write_character(tmp_path_factory.mktemp("character") / "hero.glb", NAMINGS["mixamo"])
+
+
+@pytest.fixture(scope="module")
 def tiny_folders(tmp_path_factory):
     from tests.bridge.priors import tiny_priors
 
@@ -158,7 +165,7 @@ def tiny_folders(tmp_path_factory):
     [pair for pair in COMMANDS if words_of(pair[1])[0] != "make" and not any(part in pair[1] for part in NEEDS_MORE)],
     ids=lambda value: value[:60],
 )
-def test_every_command_runs(page, command, run_folder, tiny_folders, tmp_path, monkeypatch):
+def test_every_command_runs(page, command, run_folder, character, tiny_folders, tmp_path, monkeypatch):
     program, words = words_of(command)
     if "FOLDER" in command or "model.ckpt" in command:
         name = next(
@@ -168,8 +175,9 @@ def test_every_command_runs(page, command, run_folder, tiny_folders, tmp_path, m
             pytest.skip(f"tests/bridge/priors/test_prior_runs.py runs the main job on {name or 'this prior'}")
         words = [word.replace("FOLDER", tiny_folders[name]) for word in words]
         words += ["--frames=3", "--height=32", "--width=32"]
-    swaps = {"RUN": str(run_folder), "FILE": str(tmp_path / "file"), "DATE": "today"}
-    words = [re.sub(r"\b(RUN|FILE|DATE)\b", lambda m: swaps[m.group(1)], word) for word in words]
+    swaps = {"RUN": str(run_folder), "FILE": str(tmp_path / "file"), "DATE": "today",
+             "CHARACTER": str(character.with_suffix(""))}  # fmt: skip
+    words = [re.sub(r"\b(RUN|FILE|DATE|CHARACTER)\b", lambda m: swaps[m.group(1)], word) for word in words]
     words = [re.sub(r"runs/0001-[\w-]+", str(run_folder), word) for word in words]
     resumed = "--resume" in words
     words += [] if resumed or "--help" in words else SHORTER.get(program, [])
