@@ -28,8 +28,7 @@ from md_jax.retarget.names import FINGERS, SIDES
 from md_jax.retarget.rest import rest_pose
 
 SUFFIXES = (".glb", ".vrm")
-_ANKLES = tuple(f"{side}_ankle" for side in SIDES)
-_FEET = (*_ANKLES, *(f"{side}_foot" for side in SIDES))
+_FEET = tuple(f"{side}_{part}" for part in ("ankle", "foot") for side in SIDES)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def read_character(path: str | os.PathLike, map_path: str | os.PathLike = "") ->
         home = rest[hips][:3, 3] * [1, 0, 1]
         if not standing and (above := skeleton.parents[hips]) >= 0:
             home += skeleton.world[above][:3, 3] * [1, 0, 1]
-        soles = mesh_soles(glb, skeleton, [bones.joints[name] for name in _ANKLES])
+        soles = mesh_soles(glb, skeleton, [bones.joints[name] for name in _FEET if name in bones.joints])
     except UserError:
         raise
     except Exception as error:  # whatever a damaged file makes of itself: an index, a type, a shape

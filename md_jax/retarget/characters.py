@@ -189,7 +189,7 @@ def mesh_soles(glb: Glb, skeleton: Skeleton, feet: Sequence[int]) -> Soles | Non
     Args:
         glb: the file.
         skeleton: its nodes.
-        feet: nodes of the ankles; what is below them counts, too.
+        feet: nodes of the ankles and toes; what is below them counts, too.
 
     Raises:
         KeyError, IndexError, TypeError, ValueError: the file is damaged.

@@ -56,7 +56,8 @@ def test_rest_poses_are_corrected(case, motion, body, tmp_path):
     played = moved(write_character(tmp_path / "a.glb", naming, **REST_POSES[case]), motion, body)
     angle, where = worst_angle(played, motion, naming)
     assert angle < 0.02, where
-    np.testing.assert_allclose(played.place(naming["pelvis"]), joints_of(motion)[:, 0], atol=3e-3)
+    if REST_POSES[case].get("bind", True):  # without, this mesh is not where its bones are
+        np.testing.assert_allclose(played.place(naming["pelvis"]), joints_of(motion)[:, 0], atol=3e-3)
 
 
 @pytest.mark.parametrize("yaw", [180, 90, 37])
