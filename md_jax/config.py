@@ -24,7 +24,7 @@ from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
 PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
-         "tiny_vae", "workdir")  # fmt: skip
+         "tiny_vae", "workdir", "character", "character_map")  # fmt: skip
 LARGEST_NUMBER = 1e9  # of other fields without one: what is larger overflows in half precision and in files
 LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
 
@@ -194,6 +194,8 @@ class Config:
                                " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
     hands: Literal["relaxed", "flat"] = _field("relaxed", "Fingers in the files: the body's own at rest, or straight.")
     up: Literal["z", "y"] = _field("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
+    character: str = _field("", "A rigged .glb or .vrm of your own that gets the motion, too.", first=True)
+    character_map: str = _field("", "A JSON file of its bones by joint, where their names do not tell.")
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all

@@ -112,6 +112,7 @@ def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
     try:
         sentences = prompts(config)
         heard = _hear(config, sentences)  # before anything heavy: a refusal should come at once
+        _look_at_character(config)
     except UserError:
         workdir.discard_unused(folder)
         raise
@@ -163,7 +164,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     took = f"{_minutes(time.perf_counter() - start)}, with {_memory()}"
     where = f"[bold]{shown}[/]" if len(folders) == 1 else f"each folder [bold]{shown}/motion-NN[/]"
     console.print(f"done in {took}. What came out, in {where}:", soft_wrap=True)
-    for line in results.files(config.control_run, len(folders) > 1):
+    for line in results.files(config, len(folders) > 1):
         _say(console, "  " + line)
     return folders
 
@@ -220,6 +221,13 @@ def _hear(config: Config, sentences: list[str]) -> str:
     if config.image_prior != "none":
         hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
     return hear(sentences, known)
+
+
+def _look_at_character(config: Config) -> None:
+    if config.character:
+        from md_jax.retarget.animate import read_character
+
+        read_character(config.character, config.character_map)
 
 
 def _python() -> str:

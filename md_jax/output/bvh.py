@@ -1,7 +1,8 @@
 """Motion as BVH, the skeleton format that nearly every animation program reads.
 
-Hierarchy of the pelvis and the 21 body joints with end sites, offsets and positions in centimetres, y up, the
-body facing +z in the rest pose. Rotations are Euler angles in degrees, channel order Z X Y: R = Rz Rx Ry.
+Hierarchy of the pelvis and the 21 body joints with end sites, offsets and positions in metres, y up, the body facing
++z in the rest pose. Rotations are Euler angles in degrees, channel order Z X Y: R = Rz Rx Ry. BVH has no unit of its
+own: Blender takes a number for a metre, and so the body comes out at its size there as it does from the other files.
 """
 
 from __future__ import annotations
@@ -67,20 +68,20 @@ def write_bvh(
         lines = [
             f"{pad}{'JOINT' if depth else 'ROOT'} {BODY_JOINTS[j]}",
             f"{pad}{{",
-            f"{pad}\tOFFSET {_numbers(100 * offset)}",
+            f"{pad}\tOFFSET {_numbers(offset)}",
             f"{pad}\tCHANNELS {6 if depth == 0 else 3} {place}Zrotation Xrotation Yrotation",
         ]
         for child in children[j]:
             lines += block(child, depth + 1)
         if not children[j]:
             end = np.asarray(END_SITES.get(BODY_JOINTS[j], (0.0, 0.05, 0.0)))
-            site = ("End Site", "{", f"\tOFFSET {_numbers(100 * end)}", "}")
+            site = ("End Site", "{", f"\tOFFSET {_numbers(end)}", "}")
             lines += [f"{pad}\t{line}" for line in site]
         return [*lines, f"{pad}}}"]
 
     hierarchy = block(0, 0)
     angles = np.degrees(euler_zxy(rotations))[:, order].reshape(len(rotations), -1)
-    rows = np.concatenate([100 * (joints[0] + transl), angles], axis=1)
+    rows = np.concatenate([joints[0] + transl, angles], axis=1)
     lines = [
         "HIERARCHY",
         *hierarchy,

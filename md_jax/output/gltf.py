@@ -103,7 +103,7 @@ def write_glb(
     curves = [(0, "translation", (offsets[0] + transl).astype(np.float32), gltf.VEC3)]
     for j in range(count):
         if np.abs(quaternions[:, j] - quaternions[0, j]).max() > 0:
-            curves.append((j, "rotation", _one_hemisphere(_xyzw(quaternions[:, j])), gltf.VEC4))
+            curves.append((j, "rotation", one_hemisphere(_xyzw(quaternions[:, j])), gltf.VEC4))
     for node, channel, values, kind in curves:
         target = gltf.AnimationChannelTarget(node=node, path=channel)
         animation.channels.append(gltf.AnimationChannel(sampler=len(animation.samplers), target=target))
@@ -189,7 +189,7 @@ def _xyzw(wxyz: np.ndarray) -> np.ndarray:
     return np.roll(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, axis=-1)
 
 
-def _one_hemisphere(curve: Float[np.ndarray, "F 4"]) -> Float[np.ndarray, "F 4"]:
+def one_hemisphere(curve: Float[np.ndarray, "F 4"]) -> Float[np.ndarray, "F 4"]:
     """The same rotations with signs that never flip, for readers that interpolate component by component."""
     flips = np.where((curve[1:] * curve[:-1]).sum(-1) < 0, -1.0, 1.0)
     return (curve * np.concatenate([[1.0], np.cumprod(flips)])[:, None]).astype(np.float32)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from md_jax.config import Config
 from md_jax.files import make_folder, write_bytes
 from md_jax.fit.problems import LatentProblem
 from md_jax.fit.train import TrainState
@@ -24,9 +25,9 @@ TILE_HEIGHT, VIDEO_HEIGHT = 192, 384  # pixels; a small video is shown with larg
 FIRST, UNGUIDED = "first render", "guidance 0"
 
 
-def files(controls: bool, several: bool) -> tuple[str, ...]:
+def files(config: Config, several: bool) -> tuple[str, ...]:
     """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
-    beside = "its controls: the first render, and guidance 0" if controls else "its control, the first render"
+    beside = "its controls: the first render, and guidance 0" if config.control_run else "its control, the first render"
     return (
         f"sheet.png     the optimised video beside {beside}",
         "video.mp4     the first render and the optimised video",

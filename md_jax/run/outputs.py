@@ -15,6 +15,7 @@ from md_jax.body import lbs
 from md_jax.body.arguments import relaxed_hands
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
+from md_jax.config import Config
 from md_jax.files import make_folder
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
@@ -25,6 +26,7 @@ from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
+from md_jax.retarget.animate import read_character, write_retargeted
 from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
@@ -33,14 +35,15 @@ from md_jax.run.workdir import write_json
 STILL, UNGUIDED = "mean pose, held still", "guidance 0"
 
 
-def files(controls: bool, several: bool) -> tuple[str, ...]:
+def files(config: Config, several: bool) -> tuple[str, ...]:
     """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
-    beside = "the mean pose held still" + (", and guidance 0" if controls else "")
+    beside = "the mean pose held still" + (", and guidance 0" if config.control_run else "")
     return (
         f"sheet.png     the motion, beside {beside}",
         "motion.mp4    the motion from four sides",
         "motion.npz    AMASS SMPL-X keys, z up unless --up=y",
         "motion.glb    animated, skinned mesh;  motion.bvh  the skeleton's rotations",
+        *((f"{on_character(config):<13} {Path(config.character).name} with the motion",) if config.character else ()),
         f"{'../' * several}motion.html   the motion in the browser, and how it was made",
         f"summary.json  final losses, how much it moves;  {'../' * several}metrics.jsonl  every logged step",
     )
@@ -70,6 +73,7 @@ def write_outputs(
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
+    character = read_character(config.character, config.character_map) if config.character else None
     folders = []
     shown = []
     for m in range(count):
@@ -89,6 +93,9 @@ def write_outputs(
             up=config.up,
             render_frames=render_frames,
         )
+        if character is not None:
+            paths[on_character(config)] = target / on_character(config)
+            write_retargeted(paths[on_character(config)], shown[-1].motion, job.body, character)
         summary = {
             "prompt": job.prompts[m],
             "action": job.actions[m],
@@ -107,6 +114,11 @@ def write_outputs(
     recipe = made_of(job, metrics, previews_in(folder), links)
     write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, recipe)
     return folders
+
+
+def on_character(config: Config) -> str:
+    """The file of the --character with the motion."""
+    return f"character{Path(config.character).suffix.lower()}"
 
 
 def title_of(sentences: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from jaxtyping import Array, Float
 
+from md_jax.config import Config
 from md_jax.fit.train import TrainState
 from md_jax.output.pictures import RenderFrames
 from md_jax.run import latent_outputs, outputs
@@ -16,8 +17,8 @@ from md_jax.run.build import Job
 class Results(Protocol):
     """The functions of a module that writes what a mode leaves."""
 
-    def files(self, controls: bool, several: bool) -> tuple[str, ...]:
-        """A line for each file, for the terminal; `controls` and `several` as in the run."""
+    def files(self, config: Config, several: bool) -> tuple[str, ...]:
+        """A line for each file, for the terminal; `several` if the run has several motions."""
         ...
 
     def write_outputs(

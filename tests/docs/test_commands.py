@@ -167,13 +167,20 @@ def run_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def character(tmp_path_factory):
+    from tests.retarget.characters import NAMINGS, write_character
+
+    return write_character(tmp_path_factory.mktemp("character") / "hero.glb", NAMINGS["mixamo"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     sorted({command.removeprefix(".venv/bin/") for _, command in COMMANDS if words_of(command)[0] != "make"}),
     ids=lambda value: value[:60],
 )
-def test_every_command_runs(command, run_folder, path_of, tmp_path):  # noqa: F811
+def test_every_command_runs(command, run_folder, character, path_of, tmp_path):  # noqa: F811
     """With few steps, small pictures and small priors of random weights."""
     program, words = words_of(command)
     full = flags_of(program)
@@ -196,6 +203,7 @@ def test_every_command_runs(command, run_folder, path_of, tmp_path):  # noqa: F8
         words = [*words, f"--out={tmp_path / 'optimizers'}"]
     if "quick" in full and program.startswith("benchmarks.") and "--quick" not in words:
         words = [*words, "--quick"]
+    words = [re.sub(r"\bCHARACTER\b", str(character.with_suffix("")), word) for word in words]
     for name in ("RUN1", "RUN2", "RUN", "runs/0001-[\\w-]+"):
         words = [re.sub(rf"^{name}$|(?<==){name}$", str(run_folder), word) for word in words]
     words = [

@@ -51,7 +51,8 @@ def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
 
 
 IN_LATENT = {"frequencies", "bound", "bound_sigma", "posefield", "reg_weight", "tiny_vae", "encode_chunk", "export_fps",
-             "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path", "avoid"}  # fmt: skip
+             "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path", "avoid",
+             "character"}  # fmt: skip
 
 
 def test_latent_mode_leaves_the_posefield_aside():

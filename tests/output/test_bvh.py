@@ -45,7 +45,7 @@ def _parse(text):
 
 
 def _positions(names, parents, offsets, channels, values):
-    """World positions in centimetres; rotations apply in the order of the channels, left to right."""
+    """World positions in metres; rotations apply in the order of the channels, left to right."""
     out = np.zeros((len(values), len(names), 3))
     for f, row in enumerate(values):
         turns, at = [], 0
@@ -95,7 +95,7 @@ def test_joints_read_back_are_where_skinning_puts_them(tmp_path):
         transl=motion.transl,
     )
     for j, name in enumerate(BODY_JOINTS):
-        np.testing.assert_allclose(found[:, names.index(name)] / 100, np.asarray(wanted)[:, j], atol=2e-5)
+        np.testing.assert_allclose(found[:, names.index(name)], np.asarray(wanted)[:, j], atol=2e-5)
 
 
 def test_euler_angles_give_back_the_rotation_and_move_smoothly():
