@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.priors.folder import SCHEDULERS, UNET_PARTS, check_parts
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import read_json
+from bridge.priors.transformer.ltx import CONDITIONED, NEWER_BLOCK
+from bridge.priors.weights.find import read_json
 
 LICENCE_LINE = re.compile(r"^license(?:_name)?:\s*(\S.*?)\s*$", re.MULTILINE)  # in the first lines of a model card
 LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE.pdf")
@@ -50,14 +50,11 @@ def kind_of(name: str, where: Path, index: Mapping[str, Any]) -> str:
         kind, names = "Wan 2.2 TI2V", ("wan22",)
     if names == ("cogvideox",) and read_json(where / "transformer" / "config.json").get("patch_size_t"):
         kind, names = "CogVideoX 1.5", ("cogvideox15",)
+    if names == ("ltx",) and NEWER_BLOCK in read_json(where / "vae" / "config.json").get("down_block_types", ()):
+        kind = KINDS[network, CONDITIONED[0]][0]
     if name not in names:
         reads = f"the priors for it: {', '.join(names)}" if names else "no prior here reads it"
         raise PriorError(f"{where} is {kind}, not what prior '{name}' reads ({reads}).")
-    known = UNET_PARTS if part == "unet" else ("transformer", *UNET_PARTS[1:])
-    check_parts(where, index, known, ("expand_timesteps",) if name == "wan22" else ())
-    schedule = read_json(where / "scheduler" / "scheduler_config.json").get("_class_name")
-    if part == "unet" and schedule not in SCHEDULERS:
-        raise PriorError(f"{where / 'scheduler'} describes {schedule}: a UNet's family needs a schedule of betas.")
     return f"{kind} ({pipeline})"
 
 

@@ -83,10 +83,8 @@ def test_text_every_call_and_sample_are_those_of_the_pipeline(folders, prior):
         close(found[1], raw[:1])
     alphas = pipe.scheduler.alphas_cumprod[step]
     estimate = distill.to_sample(distill.cfg(*found, 4.0), z[:1], alphas.sqrt()[None], (1 - alphas).sqrt()[None], "eps")
-    if int(step) == 0 or not pipe.scheduler.config.set_alpha_to_one:
-        close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
-    else:
-        close(estimate, final)
+    close(estimate, final)  # in which the last step of DDIM ends
+    close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
     close(prior.alpha_sigma(t)[1], (1 - alphas).sqrt()[None])
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.files import check_files, describe
 from bridge.priors.transformer.t5_text import PAD, read_tokenizer
-from bridge.priors.weights import find_weights
+from bridge.priors.weights.find import find_weights
 from tests.bridge.priors import tiny_priors
 from tests.bridge.priors import tiny_transformers as tiny
 from tests.bridge.priors.test_text_to_video import edit, made  # noqa: F401
