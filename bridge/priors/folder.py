@@ -98,10 +98,12 @@ def load_parts(
     for network in (unet, vae, text_encoder):
         if network is not None:
             network.to(device).requires_grad_(False).eval()
+    tokenizer = read_tokenizer(folder, class_name_of(folder, index, "tokenizer", TOKENIZERS))
+    check_vocabulary(folder, len(tokenizer), text_encoder)
     return Parts(
         unet=unet,
         vae=vae,
-        tokenizer=read_tokenizer(folder, class_name_of(folder, index, "tokenizer", TOKENIZERS)),
+        tokenizer=tokenizer,
         text_encoder=text_encoder,
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
@@ -176,6 +178,14 @@ def class_name_of(folder: Path, index: dict[str, Any], part: str, known: tuple[s
         expected = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
         raise PriorError(f"{folder / 'model_index.json'} names {name!r} as '{part}': expected {expected}.")
     return name
+
+
+def check_vocabulary(folder: Path, tokens: int, text_encoder: Any) -> None:
+    """Raise PriorError where a tokenizer has more tokens than the text encoder knows; `folder` is for the message."""
+    if tokens > (known := text_encoder.config.vocab_size):
+        raise PriorError(
+            f"{folder}: the tokenizer has {tokens} tokens, the text encoder knows {known}; they do not belong together."
+        )
 
 
 def read_tokenizer(folder: Path, class_name: str) -> Any:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import FrozenPrior
-from bridge.priors.folder import check_parts, class_name_of, read_index
+from bridge.priors.folder import check_parts, check_vocabulary, class_name_of, read_index
 from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Text
 from bridge.priors.transformer.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
 from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
@@ -80,6 +80,7 @@ def load_transformer_parts(
     for part, name in names.items():
         precision = vae_dtype if part == "vae" and vae_dtype is not None else dtype
         networks[part] = read_network(folder, part, name, precision, device).to(device).requires_grad_(False).eval()
+    check_vocabulary(folder, tokenizer.get_vocab_size(), networks["text_encoder"])
     width = networks["text_encoder"].config.d_model
     config = networks["transformer"].config
     expected = next(config[key] for key in ("text_dim", "text_embed_dim", "caption_channels") if key in config)

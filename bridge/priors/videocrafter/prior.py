@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bridge.priors import schedule
 from bridge.priors.base import FolderPrior
-from bridge.priors.folder import Parts, load_parts
+from bridge.priors.folder import Parts, check_vocabulary, load_parts
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec
 from bridge.priors.unet.text_to_video import latents_of
@@ -160,6 +160,7 @@ def _read_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> tupl
     reader = functools.partial(read_unet, device=device)
     parts = load_parts(folder, device, dtype, reader if settings else None)
     parts.tokenizer = OpenClipTokenizer()  # the folder's own pads otherwise than the model was trained with
+    check_vocabulary(folder, parts.tokenizer.size, parts.text_encoder)
     end = parts.settings.get("latent_scale_end")
     scale = None if end is None else scale_table(float(end), len(parts.alphas_cumprod))
     return parts, Additions(**settings), scale

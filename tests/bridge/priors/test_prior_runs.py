@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bridge.priors import tiny_transformers
+from tests.bridge.priors import single_files, tiny_transformers
 from tests.bridge.priors import videocrafter_twin as twin
 from tests.bridge.priors.test_text_to_video import made  # noqa: F401
 
@@ -31,6 +31,7 @@ SMALL = [
         "zeroscope",
         "videocrafter1",
         "videocrafter2",
+        "animatediff",
         "wan21",
         "wan22",
         "skyreels2",
@@ -41,6 +42,10 @@ SMALL = [
 )
 def test_three_steps(prior, made, tmp_path):  # noqa: F811
     path = made
+    if prior == "animatediff":
+        from tests.bridge.priors.test_animatediff import motion_adapter
+
+        path = f"{single_files.stable_diffusion(tmp_path, 1)[0]},{motion_adapter(tmp_path / 'motion')}"
     if prior.startswith("videocrafter"):
         path = tmp_path / "model.ckpt"
         torch.save({"state_dict": twin.checkpoint(int(prior[-1]), prior[-1] == "2")[1]}, path)

@@ -113,9 +113,7 @@ def test_text_every_call_sample_and_video(compared):
     close(alpha, table.sqrt()[None])
     close(sigma, (1 - table).sqrt()[None])
     # the last step of DDIM ends in its estimate of the sample
-    close(
-        distill.to_sample(distill.cfg(*found, GUIDANCE), z[:1], alpha, sigma, prior.spec.prediction), sampling.final
-    )
+    close(distill.to_sample(distill.cfg(*found, GUIDANCE), z[:1], alpha, sigma, prior.spec.prediction), sampling.final)
     close(prior.decode(sampling.final), sampling.video)
 
 
