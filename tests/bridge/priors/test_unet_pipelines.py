@@ -1,4 +1,4 @@
-"""ModelScope, ZeroScope and Stable Diffusion, small and at random, against diffusers' own pipelines over the folders."""
+"""ModelScope, ZeroScope and Stable Diffusion, small and at random, against diffusers' own pipelines."""
 
 import dataclasses
 
@@ -78,12 +78,14 @@ def compared(request, folders):
         return out
 
     def sample(kind):
-        made = pipe(
+        result = pipe(
             PROMPT, negative_prompt=NEGATIVE, height=SIZE, width=SIZE, num_inference_steps=STEPS, output_type=kind,
             guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(0),
             **({"num_frames": frames} if frames > 1 else {}),
         )[0]  # fmt: skip
-        return (made.transpose(1, 2) if kind == "pt" else made) if frames > 1 else made[:, :, None]
+        if frames == 1:
+            return result[:, :, None]
+        return result.transpose(1, 2) if kind == "pt" else result
 
     video = sample("pt")
     pipe.unet.forward = recorded
