@@ -32,7 +32,7 @@ def local_path(path: str, prior: str, dtype: torch.dtype, known: str) -> Path:
             f"prior '{prior}' does not ship with the program: give --prior_path, its folder on this machine"
             f" or the hub id {known} (which is downloaded)."
         )
-    refuse_distilled(path)
+    refuse_distilled(str(path))
     found = Path(path).expanduser()
     if found.exists():
         return found

@@ -52,7 +52,7 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     Raises:
         PriorError: something is missing, damaged, left over, or of another prior; the message says what.
     """
-    refuse_distilled(path)
+    refuse_distilled(str(path))
     if name == "animatediff":
         path, adapter = two_paths(path)
         motion = _network(adapter)
