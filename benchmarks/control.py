@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks import timing
 from benchmarks.motion import judge
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 HAND, PLACE, FIRST, LAST = "left_wrist", (0.2, 1.1, 0.4), 0.5, 0.8
 KEY_TIME, KEY_AT = 0.5, 0.5  # seconds of the motion, and of the clip
@@ -87,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

@@ -15,8 +15,8 @@ import time
 
 import numpy as np
 
-from benchmarks import timing
 from md_jax.options.command import parse_simple
+from md_jax.run.torch_side import run_program
 
 STEPS = 60
 
@@ -111,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    timing.run(main)
+    run_program(main)

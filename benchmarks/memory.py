@@ -37,6 +37,7 @@ CLIPS = CASES | {  # native clips that are not timed
     "VideoCrafter 512x320, 16 frames": Case(16, 320, 512, 0.0, 0.0),
     "VideoCrafter 1024x576, 16 frames": Case(16, 576, 1024, 0.0, 0.0),
 }
+MOTION = {"AnimateDiff 512x512, 16 frames": Case(16, 512, 512, 0.0, 0.0)}  # its networks are not ModelScope's
 CARDS = {"ModelScope": 12, "VideoCrafter2": 24}  # GiB that --low_vram shall fit in
 
 
@@ -119,6 +120,17 @@ def networks(unet: dict[str, Any] | None = None, vae: dict[str, Any] | None = No
     return both
 
 
+def motion_networks() -> tuple[Any, Any]:
+    """AnimateDiff's UNet (Stable Diffusion 1.5 and the motion adapter's layers) and VAE, as `networks`."""
+    from diffusers import UNetMotionModel
+
+    _, vae = networks()
+    with torch.device("meta"):
+        unet: Any = UNetMotionModel(cross_attention_dim=768, num_attention_heads=8)  # the other sizes are the defaults
+    torch.nn.Module.to(unet, torch.float16).requires_grad_(False).eval()
+    return unet, vae
+
+
 def weight_bytes(network: torch.nn.Module) -> int:
     """Bytes of the parameters."""
     return sum(p.numel() * p.element_size() for p in network.parameters())
@@ -127,7 +139,8 @@ def weight_bytes(network: torch.nn.Module) -> int:
 def denoiser_peak(unet: Any, latents: tuple[int, int, int, int], texts: int) -> int:
     """The most bytes of activations while the UNet predicts under `texts` texts at once."""
     z = torch.empty(texts, *latents, dtype=torch.float16, device="meta")
-    hidden = torch.empty(texts, TOKENS, unet.config.cross_attention_dim, dtype=torch.float16, device="meta")
+    rows = texts * latents[1] if "motion_max_seq_length" in unet.config else texts  # AnimateDiff's: a text a frame
+    hidden = torch.empty(rows, TOKENS, unet.config.cross_attention_dim, dtype=torch.float16, device="meta")
     t = torch.empty(texts, device="meta")
     with torch.no_grad(), counted(unet, z, hidden, t) as counter:
         unet(z, t, hidden)
@@ -215,6 +228,7 @@ def main() -> None:
     )  # fmt: skip
     cases = dict(list(CLIPS.items())[:1]) if arguments.quick else CLIPS
     rows = measure(cases, *networks())
+    rows += [] if arguments.quick else measure(MOTION, *motion_networks())
     print(report(rows), *verdicts(rows), sep="\n\n")
     if arguments.json:
         timing.write_json(arguments.json, {"environment": timing.environment("torch", "diffusers"), "rows": rows})

@@ -62,8 +62,8 @@ MODELS = {
     ),
     "cogvideox15": Model(
         "CogVideoXTransformer3DModel",
-        {"num_attention_heads": 48, "num_layers": 42, "patch_size_t": 2, "patch_bias": False, "sample_width": 170,
-         "sample_height": 96, "sample_frames": 81, "use_rotary_positional_embeddings": True},
+        {"num_attention_heads": 48, "num_layers": 42, "patch_size_t": 2, "patch_bias": False, "sample_width": 300,
+         "sample_height": 300, "sample_frames": 81, "use_rotary_positional_embeddings": True},
         "AutoencoderKLCogVideoX",
         {"down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4},
         torch.float16, T5, 226, ((17, 768, 1360), (81, 768, 1360)),

@@ -16,8 +16,7 @@ ROOMS = {
     "bridge": ("render.kernels", "render", "priors", "distill"),
 }  # fmt: skip
 # These know the torch side as a JAX function alone.
-WITHOUT_BRIDGE = ("outside", "prompts", "options", "body", "mocap", "timeline", "control", "fit", "ground",
-                  "retarget")
+WITHOUT_BRIDGE = ("outside", "prompts", "options", "body", "mocap", "timeline", "control", "fit", "ground", "retarget")
 LARGEST_ROOM = 9  # modules, without __init__ and __main__
 MOST_USERS_OF_BRIDGE = 4  # of the modules of md_jax
 

@@ -18,8 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bridge.priors.schedule import check_table, described
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import first_line, frozen, quiet, read_json, read_network
+from bridge.priors.weights.find import first_line, read_json
+from bridge.priors.weights.networks import frozen, quiet, read_network
 
 UNETS = ("UNet2DConditionModel", "UNet3DConditionModel")
 VAES = ("AutoencoderKL", "AutoencoderTiny")
@@ -73,7 +75,8 @@ def load_parts(
 
     Args:
         folder: a diffusers folder.
-        device, dtype: where the networks go, and the precision of their weights.
+        device, dtype: where the networks go, and the precision of their weights; on the meta device nothing but the
+            files' headers is read.
         read_unet: reads the folder's unet/ where that is no class of diffusers.
         beta_schedule: takes the place of the one in the folder's scheduler, for layers that were trained with another.
 
@@ -86,7 +89,7 @@ def load_parts(
     prediction, alphas_cumprod = _schedule(folder, index, beta_schedule)
 
     def read(part: str, known: tuple[str, ...]) -> Any:
-        return read_network(folder, part, class_name_of(folder, index, part, known), dtype)
+        return read_network(folder, part, class_name_of(folder, index, part, known), dtype, device)
 
     unet = read("unet", UNETS) if read_unet is None else read_unet(folder / "unet", dtype)
     has_vae = (index.get("vae") or [None, None])[1] is not None
@@ -95,10 +98,12 @@ def load_parts(
     for network in (unet, vae, text_encoder):
         if network is not None:
             frozen(network, device)
+    tokenizer = read_tokenizer(folder, class_name_of(folder, index, "tokenizer", TOKENIZERS))
+    check_vocabulary(folder, len(tokenizer), text_encoder)
     return Parts(
         unet=unet,
         vae=vae,
-        tokenizer=read_tokenizer(folder, class_name_of(folder, index, "tokenizer", TOKENIZERS)),
+        tokenizer=tokenizer,
         text_encoder=text_encoder,
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
@@ -175,6 +180,14 @@ def class_name_of(folder: Path, index: dict[str, Any], part: str, known: tuple[s
     return name
 
 
+def check_vocabulary(folder: Path, tokens: int, text_encoder: Any) -> None:
+    """Raise PriorError where a tokenizer has more tokens than the text encoder knows; `folder` is for the message."""
+    if tokens > (known := text_encoder.config.vocab_size):
+        raise PriorError(
+            f"{folder}: the tokenizer has {tokens} tokens, the text encoder knows {known}; they do not belong together."
+        )
+
+
 def read_tokenizer(folder: Path, class_name: str) -> Any:
     import transformers
 
@@ -206,13 +219,15 @@ def _schedule(
     said = [config.get("_class_name"), named[1] if isinstance(named, list) and len(named) == 2 else None]
     kinds = [kind for kind in said if kind is not None]
     strange = next((kind for kind in kinds if kind not in SCHEDULERS), None)
-    if not kinds or strange or config.get("use_flow_sigmas"):
-        found = f"{strange or (kinds[0] + ' set to flows' if kinds else 'no class')}"
+    other = "set to flows" if config.get("use_flow_sigmas") else ""
+    other = "with continuous times" if config.get("timestep_type") == "continuous" else other
+    if not kinds or strange or other:
+        found = f"{strange or (f'{kinds[0]} {other}' if kinds else 'no class')}"
         raise PriorError(
             f"{path} and model_index.json describe {found}: a UNet's family needs a schedule of betas, such as"
             " DDIMScheduler or PNDMScheduler."
         )
-    prediction = PREDICTIONS.get(config.get("prediction_type", "epsilon"))
+    prediction = PREDICTIONS.get(str(config.get("prediction_type", "epsilon")))
     if prediction is None:
         found = config["prediction_type"]
         raise PriorError(f"{path} has prediction_type {found!r}: expected {', '.join(PREDICTIONS)}.")
@@ -222,10 +237,8 @@ def _schedule(
     settings |= {key: config[key] for key in _SCHEDULE_KEYS if key in config}
     if beta_schedule is not None:
         settings["beta_schedule"] = beta_schedule
-    try:
-        return prediction, alphas_of(settings)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise PriorError(f"{path} describes no noise schedule that diffusers knows ({error}).") from error
+    with described(path):
+        return prediction, check_table(alphas_of(settings))
 
 
 _SCHEDULE_KEYS = (

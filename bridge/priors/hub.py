@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import is_index, is_piece, is_weights, variants
+from bridge.priors.weights.find import is_index, is_piece, is_weights, variants
 
 PARTS = ("unet", "transformer", "vae", "text_encoder")
+DISTILLED = re.compile(r"distill|turbo|lightning|(?<![a-z])lcm(?![a-z])", re.IGNORECASE)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -24,13 +25,14 @@ def local_path(path: str, prior: str, dtype: torch.dtype, known: str) -> Path:
         known: the hub id that the prior is published under, for messages.
 
     Raises:
-        PriorError: `path` is empty, nothing is there, or the hub cannot be reached.
+        PriorError: `path` is empty, nothing is there, the hub cannot be reached, or its name says it is distilled.
     """
     if not path:
         raise PriorError(
             f"prior '{prior}' does not ship with the program: give --prior_path, its folder on this machine"
             f" or the hub id {known} (which is downloaded)."
         )
+    refuse_distilled(str(path))
     found = Path(path).expanduser()
     if found.exists():
         return found
@@ -38,6 +40,16 @@ def local_path(path: str, prior: str, dtype: torch.dtype, known: str) -> Path:
     if not HUB_ID.fullmatch(path) or Path(first).exists():
         raise PriorError(f"prior '{prior}': there is no file or folder {path}, and it is no hub id such as {known}.")
     return _fetch(path, prior, dtype)
+
+
+def refuse_distilled(path: str) -> None:
+    """Raise PriorError where the name of a file, folder or hub id says that the model is distilled to a few steps."""
+    for name in (Path(part.strip()).name for part in path.split(",")):
+        if DISTILLED.search(name):
+            raise PriorError(
+                f"{name} is distilled to a few steps by its name: such a model cannot guide at the times in between"
+                " (docs/priors.md); take the full one, or rename it if it is none."
+            )
 
 
 def _fetch(hub_id: str, prior: str, dtype: torch.dtype) -> Path:

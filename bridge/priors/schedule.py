@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from bridge.priors.spec import PriorError
+from bridge.priors.weights.find import first_line
 
 PerClip = Float[Tensor, "N"]
 
@@ -23,6 +30,30 @@ def alpha_sigma_from_table(t: PerClip, alphas_cumprod: Float[Tensor, "T"]) -> tu
     low = position.floor().long().clamp(max=len(table) - 2)
     alpha = torch.lerp(table[low], table[low + 1], position - low)
     return alpha.to(t.dtype), (1 - alpha.square()).clamp(min=0).sqrt().to(t.dtype)
+
+
+def check_table(alphas_cumprod: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
+    """The table, if it is one: ᾱ falls from at most 1 to at least 0, in two steps or more; else raises ValueError."""
+    falls = len(alphas_cumprod) > 1 and bool((alphas_cumprod.diff() < 0).all())
+    if not falls or not 0 <= float(alphas_cumprod[-1]) < float(alphas_cumprod[0]) <= 1:
+        raise ValueError(f"the share of the signal must fall from 1 to 0, got {alphas_cumprod[:2].tolist()}, ...")
+    return alphas_cumprod
+
+
+@contextlib.contextmanager
+def described(where: Path) -> Iterator[None]:
+    """Make a schedule of a folder's numbers.
+
+    Args:
+        where: its scheduler's folder or file, for the message.
+
+    Raises:
+        PriorError: the numbers are those of no schedule.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, NotImplementedError, RuntimeError, ArithmeticError) as error:
+        raise PriorError(f"{where} describes no noise schedule ({first_line(str(error))}).") from error
 
 
 def timesteps(t: PerClip, steps: int) -> PerClip:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bridge.priors.base import pull_back
 from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
-from bridge.priors.weights import frozen, read_network
+from bridge.priors.weights.networks import frozen, read_network
 
 
 class TinyGradient:

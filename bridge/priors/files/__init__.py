@@ -6,15 +6,16 @@ from pathlib import Path
 
 import torch
 
-from bridge.priors.files.headers import account, check_weights
+from bridge.priors import load_prior
 from bridge.priors.files.kinds import amount, kind_of, licence, memory
 from bridge.priors.files.single import CHECKPOINTS, describe_file
 from bridge.priors.folder import read_index
-from bridge.priors.hub import HUB_ID, PARTS
+from bridge.priors.hub import HUB_ID, PARTS, refuse_distilled
 from bridge.priors.spec import PriorError
 from bridge.priors.transformer.ltx_file import file_and_texts
 from bridge.priors.unet.animatediff import two_paths
-from bridge.priors.weights import find_weights, read_json
+from bridge.priors.weights.find import find_weights, read_json
+from bridge.priors.weights.headers import check_weights, sizes
 
 
 def check_files(path: str) -> Path:
@@ -51,11 +52,15 @@ def describe(name: str, path: str, clip: tuple[int, int, int] | None = None) -> 
     Raises:
         PriorError: something is missing, damaged, left over, or of another prior; the message says what.
     """
+    refuse_distilled(str(path))
     if name == "animatediff":
         path, adapter = two_paths(path)
-        count, size, precisions = account(_network(adapter).parent, _network(adapter).name, "MotionAdapter")
-        motion = f"motion adapter {amount(count)} ({size / 1e9:.2f} GB, {precisions})"
-        return f"{_describe(name, path, clip, 2 * count)}; {motion}"
+        motion = _network(adapter)
+        count, size, precisions = sizes(motion)
+        text = f"motion adapter {amount(count)} ({size / 1e9:.2f} GB, {precisions})"
+        return f"{_describe(name, path, clip, str(motion), 2 * count)}; {text}"
+    if name == "ltx" and (found := file_and_texts(path)):
+        return _describe(name, str(found[0]), clip, str(found[1]))
     return _describe(name, path, clip)
 
 
@@ -67,25 +72,23 @@ def _network(path: str) -> Path:
     return where.resolve()
 
 
-def _describe(name: str, path: str, clip: tuple[int, int, int] | None, half: int = 0) -> str:
-    """`describe` of one path; `half` bytes of weights stand elsewhere."""
-    if name == "ltx" and (found := file_and_texts(path)):
-        return describe_file(name, check_files(str(found[0])), clip, half, found[1])
+def _describe(name: str, path: str, clip: tuple[int, int, int] | None, other: str = "", half: int = 0) -> str:
+    """`describe` of one path; the prior needs `other` as well, where `half` bytes of weights stand."""
     given = Path(path).expanduser()
     if given.is_dir() and not (given / "model_index.json").exists() and not name.startswith("videocrafter"):
         read_index(given)  # says what it holds instead
     where = check_files(path)
-    if where.is_dir() and name.startswith("videocrafter") and not (where / "model_index.json").exists():
+    kind = kind_of(name, where, read_index(where)) if (where / "model_index.json").exists() else ""
+    # A run's own loader has the say; on this device it reads nothing but headers.
+    load_prior(name, f"{where},{other}" if other else str(where), "meta")
+    if where.is_dir() and not kind:
         where = next(file for file in sorted(where.iterdir()) if file.suffix in CHECKPOINTS)
     if where.is_file():
-        return describe_file(name, where, clip, half)
-    index = read_index(where)
-    kind = kind_of(name, where, index)
+        return describe_file(name, where, clip, half, Path(other) if name == "ltx" else None)
     lines = [f"{where}: {kind}"]
     for part in PARTS:
-        entry = index.get(part)
-        if isinstance(entry, list) and entry[-1] is not None:
-            count, size, precisions = account(where, part, entry[-1])
+        if (where / part).is_dir():
+            count, size, precisions = sizes(where / part)
             lines.append(f"{part} {amount(count)} ({size / 1e9:.2f} GB, {precisions})")
             half += 2 * count if part != "text_encoder" else 0
     lines.append("every weight has its place")
@@ -119,5 +122,5 @@ def _check_folder(folder: Path) -> None:
 
 def _check_network(where: Path) -> None:
     read_json(where / "config.json")
-    for file in find_weights(where, torch.float32)[1]:
+    for file in find_weights(where, torch.float32).files:
         check_weights(file)

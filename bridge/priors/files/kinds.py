@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.priors.folder import SCHEDULERS, UNET_PARTS, check_parts
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import read_json
+from bridge.priors.transformer.ltx import CONDITIONED, NEWER_BLOCK
+from bridge.priors.weights.find import read_json
 
 LICENCE_LINE = re.compile(r"^license(?:_name)?:\s*(\S.*?)\s*$", re.MULTILINE)  # in the first lines of a model card
 LICENCE_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENSE.pdf")
@@ -34,9 +34,12 @@ STEP = {
     "zeroscope": (1.45, 1.5, (24, 320, 576)),
     "videocrafter1": (1.73, 1.5, (16, 320, 512)),
     "videocrafter2": (1.73, 1.5, (16, 320, 512)),
-    "animatediff": (1.45, 1.5, (16, 512, 512)),  # ZeroScope's: the same VAE and latents of the same kind
+    "animatediff": (1.69, 1.5, (16, 512, 512)),
     "wan21": (1.55, 20.4, (17, 480, 832)),
     "cogvideox": (1.11, 7.4, (9, 480, 720)),
+    "wan22": (0.76, 19.2, (25, 704, 1280)),
+    "skyreels2": (1.55, 25.9, (25, 544, 960)),
+    "cogvideox15": (0.86, 34.0, (17, 768, 1360)),
     "ltx": (0.49, 1.7, (25, 512, 704)),
 }
 
@@ -50,14 +53,11 @@ def kind_of(name: str, where: Path, index: Mapping[str, Any]) -> str:
         kind, names = "Wan 2.2 TI2V", ("wan22",)
     if names == ("cogvideox",) and read_json(where / "transformer" / "config.json").get("patch_size_t"):
         kind, names = "CogVideoX 1.5", ("cogvideox15",)
+    if names == ("ltx",) and NEWER_BLOCK in read_json(where / "vae" / "config.json").get("down_block_types", ()):
+        kind = KINDS[network, CONDITIONED[0]][0]
     if name not in names:
         reads = f"the priors for it: {', '.join(names)}" if names else "no prior here reads it"
         raise PriorError(f"{where} is {kind}, not what prior '{name}' reads ({reads}).")
-    known = UNET_PARTS if part == "unet" else ("transformer", *UNET_PARTS[1:])
-    check_parts(where, index, known, ("expand_timesteps",) if name == "wan22" else ())
-    schedule = read_json(where / "scheduler" / "scheduler_config.json").get("_class_name")
-    if part == "unet" and schedule not in SCHEDULERS:
-        raise PriorError(f"{where / 'scheduler'} describes {schedule}: a UNet's family needs a schedule of betas.")
     return f"{kind} ({pipeline})"
 
 

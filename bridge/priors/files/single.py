@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from bridge.priors.files.headers import account, header
 from bridge.priors.files.kinds import amount, licence, memory
 from bridge.priors.folder import ONCE
 from bridge.priors.spec import PriorError
 from bridge.priors.transformer import ltx_file
 from bridge.priors.unet import single_file
 from bridge.priors.videocrafter.checkpoint import count_parts
+from bridge.priors.weights.headers import header, sizes
 
 CHECKPOINTS = (".ckpt", ".pth", ".pt", ".safetensors")
 IN_ONE_FILE = ("sd15", "sd21", "ltx", "animatediff", "videocrafter1", "videocrafter2")
@@ -55,8 +55,7 @@ def describe_file(
         *(f"{part} {amount(count)}" for part, count in counts.items()),
     ]
     if texts is not None:
-        ltx_file.check_texts(where, texts)
-        count, size, precisions = account(texts, "text_encoder", "T5EncoderModel")
+        count, size, precisions = sizes(texts / "text_encoder")
         found.append(f"text_encoder {amount(count)} ({size / 1e9:.2f} GB, {precisions}) in {texts}")
     half = beside + 2 * sum(count for part, count in counts.items() if part != "text_encoder")
     return "; ".join([*found, "every weight has its place", *memory(name, half, clip), licence(where.parent)])

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import FrozenPrior
-from bridge.priors.folder import check_parts, class_name_of, read_index
+from bridge.priors.folder import check_parts, check_vocabulary, class_name_of, read_index
 from bridge.priors.spec import PriorError, PriorSpec, Text
 from bridge.priors.transformer.causal_vae import encode_clips, encode_clips_and_vjp, encode_clips_vjp, pad_frames
 from bridge.priors.transformer.t5_text import embed_texts, read_tokenizer
 from bridge.priors.tuning import recomputed
-from bridge.priors.weights import frozen, read_json, read_network
+from bridge.priors.weights.find import read_json
+from bridge.priors.weights.networks import frozen, read_network
 
 PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 
@@ -48,20 +49,27 @@ def load_transformer_parts(
     text_encoder: str,
     vae_dtype: torch.dtype | None = None,
     meanings: Sequence[str] = (),
+    pipelines: Sequence[str] = (),
 ) -> TransformerParts:
     """Load every component of `folder`; nothing is downloaded and nothing is unpickled.
 
     Args:
         folder: a diffusers folder.
-        device, dtype: where the networks go, and the precision of their weights.
+        device, dtype: where the networks go, and the precision of their weights; on the meta device nothing but the
+            files' headers is read.
         transformer, vae, text_encoder: the classes that the family consists of.
         vae_dtype: the VAE's own precision, where that is another.
         meanings: entries of model_index.json that the family understands (`bridge.priors.folder.MEANINGS`).
+        pipelines: those that model_index.json may name, where it names one; none: any.
 
     Raises:
         PriorError: the folder or a component is missing, damaged, or of another class; the parts do not fit together.
     """
     index = read_index(folder)
+    if pipelines and index.get("_class_name") not in (None, *pipelines):
+        raise PriorError(
+            f"{folder / 'model_index.json'} is a {index['_class_name']}'s: expected {' or '.join(pipelines)}."
+        )
     names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
     for part, name in names.items():
         class_name_of(folder, index, part, (name,))
@@ -71,7 +79,8 @@ def load_transformer_parts(
     networks = {}
     for part, name in names.items():
         precision = vae_dtype if part == "vae" and vae_dtype is not None else dtype
-        networks[part] = frozen(read_network(folder, part, name, precision), device)
+        networks[part] = frozen(read_network(folder, part, name, precision, device), device)
+    check_vocabulary(folder, tokenizer.get_vocab_size(), networks["text_encoder"])
     width = networks["text_encoder"].config.d_model
     config = networks["transformer"].config
     expected = next(config[key] for key in ("text_dim", "text_embed_dim", "caption_channels") if key in config)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bridge.priors import schedule
 from bridge.priors.hub import local_path
+from bridge.priors.schedule import check_table, described
 from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
 from bridge.priors.transformer.base import TransformerParts, VideoTransformerPrior, load_transformer_parts
 from bridge.priors.tuning import recomputed
@@ -20,16 +21,19 @@ LICENCES = ("Apache-2.0", "CogVideoX licence (see the hub page)")  # 2B, 5B
 
 
 class Version(NamedTuple):
-    """A generation: its hub id, frames a second, and the latent frames that its transformer takes together."""
+    """A generation of the model, and what its folder does not state."""
 
     hub_id: str
     fps: float
-    together: int
+    together: int  # latent frames that its transformer takes together
+    size: tuple[int, int] | None  # pixels of its training, where its configuration states only how far positions reach
 
 
+PIPELINES = ("CogVideoXPipeline", "CogVideoXVideoToVideoPipeline")  # of the same networks
+SCHEDULERS = ("CogVideoXDDIMScheduler", "CogVideoXDPMScheduler")
 VERSIONS = {
-    "cogvideox": Version("THUDM/CogVideoX-2b", 8.0, 1),
-    "cogvideox15": Version("THUDM/CogVideoX1.5-5B", 16.0, 2),
+    "cogvideox": Version("THUDM/CogVideoX-2b", 8.0, 1, None),
+    "cogvideox15": Version("THUDM/CogVideoX1.5-5B", 16.0, 2, (768, 1360)),
 }
 
 
@@ -82,7 +86,7 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogV
     folder = local_path(path, name, dtype, version.hub_id)
     parts = load_transformer_parts(
         folder, device, dtype, transformer="CogVideoXTransformer3DModel", vae="AutoencoderKLCogVideoX",
-        text_encoder="T5EncoderModel",
+        text_encoder="T5EncoderModel", pipelines=PIPELINES,
     )  # fmt: skip
     vae, model = parts.vae.config, parts.transformer.config
     together = model.patch_size_t or 1
@@ -95,14 +99,15 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> CogV
             f" frames, the VAE makes {vae.latent_channels}: it is no CogVideoX {generation} for text to video."
         )
     stride = 2 ** (len(vae.block_out_channels) - 1)
+    height, width = version.size or (model.sample_height * stride, model.sample_width * stride)
     spec = PriorSpec(
         name=name,
         kind="video",
         prediction="v",
         frames=model.sample_frames,
         fps=version.fps,
-        height=model.sample_height * stride,
-        width=model.sample_width * stride,
+        height=height,
+        width=width,
         latent_channels=vae.latent_channels,
         pixel_stride=stride,
         patch_size=model.patch_size,
@@ -140,17 +145,20 @@ def alphas_cumprod(schedule: dict[str, Any], folder: Path) -> Float[Tensor, "T"]
     """ᾱ of the training schedule: shifted in SNR, then brought to zero at its end.
 
     Raises:
-        PriorError: the scheduler is not CogVideoX's, or its model predicts something else than v.
+        PriorError: the scheduler is not CogVideoX's, its model predicts something else than v, or its numbers are
+            those of no schedule.
     """
     from diffusers import CogVideoXDDIMScheduler
 
-    if schedule.get("prediction_type") != "v_prediction" or "snr_shift_scale" not in schedule:
+    known = schedule.get("_class_name") in SCHEDULERS
+    if not known or schedule.get("prediction_type") != "v_prediction" or "snr_shift_scale" not in schedule:
         raise PriorError(
             f"{folder / 'scheduler'} describes {schedule.get('_class_name')} with prediction_type"
             f" {schedule.get('prediction_type')!r}: expected v_prediction and snr_shift_scale, as CogVideoX has them."
         )
-    scheduler: Any = CogVideoXDDIMScheduler.from_config(schedule)
-    return scheduler.alphas_cumprod.double().clamp(min=0)
+    with described(folder / "scheduler"):
+        scheduler: Any = CogVideoXDDIMScheduler.from_config(schedule)
+        return check_table(scheduler.alphas_cumprod.double().clamp(min=0))
 
 
 def rotary_positions(config: Any, frames: int, height: int, width: int, *, device: torch.device) -> Any:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from bridge.priors.spec import PriorError
 
+LARGEST = "max_image_seq_len"
+SIZES = {"base_image_seq_len": 256, LARGEST: 4096}  # what FlowMatchEulerDiscreteScheduler takes where none is stated
+
 
 def shifted(t: Float[Tensor, "N"], shift: float) -> Float[Tensor, "N"]:
     """σ at times t."""
@@ -47,23 +50,35 @@ def shift_of(schedule: dict[str, Any], folder: Path, latents: int | None = None)
         PriorError: the scheduler is not one of a flow model, or its shift depends on what the family's does not.
     """
     name = schedule.get("_class_name", "")
-    if name != "FlowMatchEulerDiscreteScheduler" and not schedule.get("use_flow_sigmas"):
+    solver = schedule.get("use_flow_sigmas") and schedule.get("prediction_type") == "flow_prediction"
+    if name != "FlowMatchEulerDiscreteScheduler" and not solver:
         raise PriorError(
             f"{folder / 'scheduler'} describes no flow ({name or 'no class'}, prediction_type"
-            f" {schedule.get('prediction_type')!r}): expected FlowMatchEulerDiscreteScheduler, or use_flow_sigmas."
+            f" {schedule.get('prediction_type')!r}): expected FlowMatchEulerDiscreteScheduler, or use_flow_sigmas"
+            " and flow_prediction."
         )
+    _positive(schedule, "num_train_timesteps", 1000, folder)
     if not schedule.get("use_dynamic_shifting"):
-        return float(schedule.get("shift" if name == "FlowMatchEulerDiscreteScheduler" else "flow_shift", 1.0))
+        return _positive(schedule, "shift" if name == "FlowMatchEulerDiscreteScheduler" else "flow_shift", 1.0, folder)
     if latents is None:
         raise PriorError(
             f"{folder / 'scheduler'} shifts times by the size of the clip (use_dynamic_shifting): expected one shift."
         )
-    least, most = sizes_of(schedule)
-    low, high = schedule.get("base_shift", 0.5), schedule.get("max_shift", 1.15)
+    least, most = (_positive(schedule, *size, folder) for size in SIZES.items())
+    low, high = (_positive(schedule, *shift, folder) for shift in (("base_shift", 0.5), ("max_shift", 1.15)))
+    if least == most:
+        raise PriorError(f"{folder / 'scheduler'} states its shift for one size alone ({least:g}): expected two.")
     mu = low + (high - low) * (latents - least) / (most - least)
     return mu if schedule.get("time_shift_type") == "linear" else math.exp(mu)
 
 
-def sizes_of(schedule: dict[str, Any]) -> tuple[int, int]:
-    """The fewest and the most latents of a clip for which a scheduler_config.json states its shift."""
-    return schedule.get("base_image_seq_len", 256), schedule.get("max_image_seq_len", 4096)
+def most_latents(schedule: dict[str, Any]) -> int:
+    """The most latents of a clip for which a scheduler_config.json states its shift."""
+    return int(schedule.get(LARGEST, SIZES[LARGEST]))
+
+
+def _positive(schedule: dict[str, Any], key: str, default: float, folder: Path) -> float:
+    value = schedule.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise PriorError(f"{folder / 'scheduler'} has {key}={value!r}: expected a number above 0.")
+    return float(value)

@@ -21,7 +21,8 @@ HUB_ID = "Lightricks/LTX-Video"
 EARLY = 0.02  # a time of little noise, for a warning
 # Each version is run as the pipeline that its folder names runs it; they differ in text and in time positions.
 PLAIN = ("LTXPipeline", "LTXImageToVideoPipeline")  # 0.9.0 and 0.9.1
-CONDITIONED = ("LTXConditionPipeline",)  # 0.9.5 to 0.9.8
+CONDITIONED = ("LTXConditionPipeline",)  # 0.9.5 to 0.9.8; diffusers' converter has written 0.9.5 as LTXPipeline, too
+NEWER_BLOCK = "LTXVideo095DownBlock3D"  # of the VAE since 0.9.5
 LICENCE = "its own (LTX-Video Open Weights; see the hub page)"
 FRAMES, FPS, HEIGHT, WIDTH = 161, 25.0, 512, 704
 
@@ -31,7 +32,8 @@ class LTXPrior(VideoTransformerPrior):
 
     def __init__(self, spec: PriorSpec, parts: TransformerParts, device: torch.device, folder: Path) -> None:
         super().__init__(spec, parts, device)
-        self._conditioned = parts.index.get("_class_name") in CONDITIONED
+        newer = NEWER_BLOCK in self._vae.config.down_block_types
+        self._conditioned = newer or parts.index.get("_class_name") in CONDITIONED
         self.text_length = 256 if self._conditioned else 128
         self.text_masked = self._conditioned
         self._schedule, self._folder = parts.schedule, folder
@@ -54,7 +56,7 @@ class LTXPrior(VideoTransformerPrior):
         spec = self.spec
         clip = setup.frames or spec.frames, setup.height or spec.height, setup.width or spec.width
         latents = math.prod(spec.latent_shape_of(*clip)[1:])
-        _, most = flow.sizes_of(self._schedule)
+        most = flow.most_latents(self._schedule)
         if self._schedule.get("use_dynamic_shifting") and latents > most:
             least = float(self.alpha_sigma(torch.tensor([EARLY]))[1])
             warnings.warn(
@@ -135,11 +137,6 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> LTXP
         raise PriorError(
             f"{folder / 'model_index.json'} is a {kind}'s: expected {PLAIN[0]} (LTX-Video 0.9.0 and 0.9.1) or"
             f" {CONDITIONED[0]} (0.9.5 to 0.9.8)."
-        )
-    if kind in PLAIN and any("095" in block for block in vae.down_block_types):
-        raise PriorError(
-            f"{folder} has the VAE of LTX-Video 0.9.5 or later, and its model_index.json names {kind}, which is of"
-            f" earlier ones: expected {CONDITIONED[0]}."
         )
     if model.in_channels != vae.latent_channels or (model.patch_size, model.patch_size_t) != (1, 1):
         raise PriorError(

@@ -1,7 +1,8 @@
 """LTX-Video in one file, as Lightricks publishes it (ltx-video-2b-v0.9.safetensors): transformer and VAE, no text.
 
-Sizes are read off the weights; what no weight tells (heads, how blocks scale) is that of the published version, which
-the VAE's blocks tell apart. T5 comes from a diffusers folder beside the file, or from one that is named.
+Sizes are read off the weights; what no weight tells (heads, how blocks scale) is that of the published version, as
+diffusers' scripts/convert_ltx_to_diffusers.py states it; the VAE's blocks tell the versions apart. T5 comes from a
+diffusers folder beside the file, or from one that is named.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bridge.priors.hub import refuse_distilled
 from bridge.priors.spec import PriorError
-from bridge.priors.state_dicts import UNET as TRANSFORMER
-from bridge.priors.state_dicts import load_weights, read_tensors, structure_of
 from bridge.priors.transformer.base import TransformerParts
 from bridge.priors.transformer.t5_text import read_tokenizer
-from bridge.priors.weights import frozen, read_network, refuse_other_weights
+from bridge.priors.weights.find import refuse_other_weights
+from bridge.priors.weights.networks import frozen, read_network
+from bridge.priors.weights.state_dicts import UNET as TRANSFORMER
+from bridge.priors.weights.state_dicts import load_weights, read_tensors, structure_of
 
 VAE = "vae."
 BESIDE = re.compile(r"vae\.per_channel_statistics\.(channel|mean-of-stds.*)")  # statistics that nothing reads
 HEADS = 32  # of every published size
-DISTILLED = re.compile(r"distilled|turbo|lightning", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +49,16 @@ DECODER = {
 VERSIONS = {
     "0.9.0": Version("LTXPipeline", {
         "down_block_types": (CONV,) * 4, "spatio_temporal_scaling": (True, True, True, False),
-        "decoder_spatio_temporal_scaling": (True, True, True, False), "decoder_inject_noise": (False,) * 5,
+        "decoder_spatio_temporal_scaling": (True, True, True, False),
         "upsample_residual": (False,) * 4, "upsample_factor": (1,) * 4, "timestep_conditioning": False,
     }, True),
     "0.9.1": Version("LTXPipeline", {
         "down_block_types": (CONV,) * 4, "spatio_temporal_scaling": (True, True, True, False), **DECODER,
-        "decoder_inject_noise": (False, True, True, True), "timestep_conditioning": True,
+        "timestep_conditioning": True,
     }, True),
     "0.9.5": Version("LTXConditionPipeline", {  # to 0.9.8
         "down_block_types": (NEWER,) * 4, "spatio_temporal_scaling": (True,) * 4, **DECODER,
-        "decoder_inject_noise": (False,) * 4, "timestep_conditioning": True,
+        "timestep_conditioning": True,
         "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
         "spatial_compression_ratio": 32, "temporal_compression_ratio": 8,
     }, False),
@@ -88,10 +90,10 @@ def load_single_file(file: Path, texts: Path, device: torch.device, dtype: torch
     Raises:
         PriorError: the file is damaged, of another model or distilled, or no T5 is there.
     """
-    transformer, vae, version = networks(file, dtype)
+    transformer, vae, version = networks(file, dtype, "meta" if device.type == "meta" else "cpu")
     check_texts(file, texts)
     tokenizer = read_tokenizer(texts / "tokenizer")
-    text_encoder = read_network(texts, "text_encoder", "T5EncoderModel", dtype)
+    text_encoder = read_network(texts, "text_encoder", "T5EncoderModel", dtype, device)
     if (width := text_encoder.config.d_model) != transformer.config.caption_channels:
         raise PriorError(
             f"{file}: the transformer reads text of width {transformer.config.caption_channels}, the text encoder in"
@@ -124,8 +126,7 @@ def networks(file: Path, dtype: torch.dtype, device: str = "cpu") -> tuple[Any, 
 
     if file.suffix != ".safetensors":
         raise PriorError(f"{file} is a {file.suffix or 'nameless'} file: expected .safetensors, or a diffusers folder.")
-    if DISTILLED.search(file.stem):
-        raise PriorError(f"{file} is distilled to a few steps by its name, which cannot guide: take the full model.")
+    refuse_distilled(str(file))
     weights = read_tensors(file, "LTX-Video", device)
     if TRANSFORMER + "patchify_proj.weight" not in weights or VAE + "encoder.conv_in.conv.weight" not in weights:
         raise PriorError(
@@ -216,6 +217,9 @@ def _vae_config(weights: Mapping[str, Tensor], version: str) -> dict[str, Any]:
             _width(weights, block) * factor for block, factor in zip(decoder, published["upsample_factor"], strict=True)
         ],
         "decoder_layers_per_block": [_layers(weights, block) for block in (*decoder, "decoder.mid_block")],
+        "decoder_inject_noise": [
+            f"{block}.resnets.0.per_channel_scale1" in weights for block in (*decoder, "decoder.mid_block")
+        ],
     }
 
 

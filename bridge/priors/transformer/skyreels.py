@@ -26,8 +26,13 @@ class SkyReelsPrior(WanPrior):
         kind = parts.index.get("_class_name")
         if kind not in PIPELINES:
             raise PriorError(f"{spec.origin}/model_index.json is a {kind}'s: expected {' or '.join(PIPELINES)}.")
-        super().__init__(spec, parts, device, shift)
         self._forcing = kind == FORCING
+        if parts.transformer.config.inject_sample_info and not self._forcing:
+            raise PriorError(
+                f"{spec.origin}: its transformer is told frame rates (inject_sample_info), which {kind} does not do:"
+                f" expected {FORCING} in model_index.json."
+            )
+        super().__init__(spec, parts, device, shift)
         self._condition_on(spec.fps)
 
     def _condition_on(self, fps: float) -> bool:

@@ -36,14 +36,17 @@ class Version:
     height: int
     width: int
     expanded: bool
+    pipelines: tuple[str, ...]
     transformer: str = "WanTransformer3DModel"
 
 
+# of the same networks; another pipeline may mean other ones (WanDMDPipeline: distilled to a few steps)
+TEXT, PICTURE = ("WanPipeline", "WanVideoToVideoPipeline"), "WanImageToVideoPipeline"
 VERSIONS = {
-    "wan21": Version("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 81, 16.0, 480, 832, False),
-    "wan22": Version("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 121, 24.0, 704, 1280, True),
+    "wan21": Version("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", 81, 16.0, 480, 832, False, TEXT),
+    "wan22": Version("Wan-AI/Wan2.2-TI2V-5B-Diffusers", 121, 24.0, 704, 1280, True, (*TEXT, PICTURE)),
     "skyreels2": Version(
-        "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", 97, 24.0, 544, 960, False, "SkyReelsV2Transformer3DModel"
+        "Skywork/SkyReels-V2-DF-1.3B-540P-Diffusers", 97, 24.0, 544, 960, False, (), "SkyReelsV2Transformer3DModel"
     ),
 }
 
@@ -114,7 +117,7 @@ def load_as(kind: type[P], name: str, path: str, device: torch.device, dtype: to
     parts = load_transformer_parts(
         folder, device, dtype, transformer=version.transformer, vae="AutoencoderKLWan",
         text_encoder="UMT5EncoderModel", vae_dtype=torch.float32,
-        meanings=("expand_timesteps",) if version.expanded else (),
+        meanings=("expand_timesteps",) if version.expanded else (), pipelines=version.pipelines,
     )  # fmt: skip
     vae, model = parts.vae.config, parts.transformer.config
     fold = vae.get("patch_size") or 1

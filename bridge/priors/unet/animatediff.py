@@ -17,7 +17,8 @@ from bridge.priors.unet.single_file import load_single_file
 from bridge.priors.unet.stable_diffusion import for_frames
 from bridge.priors.unet.text_to_video import latents_of
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START
-from bridge.priors.weights import first_line, frozen, read_network
+from bridge.priors.weights.find import first_line
+from bridge.priors.weights.networks import frozen, quiet, read_network
 
 HUB_IDS = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "guoyww/animatediff-motion-adapter-v1-5-2")
 LICENCE = "CreativeML Open RAIL-M (Stable Diffusion 1.5), Apache-2.0 (the motion adapter)"
@@ -54,14 +55,14 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Anim
     adapter = local_path(motion, name, dtype, HUB_IDS[1])
     if folder.is_file():
         parts = load_single_file(folder, "sd15", device, dtype)
-        parts.unet = frozen(_with_motion(parts.unet.cpu(), folder, adapter, dtype), device)
+        parts.unet = frozen(_with_motion(parts.unet, folder, adapter, dtype, device), device)
         parts.alphas_cumprod = alphas_of({"beta_schedule": BETAS, "beta_start": BETA_START, "beta_end": BETA_END})
     else:
         class_name_of(folder, read_index(folder), "unet", ("UNet2DConditionModel",))
 
         def read_unet(where: Path, dtype: torch.dtype) -> Any:
-            unet = read_network(where.parent, where.name, "UNet2DConditionModel", dtype)
-            return _with_motion(unet, where, adapter, dtype)
+            unet = read_network(where.parent, where.name, "UNet2DConditionModel", dtype, device)
+            return _with_motion(unet, where, adapter, dtype, device)
 
         parts = load_parts(folder, device, dtype, read_unet, beta_schedule=BETAS)
     channels, stride = latents_of(parts, folder, name, "UNetMotionModel")
@@ -82,13 +83,14 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Anim
     return AnimateDiffPrior(spec, parts, device)
 
 
-def _with_motion(unet: Any, where: Path, adapter: Path, dtype: torch.dtype) -> Any:
+def _with_motion(unet: Any, where: Path, adapter: Path, dtype: torch.dtype, device: torch.device) -> Any:
     """The UNetMotionModel of Stable Diffusion's UNet and the layers in `adapter`."""
     from diffusers import UNetMotionModel
 
-    layers = read_network(adapter.parent, adapter.name, "MotionAdapter", dtype)
+    layers = read_network(adapter.parent, adapter.name, "MotionAdapter", dtype, device)
     try:
-        return UNetMotionModel.from_unet2d(unet, layers).to(dtype)
+        with quiet(), torch.device("meta" if device.type == "meta" else "cpu"):
+            return UNetMotionModel.from_unet2d(unet, layers).to(dtype)
     except (ValueError, RuntimeError) as error:
         raise PriorError(
             f"the motion adapter in {adapter} does not fit the UNet in {where} ({first_line(str(error))})."

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from bridge.priors.folder import Parts
 from bridge.priors.spec import PriorError
-from bridge.priors.state_dicts import UNET, load_weights, read_tensors, structure_of, under
 from bridge.priors.videocrafter.checkpoint import HEAD, VAE, text_encoder_of, vae_of
 from bridge.priors.videocrafter.clip_text import END, OpenClipTokenizer, clip_tokenizer
 from bridge.priors.videocrafter.names import blocks_of
 from bridge.priors.videocrafter.prior import alphas_cumprod
-from bridge.priors.weights import frozen, refuse_other_weights
+from bridge.priors.weights.find import refuse_other_weights
+from bridge.priors.weights.networks import frozen
+from bridge.priors.weights.state_dicts import UNET, load_weights, read_tensors, structure_of, under
 
 SUFFIXES = (".safetensors", ".ckpt")
 CLIP, OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."

@@ -14,6 +14,7 @@ from bridge.priors.spec import PriorError, PriorSpec, precision_name
 HUB_IDS = {"modelscope": "ali-vilab/text-to-video-ms-1.7b", "zeroscope": "cerspense/zeroscope_v2_576w"}
 NATIVE = {"modelscope": (16, 256, 256), "zeroscope": (24, 320, 576)}  # frames, height, width
 LICENCE = "CC-BY-NC-4.0"  # of both
+TOLD = ("time_cond_proj_dim", "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type")
 FPS = 8.0  # neither is told a frame rate; diffusers writes their videos at 8
 
 
@@ -52,6 +53,11 @@ def latents_of(parts: Parts, folder: Path, name: str, expected: str = "UNet3DCon
     kind = type(parts.unet).__name__
     if kind != expected:
         raise PriorError(f"{folder} holds a {kind}: prior '{name}' is a {expected}.")
+    if told := next((key for key in TOLD if parts.unet.config.get(key) is not None), None):
+        raise PriorError(
+            f"{folder}: the UNet is told more than time and text ({told}={parts.unet.config[told]!r}), as those of"
+            f" distilled models and of other tasks are: prior '{name}' is not."
+        )
     if parts.vae is None:
         raise PriorError(f"{folder} holds no VAE: prior '{name}' works in the latents of one.")
     vae = parts.vae.config

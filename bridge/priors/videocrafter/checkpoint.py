@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
-from bridge.priors.state_dicts import UNET, load_weights, read_tensors, structure_of, under
 from bridge.priors.videocrafter.names import text_name, unet_config, unet_name
 from bridge.priors.videocrafter.unet import Additions, make_unet
+from bridge.priors.weights.headers import CPU
+from bridge.priors.weights.state_dicts import UNET, load_weights, read_tensors, structure_of, under
 
 VAE, TEXT = "first_stage_model.", "cond_stage_model.model."
 HEAD = 64  # width of an attention head of every open_clip text tower
@@ -37,17 +38,18 @@ class Checkpoint:
     scale: Float[Tensor, "T"] | None  # the factor of z at every step, where the checkpoint states it
 
 
-def load_checkpoint(path: Path, dtype: torch.dtype) -> Checkpoint:
+def load_checkpoint(path: Path, dtype: torch.dtype, device: torch.device = CPU) -> Checkpoint:
     """Load and convert every network of a model.ckpt.
 
     Args:
         path: the checkpoint (.ckpt, .pth, .pt: tensors pickled by torch; .safetensors).
         dtype: precision of the weights.
+        device: on the meta device nothing but the file's header is read, on any other the weights, onto the CPU.
 
     Raises:
         PriorError: the file is damaged, holds other things than tensors, or is no VideoCrafter checkpoint.
     """
-    weights = read_tensors(path)
+    weights = read_tensors(path, device="meta" if device.type == "meta" else "cpu")
     unet_weights, vae_weights, text_weights = (under(weights, prefix, path) for prefix in (UNET, VAE, TEXT))
     unet, additions = _unet(unet_weights, dtype, f"{path}, UNet")
     return Checkpoint(

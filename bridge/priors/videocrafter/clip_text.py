@@ -29,6 +29,7 @@ class OpenClipTokenizer:
 
     def __init__(self) -> None:
         self._clip = clip_tokenizer(pad_token=END)
+        self.size = len(self._clip)  # tokens
 
     def __call__(self, texts: Sequence[str], *, max_length: int = LENGTH, **_: Any) -> SimpleNamespace:
         """`input_ids` (P, max_length): start, tokens (cut to fit), end, zeros."""

@@ -6,6 +6,7 @@ Both noise latents their own way: z_t = s_t √ᾱ z + √(1-ᾱ) ε, where s fa
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from torch import Tensor
 
 from bridge.priors import schedule
 from bridge.priors.base import FolderPrior
-from bridge.priors.folder import Parts, load_parts
+from bridge.priors.folder import Parts, check_vocabulary, load_parts
 from bridge.priors.hub import local_path
 from bridge.priors.spec import PriorError, PriorSpec, precision_name
 from bridge.priors.unet.text_to_video import latents_of
 from bridge.priors.videocrafter.checkpoint import BETA_END, BETA_START, STEPS, Checkpoint, load_checkpoint
 from bridge.priors.videocrafter.clip_text import OpenClipTokenizer
 from bridge.priors.videocrafter.unet import SETTINGS, Additions, fold_fps, read_unet
-from bridge.priors.weights import frozen, read_json
+from bridge.priors.weights.find import read_json
+from bridge.priors.weights.networks import frozen
 
 HUB_IDS = {"videocrafter1": "VideoCrafter/Text2Video-512", "videocrafter2": "VideoCrafter/VideoCrafter2"}
 LICENCE = "Apache-2.0 on its hub page; its repository says personal, research and non-commercial use only"
@@ -78,7 +80,7 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Vide
     if where.is_dir():
         parts, additions, scale = _read_folder(where, device, dtype)
     else:
-        checkpoint = load_checkpoint(where, dtype)
+        checkpoint = load_checkpoint(where, dtype, device)
         parts, additions, scale = parts_of(checkpoint, device), checkpoint.additions, checkpoint.scale
     _check_kind(name, additions, where)
     channels, stride = latents_of(parts, where, name)
@@ -142,8 +144,10 @@ def scale_table(end: float, steps: int) -> Float[Tensor, "T"]:
 def _read_folder(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Parts, Additions, Tensor | None]:
     """A folder of tools/convert_videocrafter.py, or an ordinary one, which has its frame rate in its weights."""
     settings = read_json(folder / "unet" / SETTINGS, optional=True)
-    parts = load_parts(folder, device, dtype, read_unet if settings else None)
+    reader = functools.partial(read_unet, device=device)
+    parts = load_parts(folder, device, dtype, reader if settings else None)
     parts.tokenizer = OpenClipTokenizer()  # the folder's own pads otherwise than the model was trained with
+    check_vocabulary(folder, parts.tokenizer.size, parts.text_encoder)
     end = parts.settings.get("latent_scale_end")
     scale = None if end is None else scale_table(float(end), len(parts.alphas_cumprod))
     return parts, Additions(**settings), scale

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bridge.priors.spec import PriorError
-from bridge.priors.state_dicts import load_weights
+from bridge.priors.weights.headers import CPU
+from bridge.priors.weights.state_dicts import load_weights, read_safetensors
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "videocrafter.json"  # beside config.json: an Additions
@@ -125,21 +126,20 @@ def save_unet(unet: Any, additions: Additions, folder: Path, shards: str = "20GB
     (folder / SETTINGS).write_text(json.dumps(dataclasses.asdict(additions), indent=2) + "\n", encoding="utf-8")
 
 
-def read_unet(folder: Path, dtype: torch.dtype) -> Any:
-    """The UNet in a folder that `save_unet` has written.
+def read_unet(folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+    """The UNet in a folder that `save_unet` has written; on the meta device its names and shapes alone.
 
     Raises:
         PriorError: a file is missing, damaged, or does not fit the others.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    from bridge.priors.weights import read_json
+    from bridge.priors.weights.find import read_json
 
     config, settings = read_json(folder / "config.json"), read_json(folder / SETTINGS)
     try:
         unet = make_unet(config, Additions(**settings))
-        weights = load_file(folder / WEIGHTS)
+        weights = read_safetensors(folder / WEIGHTS, device.type)
     except (OSError, SafetensorError, TypeError, ValueError, KeyError) as error:
         raise PriorError(
             f"{folder} cannot be read as a VideoCrafter UNet ({error}): convert the checkpoint again."

@@ -133,7 +133,7 @@ LTX_VAES = {
     "0.9.0": {"block_out_channels": (8, 16, 24, 24), "decoder_block_out_channels": (8, 16, 24, 24),
               "layers_per_block": (2, 1, 1, 1, 2), "decoder_layers_per_block": (2, 1, 1, 1, 2)},
     "0.9.1": {"block_out_channels": (8, 16, 24, 24), "layers_per_block": (2, 1, 1, 1, 2), **DECODER,
-              "decoder_inject_noise": (False, True, True, True)},
+              "decoder_inject_noise": (True, True, True, False)},
     "0.9.5": {"block_out_channels": (8, 16, 32, 64, 64), "layers_per_block": (1, 2, 1, 1, 2), **DECODER,
               "down_block_types": ("LTXVideo095DownBlock3D",) * 4, "spatio_temporal_scaling": (True,) * 4,
               "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
@@ -170,7 +170,7 @@ def ltx_networks(version):
 
 def ltx(root, version):
     """(folder, state dict of the file)."""
-    from bridge.priors.weights import read_network
+    from bridge.priors.weights.networks import read_network
 
     folder = root / f"ltx-{version}"
     networks_of, tiny.MAKERS["ltx"] = tiny.MAKERS["ltx"], lambda: ltx_networks(version)

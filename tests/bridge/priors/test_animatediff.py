@@ -16,17 +16,20 @@ FRAMES = 3
 @pytest.fixture(scope="module")
 def folders(pictures, tmp_path_factory):  # noqa: F811
     """(Stable Diffusion, motion adapter)."""
+    return pictures, motion_adapter(tmp_path_factory.mktemp("adapter") / "motion")
+
+
+def motion_adapter(folder, **options):
+    """The folder of an adapter for the tests' small Stable Diffusion 1, or changed by `options` for another."""
     from diffusers import MotionAdapter
 
     torch.manual_seed(2)
-    adapter = MotionAdapter(
-        block_out_channels=(32, 64), motion_layers_per_block=1, motion_num_attention_heads=2, motion_max_seq_length=24,
-    )  # fmt: skip
+    sizes = {"block_out_channels": (32, 64), "motion_layers_per_block": 1, "motion_num_attention_heads": 2}
+    adapter = MotionAdapter(**{"motion_max_seq_length": 24, **sizes, **options})
     for parameter in adapter.parameters():  # its output layers start at zero
         parameter.data.add_(0.05 * torch.randn_like(parameter))
-    folder = tmp_path_factory.mktemp("adapter") / "motion"
     adapter.save_pretrained(folder)
-    return pictures, folder
+    return folder
 
 
 @pytest.fixture
@@ -83,10 +86,8 @@ def test_text_every_call_and_sample_are_those_of_the_pipeline(folders, prior):
         close(found[1], raw[:1])
     alphas = pipe.scheduler.alphas_cumprod[step]
     estimate = distill.to_sample(distill.cfg(*found, 4.0), z[:1], alphas.sqrt()[None], (1 - alphas).sqrt()[None], "eps")
-    if int(step) == 0 or not pipe.scheduler.config.set_alpha_to_one:
-        close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
-    else:
-        close(estimate, final)
+    close(estimate, final)  # in which the last step of DDIM ends
+    close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
     close(prior.alpha_sigma(t)[1], (1 - alphas).sqrt()[None])
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bridge.priors import PriorError, load_prior
-from bridge.priors.state_dicts import read_tensors
 from bridge.priors.videocrafter.checkpoint import load_checkpoint
+from bridge.priors.weights.state_dicts import read_tensors
 from tests.bridge.priors import videocrafter_twin as twin
 from tools.convert_videocrafter import convert
 

@@ -113,10 +113,12 @@ def cogvideox15_networks():
 
     transformer = CogVideoXTransformer3DModel(
         num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, time_embed_dim=8, num_layers=2,
-        text_embed_dim=TEXT_WIDTH, sample_width=170, sample_height=96, sample_frames=81, patch_size_t=2,
+        text_embed_dim=TEXT_WIDTH, sample_width=300, sample_height=300, sample_frames=81, patch_size_t=2,
         patch_bias=False, use_rotary_positional_embeddings=True,
     )  # fmt: skip
-    return transformer, cogvideox_networks()[1]
+    vae = cogvideox_networks()[1]
+    vae.register_to_config(invert_scale_latents=True)
+    return transformer, vae
 
 
 def skyreels_networks(inject_sample_info=True):
@@ -147,7 +149,7 @@ def ltx_networks(timestep_conditioning=False):
 
 
 FLOW = {"num_train_timesteps": 1000}
-SCHEDULERS = {  # as published
+SCHEDULERS = {  # as the scripts/convert_*_to_diffusers.py of diffusers write them
     "wan21": {"_class_name": "UniPCMultistepScheduler", "num_train_timesteps": 1000, "beta_start": 0.0001,
               "beta_end": 0.02, "beta_schedule": "linear", "prediction_type": "flow_prediction", "flow_shift": 3.0,
               "use_flow_sigmas": True, "solver_order": 2, "solver_type": "bh2", "timestep_spacing": "linspace",
@@ -162,7 +164,7 @@ SCHEDULERS = {  # as published
 }  # fmt: skip
 SETTINGS = {"wan22": {"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]}}
 SCHEDULERS["wan22"] = SCHEDULERS["wan21"] | {"flow_shift": 5.0}
-SCHEDULERS["skyreels2"] = SCHEDULERS["wan21"] | {"flow_shift": 8.0}
+SCHEDULERS["skyreels2"] = SCHEDULERS["wan21"] | {"flow_shift": 1.0}
 SCHEDULERS["cogvideox15"] = SCHEDULERS["cogvideox"] | {"snr_shift_scale": 1.0, "timestep_spacing": "trailing"}
 PIPELINES = {"wan21": "WanPipeline", "wan22": "WanPipeline", "skyreels2": "SkyReelsV2DiffusionForcingPipeline",
              "cogvideox": "CogVideoXPipeline", "cogvideox15": "CogVideoXPipeline", "ltx": "LTXPipeline"}  # fmt: skip
@@ -218,7 +220,7 @@ def pipeline(path, name):
     """Diffusers' own pipeline over the networks of a folder."""
     import diffusers
 
-    from bridge.priors.weights import read_network
+    from bridge.priors.weights.networks import read_network
 
     index = json.loads((path / "model_index.json").read_text())
     # without accelerate diffusers itself cannot read Wan's transformer

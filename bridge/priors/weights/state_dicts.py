@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import refuse_dead
+from bridge.priors.weights.find import check_fetched
+from bridge.priors.weights.networks import refuse_dead
 
 UNET = "model.diffusion_model."  # before the names of a UNet's or transformer's weights
 
@@ -30,10 +31,11 @@ def read_tensors(path: Path, kind: str = "VideoCrafter", device: str = "cpu") ->
     Raises:
         PriorError: the file cannot be read safely, or holds no UNet or transformer.
     """
+    check_fetched(path)
     content: Any
     try:
         if path.suffix == ".safetensors":
-            content = _read_safetensors(path, device)
+            content = read_safetensors(path, device)
         else:
             # the old format of torch.save is no zip archive and cannot be mapped
             with warnings.catch_warnings(action="ignore"):  # of odd pickles, which are refused below
@@ -58,7 +60,8 @@ def read_tensors(path: Path, kind: str = "VideoCrafter", device: str = "cpu") ->
     return {name.removeprefix(before): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
-def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
+def read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file; on the "meta" device their names and shapes alone."""
     from safetensors import safe_open
     from safetensors.torch import load_file
 

@@ -12,54 +12,82 @@ from typing import Any
 import torch
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights import check_fetched, find_weights, read_json, refuse_other_weights
+from bridge.priors.weights.find import (
+    Weights,
+    check_fetched,
+    find_weights,
+    first_line,
+    places_in,
+    read_json,
+    refuse_other_weights,
+)
 
+CPU = torch.device("cpu")
+Shapes = dict[str, tuple[int, ...]]
 # Names that old files have and today's libraries read under new ones.
-RENAMED = {
-    "text_encoder": ((r"^text_model\.", ""),),
-    "vae": (
-        (r"\.query\.", ".to_q."),
-        (r"\.key\.", ".to_k."),
-        (r"\.value\.", ".to_v."),
-        (r"\.proj_attn\.", ".to_out.0."),
-    ),
-}
+RENAMED = (
+    (r"^text_model\.", ""),
+    (r"\.query\.", ".to_q."),
+    (r"\.key\.", ".to_k."),
+    (r"\.value\.", ".to_v."),
+    (r"\.proj_attn\.", ".to_out.0."),
+)
 
 
-def account(where: Path, part: str, class_name: str) -> tuple[int, int, str]:
-    """(weights, bytes, precisions) of a network, each weight of its files compared with what its class has."""
+def sizes(where: Path) -> tuple[int, int, str]:
+    """(weights, bytes, precisions) of the files in a network's folder."""
+    files = find_weights(where, torch.float32).files
+    tensors = {name: found for file in files for name, found in header(file).items()}
+    count = sum(math.prod(shape) for shape, _ in tensors.values())
+    kinds = collections.Counter(kind for _, kind in tensors.values())
+    return count, sum(file.stat().st_size for file in files), ", ".join(sorted(kinds))
+
+
+def network_of(where: Path, class_name: str) -> Any:
+    """A network on the meta device, every weight of its files compared with what its class has.
+
+    Raises:
+        PriorError: a file is missing or damaged, a weight is missing, left over or of another shape, or config.json
+            describes no such network.
+    """
     import diffusers
     import transformers
 
-    config = read_json(where / part / "config.json")
-    _, files = find_weights(where / part, torch.float32)
-    tensors: dict[str, tuple[tuple[int, ...], str]] = {}
-    for file in files:
-        tensors |= header(file)
-    count = sum(math.prod(shape) for shape, _ in tensors.values())
-    kinds = collections.Counter(kind for _, kind in tensors.values())
-    size = sum(file.stat().st_size for file in files)
-    if (where / part / "videocrafter.json").exists():
-        return count, size, ", ".join(sorted(kinds))
-    library = transformers if part == "text_encoder" else diffusers
+    config = read_json(where / "config.json")
+    weights = find_weights(where, torch.float32)
+    check_index(weights)
+    shapes = {name: shape for file in weights.files for name, (shape, _) in header(file).items()}
+    of_text = where.name == "text_encoder"
+    made: Any = getattr(transformers if of_text else diffusers, class_name)
     try:
-        made: Any = getattr(library, class_name)
         with torch.device("meta"):
-            network = made(made.config_class(**config)) if part == "text_encoder" else made.from_config(config)
+            network = made(made.config_class(**config)) if of_text else made.from_config(config)
     except Exception as error:  # the libraries raise many types for odd configurations
-        raise PriorError(f"{where / part / 'config.json'} describes no {class_name} ({error}).") from error
+        raise PriorError(f"{where / 'config.json'} describes no {class_name} ({first_line(str(error))}).") from error
     expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    found = {}
-    for key, (shape, _) in tensors.items():
-        for old, new in RENAMED.get(part, ()):
+    found: Shapes = {}
+    for key, shape in shapes.items():
+        for old, new in RENAMED:
             key = re.sub(old, new, key) if key not in expected else key
         found[key] = shape
     other = [key for key, shape in expected.items() if key in found and math.prod(shape) != math.prod(found[key])]
     refuse_other_weights(
-        where / part, class_name, [*(expected.keys() - found.keys()), *other], sorted(found.keys() - expected.keys()),
+        where, class_name, [*(expected.keys() - found.keys()), *other], sorted(found.keys() - expected.keys()),
         len(config),
     )  # fmt: skip
-    return count, size, ", ".join(sorted(kinds))
+    return network.requires_grad_(False).eval()
+
+
+def check_index(weights: Weights) -> None:
+    """Raise PriorError where pieces lack weights that their index says they hold: diffusers would leave them random."""
+    if weights.index_file is None:
+        return
+    held = {file.name: header(file).keys() for file in weights.files}
+    if gone := sorted(name for name, file in places_in(weights.index_file).items() if name not in held[file]):
+        raise PriorError(
+            f"{weights.index_file.parent}: {len(gone)} weights are missing that {weights.index_file.name} places in its"
+            f" files, first {gone[0]}; fetch the folder again."
+        )
 
 
 def header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -79,6 +107,8 @@ def header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         content = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # torch raises many types for damaged files
         raise PriorError(f"{file} cannot be read as tensors ({str(error).splitlines()[0][:120]}).") from error
+    if not isinstance(content, dict):
+        raise PriorError(f"{file} must hold a dict of tensors, found a {type(content).__name__}.")
     tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
     return {name: (tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()}
 

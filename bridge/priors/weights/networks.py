@@ -1,0 +1,154 @@
+"""A network of a diffusers folder that has every weight of its files, or nothing but their names and shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bridge.priors.spec import PriorError
+from bridge.priors.weights.find import find_weights, first_line, read_json, refuse_other_weights
+from bridge.priors.weights.headers import CPU, check_index, network_of
+
+
+def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+    """A network with every weight found in its files, whole or in pieces; safetensors, or .bin read as plain tensors.
+
+    Args:
+        folder, part: the network's folder is `part` of `folder`.
+        class_name: its class, in diffusers or (of a text encoder) in transformers.
+        dtype: precision of its weights.
+        device: on the meta device names and shapes are compared, and on any other the weights read, onto the CPU.
+
+    Raises:
+        PriorError: the files are missing, damaged, or of another network.
+    """
+    import diffusers
+    import transformers
+
+    where = folder / part
+    if device.type == "meta":
+        return network_of(where, class_name)
+    config = read_json(where / "config.json")
+    kind: Any = getattr(transformers if part == "text_encoder" else diffusers, class_name)
+    options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
+    if part == "text_encoder":
+        options = {"dtype": dtype}
+    elif kind._keep_in_fp32_modules is not None:
+        options["torch_dtype"] = torch.float32  # `_cast` follows
+    weights = find_weights(where, dtype)
+    check_index(weights)
+    options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
+    try:
+        with quiet(), _nothing_ignored(kind):
+            network, report = kind.from_pretrained(
+                where, variant=weights.variant.removeprefix(".") or None, local_files_only=True,
+                output_loading_info=True, **options,
+            )  # fmt: skip
+    except Exception as error:  # the libraries raise many types for damaged files
+        reason = first_line(str(error).replace(f"{where}/", "")) or type(error).__name__
+        raise PriorError(f"{where} cannot be loaded as {class_name} ({reason}): fetch the folder again.") from error
+    missing = [*(report.get("missing_keys") or ()), *(key for key, *_ in _shapes(report))]
+    refuse_other_weights(where, class_name, missing, report.get("unexpected_keys") or (), len(config))
+    refuse_dead(where, class_name, network)
+    return network if part == "text_encoder" else _cast(network, dtype)
+
+
+def refuse_dead(where: Path | str, class_name: str, network: torch.nn.Module) -> None:
+    """Raise PriorError where a network holds weights that are no finite numbers, or nothing but zeros.
+
+    A single NaN would spread over every picture, and a network of zeros pulls at nothing; neither would be noticed
+    before the run is over. Both are looked for in the precision that the files are read in.
+
+    Args:
+        where: the component, for the message.
+        class_name: the network's class.
+        network: with its weights; on the meta device, which holds none, it passes.
+    """
+    alive = False
+    for name, tensor in network.state_dict().items():
+        if tensor.is_meta:  # built from a file's header, to be described: there are no numbers
+            return
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = map(float, torch.aminmax(tensor.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            count = int((~tensor.isfinite()).sum())
+            raise PriorError(
+                f"{where}: the weight {name} of {class_name} holds {count} numbers that are NaN or infinite, expected"
+                f" finite ones: it is damaged, or too large for {str(tensor.dtype).removeprefix('torch.')}; fetch the"
+                " folder again, or try --dtype=float32."
+            )
+        alive = alive or low < 0
+    if not alive:
+        raise PriorError(
+            f"{where}: no weight of {class_name} is below zero, expected a trained network: its files are zeros or"
+            " damaged; fetch the folder again."
+        )
+
+
+def _shapes(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The weights of another shape in a library's report: names, or tuples that begin with one."""
+    wrong = report.get("mismatched_keys") or ()
+    return [tuple(entry) if isinstance(entry, (tuple, list)) else (str(entry),) for entry in wrong]
+
+
+def frozen(network: Any, device: torch.device | str) -> Any:
+    """`network` on `device`, in evaluation mode, without gradients of its weights."""
+    return network.to(device).requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def _nothing_ignored(kind: Any) -> Iterator[None]:
+    """Reports every weight that a class has no place for, and lets diffusers do without the package accelerate.
+
+    Classes list names that they leave out without a word ("decoder" of a T5 encoder), which hides other models' files.
+    Modules that stay in float32 need accelerate in diffusers; they are read whole in float32 here (see `_cast`).
+    """
+    changed: dict[str, Any] = {}
+    if kind.__module__.startswith("diffusers."):
+        changed["_keep_in_fp32_modules"] = None
+    if kind._keys_to_ignore_on_load_unexpected:
+        changed["_keys_to_ignore_on_load_unexpected"] = None
+    kept = {name: getattr(kind, name) for name in changed}
+    for name, value in changed.items():
+        setattr(kind, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(kind, name, value)
+
+
+def _cast(network: Any, dtype: torch.dtype) -> Any:
+    """`network` in one precision, but for the modules that its authors keep in float32."""
+    kept = set(network._keep_in_fp32_modules or ())
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() and kept.isdisjoint(name.split(".")):
+            tensor.data = tensor.data.to(dtype)
+    return network
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the libraries' loading messages: what matters in them becomes a PriorError."""
+    import diffusers
+    import transformers
+
+    loggings = [library.utils.logging for library in (diffusers, transformers)]
+    levels = [logging.get_verbosity() for logging in loggings]
+    bars = [logging.is_progress_bar_enabled() for logging in loggings]
+    for logging in loggings:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logging, level, bar in zip(loggings, levels, bars, strict=True):
+            logging.set_verbosity(level)
+            if bar:
+                logging.enable_progress_bar()
