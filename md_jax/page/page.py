@@ -50,7 +50,7 @@ def write_page(path: Path, title: str, body: Body, shown: Sequence[Shown], made:
     Raises:
         UserError: the file cannot be written.
     """
-    write_bytes(path, page(title, {**scene_of(body, shown), **_made(made or Made())}).encode())
+    write_bytes(path, page(title, {**scene_of(body, shown), **data_of(made or Made())}).encode())
 
 
 def page(title: str, data: Mapping[str, Any]) -> str:
@@ -92,7 +92,8 @@ def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int,
     return curves
 
 
-def _made(made: Made) -> dict[str, Any]:
+def data_of(made: Made) -> dict[str, Any]:
+    """How the motions were made, as the page's data have it."""
     pictures = {
         caption: "data:image/png;base64," + base64.b64encode(read_bytes(path, PICTURE_LIMIT)).decode()
         for caption, path in made.previews.items()

@@ -62,7 +62,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
-    chosen = [_statistics(config, sentence) for sentence in sentences]
+    chosen = [statistics_of(config, sentence) for sentence in sentences]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:
         raise UserError(
@@ -127,7 +127,7 @@ def first_render(
     return latent, {"z": z}
 
 
-def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
+def statistics_of(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
     """The statistics of a motion, and why these."""
     action, why = resolve_action(config.action, sentence, config.statistics)
     return load_statistics(action, config.statistics), why

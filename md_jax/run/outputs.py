@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from md_jax.body import lbs
 from md_jax.body.arguments import relaxed_hands
 from md_jax.body.model import Body
 from md_jax.body.rotations import matrix_to_axis_angle
+from md_jax.config import Config
 from md_jax.files import make_folder
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
@@ -31,6 +32,21 @@ from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
 
 STILL, UNGUIDED = "mean pose, held still", "guidance 0"
+
+
+class Source(Protocol):
+    """What motions are sampled for: a `Job`, or a run that is looked at from outside."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def prompts(self) -> list[str]: ...
+    @property
+    def body(self) -> Body: ...
+    @property
+    def fps(self) -> float:
+        """Of the clip that is optimised."""
+        ...
 
 
 def files(controls: bool, several: bool) -> tuple[str, ...]:
@@ -103,7 +119,7 @@ def write_outputs(
         write_json(target / "summary.json", summary)
         folders.append(target)
     links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
-    made = made_of(job, metrics, previews_in(folder), links)
+    made = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made)
     return folders
 
@@ -115,11 +131,10 @@ def title_of(sentences: Sequence[str]) -> str:
     return f"{len(sentences)} motions"
 
 
-def made_of(job: Job, metrics: Sequence[Mapping[str, Any]], previews: Mapping[str, Path], files: Sequence[str]) -> Made:
+def made_of(config: Config, actions: Sequence[str], metrics: Sequence[Mapping[str, Any]], previews: Mapping[str, Path], files: Sequence[str]) -> Made:
     """How a run's motions were made, for its page."""
-    config = job.config
-    actions = {"action": job.actions[0]} if len(set(job.actions)) == 1 else {}
-    facts = {**actions, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
+    one_action = {"action": actions[0]} if len(set(actions)) == 1 else {}
+    facts = {**one_action, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
              "seed": str(config.seed)}  # fmt: skip
     return Made(facts, as_command(config), curves_of(metrics), previews, files)
 
@@ -143,22 +158,27 @@ def export_times(frames: int, fps: float, export_fps: float) -> Float[Array, "E"
 
 
 def sampled(job: Job, params: Params) -> list[Motion]:
+    """Every motion of a run at the rate of the files (`motions_at`)."""
+    assert isinstance(job.problem, PoseProblem)
+    return motions_at(job, job.problem.fields, params)
+
+
+def motions_at(source: Source, fields: posefield.Fields, params: Params) -> list[Motion]:
     """Every motion at the rate of the files.
 
     Frames in between are the PoseField's own, as long as the clip's frames decide what it does there: a field with a
     frequency above half a cycle a frame (the paper's, or five octaves over ten frames) swings freely between them, and
     frames are turned into each other instead.
     """
-    assert isinstance(job.problem, PoseProblem)
-    fields, rate = job.problem.fields, job.config.export_fps
+    rate = source.config.export_fps
     if fields.highest_frequency >= math.pi:
         keys = posefield.poses(fields, params)
-        return [resample(motion_of(job, keys, m), rate) for m in range(len(job.prompts))]
-    poses = posefield.poses(fields, params, export_times(fields.frames, job.fps, rate))
-    return [motion_of(job, poses, m, rate) for m in range(len(job.prompts))]
+        return [resample(motion_of(source, keys, m), rate) for m in range(len(source.prompts))]
+    poses = posefield.poses(fields, params, export_times(fields.frames, source.fps, rate))
+    return [motion_of(source, poses, m, rate) for m in range(len(source.prompts))]
 
 
-def motion_of(job: Job, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
+def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
     """Motion m of poses at `fps` frames a second (default: the clip's)."""
     frames = pose.body.shape[1]
 
