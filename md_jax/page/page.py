@@ -61,7 +61,8 @@ def page(title: str, data: Mapping[str, Any]) -> str:
         "STYLE": _asset("motion.css"),
         "DATA": in_script(to_json({"title": title, **data})),
         "THREE": _asset("three.js"),
-        "PLAYER": _asset("motion.js"),
+        "PLAYER": _asset("player.js"),
+        "PAGE": _asset("motion.js"),
     }
     pieces = text.split("@@")  # text, name, text, name ... : what a part holds is never looked through again
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
@@ -82,7 +83,7 @@ def previews_in(folder: Path) -> dict[str, Path]:
 def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Curves of logged metrics, each the mean over the motions: how hard the sentence pulls at the motion, and how much
     the motion changes with it."""
-    names = {"guidance_rms": "pull of the sentence", "grad_norm": "gradient", "loss_reg": "roughness"}
+    names = {"loss": "loss", "guidance_rms": "pull of the sentence", "grad_norm": "gradient", "loss_reg": "roughness"}
     curves = {}
     for key, name in names.items():
         points = [(int(line["step"]), line[key]) for line in metrics if isinstance(line.get(key), list)]

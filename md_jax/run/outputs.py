@@ -93,7 +93,8 @@ def write_outputs(
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
-        shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
+        note = "" if count == 1 else target.name
+        shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing, note=note))
         paths = export.export_motion(
             target,
             shown[-1].motion,

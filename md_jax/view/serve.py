@@ -32,6 +32,8 @@ class Answers:
         asked = urlsplit(address)
         if asked.path == f"/{live.PAGE}":
             return self._finished_page()
+        if asked.path == "/favicon.ico":
+            return 204, "image/x-icon", b""
         if asked.path not in ("/", "/live.json"):
             return 404, "text/plain", b"not found"
         step = parse_qs(asked.query).get("step", ["-1"])[0]

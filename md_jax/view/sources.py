@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from md_jax.run.workdir import FLAGS_FILE
 PAGE = "motion.html"
 LONGEST = 20.0  # seconds of a motion that a gallery plays: a page should open at once
 FPS = 30.0  # of a gallery's motions at most
+LOOKED_AT = 24  # frames that say where the floor is
+FRAMES = ("body_pose", "root_orient", "transl", "face_and_hands")  # arrays of a motion with an axis of frames
 MOST_FILES = 10_000  # that are looked for below a folder
 
 
@@ -36,6 +39,14 @@ class Source:
     def name(self) -> str:
         """How it is called where it has no sentence: "walk", or for runs their folder."""
         return self.motion.parent.name or "motion" if self.motion.name == "motion.npz" else self.motion.stem
+
+    @property
+    def number(self) -> str:
+        """"0003" or "0003/02", its number under runs/ and among the run's motions; "" elsewhere: two may have one
+        sentence."""
+        found = next((re.match(r"(\d{4})-", folder.name) for folder in self.motion.parents if folder.parent.name == "runs"), None)
+        among = re.fullmatch(r"motion-(\d+)", self.motion.parent.name)
+        return (found[1] + (f"/{among[1]}" if among else "")) if found else ""
 
 
 def page_of_run(paths: Sequence[Path]) -> Path | None:
@@ -89,13 +100,13 @@ def gallery(
             break
         try:
             motion = load_motion(source.motion)
-        except UserError as error:
+        except UserError:
             if len(sources) == 1:
                 raise
-            tell(f"left out: {error}")
+            tell(f"{source.motion} is left out: it is no motion")
             continue
         link = "" if source.page is None else Path(os.path.relpath(source.page, beside)).as_posix()
-        shown.append(Shown(motion.prompt or source.name, on_floor(_short(motion), body), page=link, note=source.name))
+        shown.append(Shown(motion.prompt or source.name, _standing(_short(motion), body), page=link, note=source.number))
     if not shown:
         raise UserError(f"none of the {len(sources)} .npz files is a motion.")
     return shown
@@ -104,12 +115,21 @@ def gallery(
 def _short(motion: Motion) -> Motion:
     """The beginning of a motion, at no more frames a second than a page needs, in the body's own shape."""
     frames = slice(0, max(1, round(LONGEST * motion.fps) + 1))
-    arrays = {name: getattr(motion, name)[frames] for name in ("body_pose", "root_orient", "transl", "face_and_hands")}
+    arrays = {name: getattr(motion, name)[frames] for name in FRAMES}
     # it starts in the middle, wherever the studio had its origin
     start = arrays["transl"][0] * np.array([1, 0, 1], np.float32)
     arrays["transl"] = arrays["transl"] - start
     cut = dataclasses.replace(motion, **arrays, betas=np.zeros(0, np.float32))
     return resample(cut, FPS) if cut.fps > FPS else cut
+
+
+def _standing(motion: Motion, body: Body) -> Motion:
+    """The motion with its lowest vertex on the floor, as some of its frames tell: always as many of them, as each new
+    number would be compiled anew."""
+    some = np.linspace(0, len(motion.transl) - 1, LOOKED_AT).round().astype(int)
+    arrays = {name: getattr(motion, name)[some] for name in FRAMES}
+    probe = dataclasses.replace(motion, **arrays)
+    return dataclasses.replace(motion, transl=motion.transl + (on_floor(probe, body).transl - probe.transl)[0])
 
 
 def _page_beside(motion: Path) -> Path | None:
