@@ -76,7 +76,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         if not inside:
             raise UserError(_why_empty(path))
         found += inside
-    return [Source(path, _page_beside(path)) for path in dict.fromkeys(found)]
+    each_once = {path.resolve(): path for path in reversed(found)}  # under the name that came first
+    return [Source(path, _page_beside(path)) for path in reversed(each_once.values())]
 
 
 def gallery(
