@@ -80,6 +80,13 @@ function cards() {
   }
 }
 
+// The views after the body's sides, or after the cameras where it turns.
+function name(player) {
+  document.querySelectorAll("#views button").forEach((button) => {
+    button.textContent = player.turns && button.dataset.side ? `${button.dataset.view}°` : button.dataset.side || "slanted";
+  });
+}
+
 // Which motions stand there, and the way to the others.
 function where(player) {
   const count = data.motions.length, lone = player.alone !== null;
@@ -106,6 +113,7 @@ function go(player, alone, first) {
   player.build();
   player.paint();
   player.look(player.azimuth);
+  name(player);
   where(player);
 }
 
@@ -162,7 +170,7 @@ function status(text, state) {
 function look(player, fresh) {
   const changed = JSON.stringify([fresh.curves, fresh.previews]) !== JSON.stringify([data.curves, data.previews]);
   Object.assign(data, fresh);
-  if (fresh.motions) player.load();
+  if (fresh.motions) { player.load(); name(player); }
   if (changed) cards();
   status(fresh.status, fresh.going_on ? "going" : "ended");
 }
@@ -190,6 +198,7 @@ cards();
 try {
   const player = window.player = new Player((motion) => go(player, motion, player.first));
   connect(player);
+  name(player);
   where(player);
   if (data.live) {
     status(data.status, data.going_on ? "going" : "ended");

@@ -30,6 +30,15 @@ function clipOf(packed) {
   return { ...packed, rotations: numbers(packed.rotations, Int16Array), path, travel: Math.hypot(across(0), across(2)) };
 }
 
+// Whether a body's front or left leaves the camera there by more than 60 degrees: no side of it keeps its name then.
+function turns(clip) {
+  for (let f = 0; f < clip.frames; f++) {
+    const squares = [0, 1, 2].map((axis) => (clip.rotations[f * 55 * 4 + axis] / 32767) ** 2);
+    if (2 * (squares[1] + squares[2]) > 0.5 || 2 * (squares[0] + squares[1]) > 0.5) return true;
+  }
+  return false;
+}
+
 // A copy of a clip that stays above the place where it starts.
 function inPlace(clip) {
   const path = clip.path.map((value, i) => (i % 3 === 1 ? value : clip.path[i % 3]));
@@ -202,6 +211,7 @@ class Player {
     const travels = clips.some((clip) => clip.travel > TRAVELS);
     this.follows = travels && clips.length === 1 ? this.figures[0].figure : null;
     this.figures.forEach((each, i) => { each.clip = travels && this.alone === null ? inPlace(clips[i]) : clips[i]; });
+    this.turns = clips.some(turns);
     this.length = Math.max(...clips.map((clip) => (clip.frames - 1) / clip.fps));
     this.seconds = Math.min(this.seconds, this.length);
     $("time").max = this.length;

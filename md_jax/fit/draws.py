@@ -47,6 +47,7 @@ def draw(
     elevation_range: tuple[float, float],
     image: ImageShape | None = None,
     fixed_noise: bool = False,
+    first: int = 0,
 ) -> Draws:
     """Draw cameras, diffusion times and noise of one step.
 
@@ -66,6 +67,7 @@ def draw(
             among its views alone. With diffusion times that fall once (`t_range_at`, "descending") distillation then
             follows the probability-flow ODE to a sample, where fresh noise ends near a mean (flow score distillation,
             Yan et al. 2024).
+        first: the number of the first motion.
     """
 
     def noise_key(motion_key: Array, k_noise: Array) -> Array:
@@ -79,7 +81,7 @@ def draw(
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
         return azimuth, elevation, t, jax.random.normal(noise_key(of_run, k_noise), (views, *latent_shape))
 
-    drawn = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
+    drawn = jax.vmap(of_motion)(first + jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
     azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
     if image is None:
         return Draws(azimuth, elevation, t, noise, None)
@@ -93,7 +95,7 @@ def draw(
         k_noise = noise_key(jax.random.fold_in(of_run, IMAGE), k_noise)
         return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
 
-    of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(jnp.arange(motions)))
+    of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(first + jnp.arange(motions)))
     return Draws(azimuth, elevation, t, noise, *of_clips)
 
 

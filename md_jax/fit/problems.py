@@ -105,7 +105,8 @@ class LatentProblem:
 
 def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -> tuple[posefield.Fields, Params]:
     """The M PoseFields and their trainable parameters, at the mean poses of `statistics`."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), jnp.arange(len(statistics)))
+    numbers = config.first_motion + jnp.arange(len(statistics))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), numbers)
     network: dict[str, Any] = {"frequencies": posefield.octaves(config.frequencies)}
     if config.posefield == "paper":
         network = {"time": "raw", "hidden": (32, 32), "layer_norm": True}

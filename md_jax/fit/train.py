@@ -97,6 +97,7 @@ def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: A
         elevation_range=problem.elevation_range,
         image=problem.image,
         fixed_noise=config.noise == "fixed",
+        first=config.first_motion,
     )
 
 

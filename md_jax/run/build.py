@@ -107,6 +107,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     )
 
 
+def motion_number(config: Config, m: int, count: int) -> str:
+    """The end of a sheet's small print: which motion of the seed it is, under the number that its folder has."""
+    return f", motion-{config.first_motion + m:02d}" if count > 1 or config.first_motion else ""
+
+
 def first_render(
     config: Config, problem: PoseProblem, params: Params, built: TorchSide
 ) -> tuple[LatentProblem, Params]:

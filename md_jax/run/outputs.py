@@ -26,7 +26,7 @@ from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
-from md_jax.run.build import Job
+from md_jax.run.build import Job, motion_number
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
@@ -89,7 +89,7 @@ def write_outputs(
     folders = []
     shown = []
     for m in range(count):
-        target = folder if count == 1 else folder / f"motion-{m:02d}"
+        target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
@@ -100,7 +100,7 @@ def write_outputs(
             shown[-1].motion,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
+            f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
             controls=standing,
             up=config.up,
             render_frames=render_frames,
@@ -144,7 +144,7 @@ def write_preview(
     path: Path, job: Job, shown: Float[Array, "M F V 3"], caption: str, render_frames: export.RenderFrames
 ) -> None:
     """Write a small picture of the motions as they are."""
-    pictures.write_preview(path, np.asarray(shown), render_frames, caption)
+    pictures.write_preview(path, np.asarray(shown), render_frames, caption, prompts=job.prompts)
 
 
 def export_times(frames: int, fps: float, export_fps: float) -> Float[Array, "E"]:
