@@ -157,8 +157,8 @@ def write_sheet(
 ) -> None:
     """Write sheet.png: the motion from two views, and each control from the second of them.
 
-    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels, `names` what the
-    views are called (`names_of_views`). Of long motions the sheet shows evenly spread frames.
+    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels, `names` what
+    the views are called (`names_of_views`). Of long motions the sheet shows evenly spread frames.
     """
     shown = sheet.evenly(len(vertices), sheet.MAX_FRAMES)
     vertices, controls = vertices[shown], {label: clip[shown] for label, clip in controls.items()}

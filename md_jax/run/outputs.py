@@ -132,7 +132,13 @@ def title_of(sentences: Sequence[str]) -> str:
     return f"{len(sentences)} motions"
 
 
-def made_of(config: Config, actions: Sequence[str], metrics: Sequence[Mapping[str, Any]], previews: Mapping[str, Path], files: Sequence[str]) -> Made:
+def made_of(
+    config: Config,
+    actions: Sequence[str],
+    metrics: Sequence[Mapping[str, Any]],
+    previews: Mapping[str, Path],
+    files: Sequence[str],
+) -> Made:
     """How a run's motions were made, for its page."""
     one_action = {"action": actions[0]} if len(set(actions)) == 1 else {}
     facts = {**one_action, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),

@@ -1,7 +1,7 @@
 """Motions in the browser: ``python -m md_jax.view [RUN ...]``; without a name the newest run under runs/.
 
-One run opens its own page. Several runs, a study, a folder of motions or .npz files become a gallery, one html file that
-needs no network. --live shows a run that is going on.
+One run opens its own page. Several runs, a study, a folder of motions or .npz files become a gallery: one html file
+that needs no network. --live shows a run that is going on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ LARGEST_PAGE = 512 * MIB
 FLAGS: dict[str, Any] = {
     "live": (False, "Show a run while it is going on, on this machine alone; Ctrl-C ends it."),
     "port": (0, "With --live: the port; 0: any free one."),
-    "out": ("", f"Write the page there; default: a run's own page stays where it is, a gallery becomes {GALLERY} here."),
+    "out": (
+        "",
+        f"Write the page there; default: a run's own page stays where it is, a gallery becomes {GALLERY} here.",
+    ),
     "no_open": (False, "Open no browser; only say where the page is."),
     "body": ("free", "Body of a gallery: 'free' or an SMPL-X .npz file or folder."),
 }
@@ -99,4 +102,3 @@ def _has_screen() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-

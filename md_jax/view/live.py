@@ -21,7 +21,7 @@ from md_jax.fit.problems import make_fields
 from md_jax.fit.train import TrainState, init_state
 from md_jax.ground.floor import on_floor
 from md_jax.options.flags import from_flagfile
-from md_jax.page.page import curves_of, data_of, page, previews_in
+from md_jax.page.page import data_of, page, previews_in
 from md_jax.page.scene import MOST_COMPARED, Shown, body_of, motions_of
 from md_jax.run.build import statistics_of
 from md_jax.run.lock import is_held

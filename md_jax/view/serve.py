@@ -93,7 +93,9 @@ def make_server(answers: Answers, port: int = 0) -> ThreadingHTTPServer:
     try:
         return Server((HOST, port), Handler)
     except OSError as error:
-        raise UserError(f"--port={port} cannot be used: {error.strerror or error}; leave it out for a free one.") from error
+        raise UserError(
+            f"--port={port} cannot be used: {error.strerror or error}; leave it out for a free one."
+        ) from error
 
 
 def serve(folder: Path, port: int, show: Callable[[str], None], tell: Callable[[str], None] = print) -> None:

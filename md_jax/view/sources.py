@@ -42,9 +42,11 @@ class Source:
 
     @property
     def number(self) -> str:
-        """"0003" or "0003/02", its number under runs/ and among the run's motions; "" elsewhere: two may have one
+        """ "0003" or "0003/02", its number under runs/ and among the run's motions; "" elsewhere: two may have one
         sentence."""
-        found = next((re.match(r"(\d{4})-", folder.name) for folder in self.motion.parents if folder.parent.name == "runs"), None)
+        found = next(
+            (re.match(r"(\d{4})-", folder.name) for folder in self.motion.parents if folder.parent.name == "runs"), None
+        )
         among = re.fullmatch(r"motion-(\d+)", self.motion.parent.name)
         return (found[1] + (f"/{among[1]}" if among else "")) if found else ""
 
@@ -107,7 +109,9 @@ def gallery(
             tell(f"{source.motion} is left out: it is no motion")
             continue
         link = "" if source.page is None else Path(os.path.relpath(source.page, beside)).as_posix()
-        shown.append(Shown(motion.prompt or source.name, _standing(_short(motion), body), page=link, note=source.number))
+        shown.append(
+            Shown(motion.prompt or source.name, _standing(_short(motion), body), page=link, note=source.number)
+        )
     if not shown:
         raise UserError(f"none of the {len(sources)} .npz files is a motion.")
     return shown
@@ -146,4 +150,6 @@ def _why_empty(folder: Path) -> str:
         return f"no motion (.npz) lies in {folder}."
     if is_held(folder):
         return f"the run in {folder} has no motion yet: add --live to see it as it changes."
-    return f"the run in {folder} was stopped before its motion was written: --workdir={folder} --resume goes on with it."
+    return (
+        f"the run in {folder} was stopped before its motion was written: --workdir={folder} --resume goes on with it."
+    )

@@ -133,7 +133,8 @@ SHORTER = {
     "md_jax.main": ["--steps=2", "--nocontrol_run", "--preview_every=0"],
     "md_jax.study": ["--steps=2", "--nocontrol_run", "--preview_every=0", "--noevaluate"],
 }
-NEEDS_MORE = ("tools.", "benchmarks.gpu", "--size=full", "--minutes", "--cells", "--body=/path", "--statistics=FOLDER")
+NEEDS_MORE = ("tools.", "benchmarks.gpu", "--size=full", "--minutes", "--cells", "--body=/path", "--statistics=FOLDER",
+              "--live")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

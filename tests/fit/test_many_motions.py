@@ -92,7 +92,7 @@ def test_a_motion_is_the_same_alone_and_in_company():
 
 
 def test_a_motion_is_made_alone_by_its_number():
-    """Motion 2 of 3: its start and its draws are the very same bits; its steps round as a batch of another size does."""
+    """Motion 2 of 3: start and draws are the same bits; its steps round as a batch of another size does."""
     config = dataclasses.replace(CONFIG, optimizer="sgd", num_motions=3)
     alone = dataclasses.replace(config, num_motions=1, first_motion=2)
     (job, three, _), (lone_job, one, _) = run(config), run(alone)

@@ -137,17 +137,19 @@ def test_in_a_browser(page, width, scheme):
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_gallery_in_a_browser(body, tmp_path, width, scheme):
-    """All bodies play at once; a click enlarges one beside its controls; what travels stays in its place in the grid."""
+    """All bodies play at once; a click enlarges one beside its controls; in the grid each stays in its place."""
     shown = [Shown(f"sentence {m}", swinging(7 + m), {"beside": swinging()}, page="a b.html") for m in range(11)]
     write_page(tmp_path / "gallery.html", "a gallery", body, shown)
     with opened((tmp_path / "gallery.html").as_uri(), width, scheme) as tab:
         tab.plays()
         count = 11 if width > 640 else 9
         assert tab.page.evaluate("player.figures.length") == count
-        assert tab.page.locator("#labels button").all_inner_texts()[0] == "1  sentence 0"
+        assert tab.page.locator("#labels button").all_text_contents()[0] == "1  sentence 0"
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
         assert tab.picture().std(axis=(0, 1)).max() > 8, "the picture is not blank"
-        assert tab.page.evaluate("player.figures[3].clip.path[3 * 6] === player.figures[3].clip.path[0]"), "in its place"
+        assert tab.page.evaluate("player.figures[3].clip.path[3 * 6] === player.figures[3].clip.path[0]"), (
+            "in its place"
+        )
         if width < 640:
             tab.page.locator("#later").click()
             assert tab.page.evaluate("player.figures.map((each) => each.motion).join()") == "9,10"

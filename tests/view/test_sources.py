@@ -58,7 +58,7 @@ def test_a_page_is_copied_where_out_says(runs, capsys):
 
 
 def test_a_gallery_of_runs_a_study_and_files(runs, monkeypatch, capsys):
-    """Each motion once, in order, with its sentence, its number and the way to its own page; the body stands on y = 0."""
+    """Each motion once, in order, with its sentence, its number and the way to its own page."""
     monkeypatch.chdir(runs)
     loose = saved(runs / "loose/wave.npz", prompt="", fps=120.0)
     np.savez(runs / "loose/other.npz", x=np.zeros(3))
@@ -119,7 +119,7 @@ def test_wrong_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is no motion: expected a run's folder"):
         command.main([str(text), "--no_open"])
     np.savez(tmp_path / "x.npz", x=np.zeros(3))
-    with pytest.raises(UserError, match="x.npz is no motion: expected pose_body"):
+    with pytest.raises(UserError, match=r"x\.npz is no motion: expected pose_body"):
         command.main(["x.npz", "--no_open"])
     (tmp_path / "gallery.html").write_text("my own")
     with pytest.raises(UserError, match="is there and no gallery of ours"):
