@@ -109,7 +109,7 @@ def test_framing_shows_everything_as_large_as_fits(turn):
 def test_the_camera_goes_along_where_bodies_come_out_larger():
     """A body that travels is drawn as large as one that stands; one that stands is left where it is."""
     rng = np.random.default_rng(6)
-    standing = np.repeat(rng.uniform(-1, 1, (1, 300, 3)) * (0.4, 0.9, 0.3), 6, axis=0) + (0, 1, 0)
+    standing = np.repeat(rng.uniform(-1, 1, (1, 300, 3)) * (0.4, 0.9, 0.3), 6, axis=0) + np.array((0, 1, 0))
     travels = standing + np.linspace(0, 2, 6)[:, None, None] * np.array((1, 0.15, 0.5))
     clips, framing = pictures.frame_closer([standing], [0.0, 1.57], 200)
     assert clips[0] is standing and framing == pictures.frame_all([standing], [0.0, 1.57], 200)

@@ -154,7 +154,8 @@ def test_a_gallery_in_a_browser(body, tmp_path, width, scheme):
             tab.page.locator("#later").click()
             assert tab.page.evaluate("player.figures.map((each) => each.motion).join()") == "9,10"
             tab.page.locator("#earlier").click()
-        # a click on the body itself
+        # a click on the body itself, which has to be drawn where it stands first
+        tab.plays()
         x, y = tab.page.evaluate("""(() => {
             const { figure } = player.figures[1], stage = document.getElementById("stage");
             const at = figure.bones[0].position.clone().add(figure.mesh.position).project(player.camera);
