@@ -97,7 +97,7 @@ def measure(task: Task) -> dict[str, Any]:
         "memory": memory,
         "motions": len(job.prompts),
         "views": job.config.views,
-        "frames": job.frames,
+        "frames": job.clip.frames,
         "vertices": len(job.body.v_template),
     }
 

@@ -65,6 +65,8 @@ class Config:
                          " between follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
+    first_motion: int = _field(0, "Number of the first motion: --first_motion=2 starts and draws as motion-02 of a"
+                               " larger run does.", low=0, high=MOST_MOTIONS, first=True)  # fmt: skip
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = _field(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip

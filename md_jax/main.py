@@ -142,7 +142,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
     check_inputs(folder, config, sentences, functools.partial(_say, console))
-    workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
+    workdir.write_json(folder / "environment.json", workdir.environment(_devices(), job.clip))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A room stands above what it uses. Files right in a package count as a room each ("md_jax.main").
 ROOMS = {
     "md_jax": ("outside", "prompts", "options", "body", "mocap", "timeline", "control", "fit", "ground",
-               "output", "retarget", "page", "run", "evaluate", "study"),
+               "output", "retarget", "page", "run", "evaluate", "study", "view"),
     "bridge": ("render.kernels", "render", "priors", "distill"),
 }  # fmt: skip
 # These know the torch side as a JAX function alone.

@@ -53,6 +53,7 @@ def draw(
     image: ImageShape | None = None,
     fixed_noise: bool = False,
     windows: Windows | None = None,
+    first: int = 0,
 ) -> Draws:
     """Draw cameras, diffusion times and noise of one step.
 
@@ -73,8 +74,9 @@ def draw(
             fall once (`t_range_at`, "descending") distillation then follows the probability-flow ODE to a sample, where
             fresh noise ends near a mean (flow score distillation, Yan et al. 2024).
         windows: the motions are longer than a clip, and each clip is one of these windows.
+        first: the number of the first motion.
     """
-    start, sentence = (None, None) if windows is None else drawn_windows(key, step, windows, views)
+    start, sentence = (None, None) if windows is None else drawn_windows(key, step, windows, views, first)
 
     def noise_key(motion_key: Array, k_noise: Array) -> Array:
         return jax.random.fold_in(motion_key, FIXED) if fixed_noise else k_noise
@@ -86,10 +88,15 @@ def draw(
         elevation = jax.random.uniform(k_elevation, (views,), minval=elevation_range[0], maxval=elevation_range[1])
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
         if fixed_noise and windows is not None and start is not None:
-            return azimuth, elevation, t, _noise_of_frames(noise_key(of_run, k_noise), windows, start[m], latent_shape)
+            return (
+                azimuth,
+                elevation,
+                t,
+                _noise_of_frames(noise_key(of_run, k_noise), windows, start[m - first], latent_shape),
+            )
         return azimuth, elevation, t, jax.random.normal(noise_key(of_run, k_noise), (views, *latent_shape))
 
-    drawn = jax.vmap(of_motion)(jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
+    drawn = jax.vmap(of_motion)(first + jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
     azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
     of_windows = {} if start is None or sentence is None else {"start": start.ravel(), "sentence": sentence.ravel()}
     if image is None:
@@ -104,12 +111,12 @@ def draw(
         k_noise = noise_key(jax.random.fold_in(of_run, IMAGE), k_noise)
         return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
 
-    of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(jnp.arange(motions)))
+    of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(first + jnp.arange(motions)))
     return Draws(azimuth, elevation, t, noise, *of_clips, **of_windows)
 
 
 def drawn_windows(
-    key: Array, step: Int[Array, ""], windows: Windows, views: int
+    key: Array, step: Int[Array, ""], windows: Windows, views: int, first: int = 0
 ) -> tuple[Int[Array, "M views"], Int[Array, "M views"]]:
     """(first frame, sentence) of each view's window in a step; a motion's are the same alone or in company.
 
@@ -117,6 +124,7 @@ def drawn_windows(
         key, step: as in `draw`.
         windows: where they may begin.
         views: cameras a motion, each with a window of its own.
+        first: the number of the first motion.
     """
 
     def of_motion(m: Array, starts: Array, sentences: Array, count: Array) -> tuple[Array, Array]:
@@ -124,7 +132,7 @@ def drawn_windows(
         which = jax.random.randint(jax.random.fold_in(of_step, WINDOW), (views,), 0, count)
         return starts[which], sentences[which]
 
-    motions = jnp.arange(len(windows.count))
+    motions = first + jnp.arange(len(windows.count))
     return jax.vmap(of_motion)(motions, *map(jnp.asarray, (windows.starts, windows.sentences, windows.count)))
 
 

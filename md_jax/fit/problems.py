@@ -168,7 +168,8 @@ def make_fields(
         clip: frames of the prior's clip; default: the same.
     """
     clip = clip or frames
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), jnp.arange(len(statistics)))
+    numbers = config.first_motion + jnp.arange(len(statistics))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), numbers)
     frequencies = posefield.octaves_for(config.frequencies, clip, frames, config.loop)
     network: dict[str, Any] = {"frequencies": frequencies, "loop": config.loop, "blend": clip / 2}
     if config.posefield == "paper":

@@ -98,6 +98,7 @@ def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: A
         image=problem.image,
         fixed_noise=config.noise == "fixed",
         windows=problem.windows,
+        first=config.first_motion,
     )
 
 
@@ -106,7 +107,7 @@ def starts_at(config: Config, problem: Problem, step: Array, key: Array) -> Int[
     if problem.windows is None:
         return None
     step = jnp.zeros_like(step) if config.fixed_draws else step
-    return drawn_windows(key, step, problem.windows, config.views)[0]
+    return drawn_windows(key, step, problem.windows, config.views, config.first_motion)[0]
 
 
 def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[TrainState], tuple[TrainState, Report]]:

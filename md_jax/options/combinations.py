@@ -22,7 +22,8 @@ class Rule(NamedTuple):
 
 # Read in every run, whatever the others are.
 ALWAYS = (
-    "num_motions", "seed", "control_run", "mode", "preset", "prompts_file", "prior", "prior_path", "view_prompts",
+    "num_motions", "first_motion", "seed", "control_run", "mode", "preset", "prompts_file", "prior", "prior_path",
+    "view_prompts",
     "distillation", "distillation_weight", "guidance_scale", "t_min", "t_max", "t_schedule", "noise", "weighting",
     "motion_amp", "residual_clip", "image_prior", "action", "statistics", "root", "frames", "fps", "rotation",
     "body", "betas", "views", "azimuths", "elevation", "distance", "fov", "height", "width", "background",

@@ -15,7 +15,14 @@ from md_jax.mocap.motion import Motion, Up, save_motion
 from md_jax.mocap.posing import Posed, rest_of
 from md_jax.output.bvh import write_bvh
 from md_jax.output.gltf import write_glb
-from md_jax.output.pictures import RenderFrames, make_renderer, render_views, write_preview, write_sheet
+from md_jax.output.pictures import (
+    RenderFrames,
+    make_renderer,
+    names_of_views,
+    render_views,
+    write_preview,
+    write_sheet,
+)
 from md_jax.output.video import write_mp4
 
 __all__ = [
@@ -61,18 +68,21 @@ def export_motion(
     """
     render_frames = render_frames or make_renderer(body, device)
     motion, vertices = posed.motion, posed.vertices
-    names = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
-    paths = {name: folder / name for name in names}
+    controls = controls or {}
+    files = ("motion.npz", "motion.glb", "motion.bvh", "motion.mp4", "sheet.png")
+    paths = {name: folder / name for name in files}
     save_motion(paths["motion.npz"], motion, up=up, pelvis=rest_of(body, motion)[1][0])
     write_skeleton(paths["motion.bvh"], motion, body)
     write_skinned(paths["motion.glb"], motion, body)
-    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames), motion.fps)
+    names = names_of_views([motion, *(clip.motion for clip in controls.values())])
+    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames, names=names), motion.fps)
     write_sheet(
         paths["sheet.png"],
         motion,
         vertices,
-        {label: clip.vertices for label, clip in (controls or {}).items()},
+        {label: clip.vertices for label, clip in controls.items()},
         render_frames,
+        names=names,
         subtitle=subtitle,
         views=views,
     )

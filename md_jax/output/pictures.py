@@ -11,11 +11,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from md_jax.body.model import Body
+from md_jax.body.rotations import axis_angle_to_matrix
 from md_jax.files import write_bytes
+from md_jax.mocap.motion import Motion
 from md_jax.output import sheet
 from md_jax.spread import evenly
 
@@ -27,6 +30,7 @@ MARGIN = 1.1  # free space around the body, as a factor
 SHEET_HEIGHT, SHEET_WIDTH = 256, 208
 VIDEO_HEIGHT, VIDEO_WIDTH = 420, 1280
 PREVIEW_HEIGHT = 96
+WORTH = 1.15  # so much larger bodies must come out for the camera to go along
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,34 @@ def frame_all(
     return Framing(tuple(float(c) for c in target), distance, height, width)  # type: ignore[arg-type]
 
 
+def frame_closer(
+    clips: Sequence[Float[np.ndarray, "F V 3"]],
+    azimuths: Sequence[float],
+    height: int,
+    *,
+    max_width: int | None = None,
+) -> tuple[list[Float[np.ndarray, "F V 3"]], Framing]:
+    """`frame_all`, with a camera that goes along where that shows the bodies a good deal larger: those that travel or
+    turn over. The clips come back as that camera sees them: each frame moved to the middle, at its own height.
+    """
+    still = frame_all(clips, azimuths, height, max_width=max_width)
+    middles = [(clip.min(1, keepdims=True) + clip.max(1, keepdims=True)) / 2 * np.array([1, 0, 1]) for clip in clips]
+    moved = [clip - middle for clip, middle in zip(clips, middles, strict=True)]
+    along = frame_all(moved, azimuths, height, max_width=max_width)
+    if along.height / along.distance > WORTH * still.height / still.distance:
+        return moved, along
+    return list(clips), still
+
+
+def names_of_views(motions: Sequence[Motion]) -> dict[str, str]:
+    """What captions call each of `VIEWS`: "from its left" as long as every body keeps facing the camera in front, its
+    sides within 60 degrees of their cameras; else by the camera, as --azimuths counts: "camera at 90°"."""
+    turns = [np.asarray(axis_angle_to_matrix(jnp.asarray(motion.root_orient))) for motion in motions]
+    if all((turn[:, (0, 2), (0, 2)] >= 0.5).all() for turn in turns):
+        return {"front": "from the front", "left": "from its left", "back": "from behind", "right": "from its right"}
+    return {view: f"camera at {math.degrees(azimuth):.0f}°" for view, azimuth in VIEWS.items()}
+
+
 def write_sheet(
     path: Path,
     motion: Motion,
@@ -119,23 +151,25 @@ def write_sheet(
     controls: Mapping[str, Float[np.ndarray, "F V 3"]],
     render_frames: RenderFrames,
     *,
+    names: Mapping[str, str],
     subtitle: str = "",
     views: tuple[str, str] = ("front", "left"),
     height: int = SHEET_HEIGHT,
 ) -> None:
     """Write sheet.png: the motion from two views, and each control from the second of them.
 
-    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels. Of long
-    motions the sheet shows evenly spread frames.
+    Args: see `export_motion`; `vertices` (F,V,3) are the motion's, `height` is that of a tile in pixels, `names` what
+    the views are called (`names_of_views`). Of long motions the sheet shows evenly spread frames.
     """
     shown = evenly(len(vertices), sheet.MAX_FRAMES)
     vertices, controls = vertices[shown], {label: clip[shown] for label, clip in controls.items()}
     azimuths = [VIEWS[view] for view in views]
-    framing = frame_all([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
+    clips, framing = frame_closer([vertices, *controls.values()], azimuths, height, max_width=SHEET_WIDTH)
+    vertices, controls = clips[0], dict(zip(controls, clips[1:], strict=True))
     strips = [("this run", vertices, view, True) for view in views]
     strips += [(label, clip, views[1], False) for label, clip in controls.items()]
     rows = [
-        sheet.Row(label, _seen_from(view), render_frames(clip, VIEWS[view], framing), accent)
+        sheet.Row(label, names[view], render_frames(clip, VIEWS[view], framing), accent)
         for label, clip, view, accent in strips
     ]
     image = sheet.draw_sheet(motion.prompt, subtitle, rows, [f / motion.fps for f in shown.tolist()])
@@ -147,13 +181,14 @@ def render_views(
     title: str,
     render_frames: RenderFrames,
     *,
+    names: Mapping[str, str],
     views: Sequence[str] = tuple(VIEWS),
     height: int = VIDEO_HEIGHT,
 ) -> UInt8[np.ndarray, "F h w 3"]:
     """The frames of a video: the motion from several views side by side, with labels and the prompt."""
     azimuths = [VIEWS[view] for view in views]
     framing = frame_all([vertices], azimuths, height, max_width=VIDEO_WIDTH // len(views))
-    tiles = {view: render_frames(vertices, VIEWS[view], framing) for view in views}
+    tiles = {names[view]: render_frames(vertices, VIEWS[view], framing) for view in views}
     return sheet.draw_views(tiles, title)
 
 
@@ -166,6 +201,7 @@ def write_preview(
     view: str = "left",
     max_motions: int = 4,
     max_frames: int = 8,
+    prompts: Sequence[str] = (),
 ) -> None:
     """Write a small picture of the motions as they are during training.
 
@@ -175,16 +211,10 @@ def write_preview(
         render_frames: see `make_renderer`.
         caption: one line, such as "step 100 of 300".
         view: a name in `VIEWS`.
+        prompts: of each motion, written above it.
     """
     frames = evenly(vertices.shape[1], max_frames)
     chosen = np.asarray(vertices)[:max_motions][:, frames]
-    framing = frame_all(list(chosen), [VIEWS[view]], PREVIEW_HEIGHT)
-    strips = np.stack([render_frames(clip, VIEWS[view], framing) for clip in chosen])
-    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption)))
-
-
-# --- helpers ------------------------------------------------------------------------------------------------
-
-
-def _seen_from(view: str) -> str:
-    return {"front": "from the front", "back": "from behind"}.get(view, f"from the {view}")
+    clips, framing = frame_closer(list(chosen), [VIEWS[view]], PREVIEW_HEIGHT)
+    strips = np.stack([render_frames(clip, VIEWS[view], framing) for clip in clips])
+    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption, prompts)))

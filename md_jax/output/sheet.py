@@ -112,16 +112,31 @@ def draw_views(views: dict[str, UInt8[np.ndarray, "F H W 3"]], title: str) -> UI
     return frames
 
 
-def draw_preview(strips: UInt8[np.ndarray, "M F H W 3"], caption: str) -> Image.Image:
-    """A small picture of M motions in the making: one row a motion, a caption below."""
-    rows = np.concatenate([np.concatenate(list(strip), axis=1) for strip in strips], axis=0)
-    line = max(14, strips.shape[2] // 6)
-    image = Image.new("RGB", (rows.shape[1], rows.shape[0] + line), PAPER)
-    image.paste(Image.fromarray(rows), (0, 0))
-    draw = ImageDraw.Draw(image)
-    font = _font(0.75 * line)
-    text = _cut(draw, caption, font, image.width - line)
-    draw.text((line / 3, image.height - line / 2), text, INK, font=font, anchor="lm")
+def draw_preview(strips: UInt8[np.ndarray, "M F H W 3"], caption: str, prompts: Sequence[str] = ()) -> Image.Image:
+    """A small picture of M motions in the making: one row a motion, under its prompt, and a caption below.
+
+    Args:
+        strips: the rows.
+        caption: one line.
+        prompts: of the motions; one that is the same as that of the row above is not written again.
+    """
+    count, frames, height, width, _ = strips.shape
+    line = max(14, height // 6)
+    titles = [prompts[m] if m < len(prompts) and prompts[m] not in prompts[m - 1 : m] else "" for m in range(count)]
+    total = count * height + line * (1 + sum(map(bool, titles)))
+    image = Image.new("RGB", (frames * width, total), PAPER)
+    draw, font, y = ImageDraw.Draw(image), _font(0.75 * line), 0
+
+    def write(text: str, color: tuple[int, int, int]) -> None:
+        draw.text((line / 3, y + line / 2), _cut(draw, text, font, image.width - line), color, font=font, anchor="lm")
+
+    for strip, title in zip(strips, titles, strict=True):
+        if title:
+            write(title, INK)
+            y += line
+        image.paste(Image.fromarray(np.concatenate(list(strip), axis=1)), (0, y))
+        y += height
+    write(caption, GREY)
     return image
 
 

@@ -51,7 +51,7 @@ def write_page(path: Path, title: str, body: Body, shown: Sequence[Shown], made:
     Raises:
         UserError: the file cannot be written.
     """
-    write_bytes(path, page(title, {**scene_of(body, shown), **_made(made or Made())}).encode())
+    write_bytes(path, page(title, {**scene_of(body, shown), **data_of(made or Made())}).encode())
 
 
 def page(title: str, data: Mapping[str, Any]) -> str:
@@ -62,7 +62,8 @@ def page(title: str, data: Mapping[str, Any]) -> str:
         "STYLE": _asset("motion.css"),
         "DATA": in_script(to_json({"title": title, **data})),
         "THREE": _asset("three.js"),
-        "PLAYER": _asset("motion.js"),
+        "PLAYER": _asset("player.js"),
+        "PAGE": _asset("motion.js"),
     }
     pieces = text.split("@@")  # text, name, text, name ... : what a part holds is never looked through again
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
@@ -82,7 +83,7 @@ def previews_in(folder: Path) -> dict[str, Path]:
 def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     """Curves of logged metrics, each the mean over the motions: how hard the sentence pulls at the motion, and how much
     the motion changes with it."""
-    names = {"guidance_rms": "pull of the sentence", "grad_norm": "gradient", "loss_reg": "roughness"}
+    names = {"loss": "loss", "guidance_rms": "pull of the sentence", "grad_norm": "gradient", "loss_reg": "roughness"}
     curves = {}
     for key, name in names.items():
         points = [(int(line["step"]), line[key]) for line in metrics if isinstance(line.get(key), list)]
@@ -92,7 +93,8 @@ def curves_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int,
     return curves
 
 
-def _made(made: Made) -> dict[str, Any]:
+def data_of(made: Made) -> dict[str, Any]:
+    """How the motions were made, as the page's data have it."""
     pictures = {
         caption: "data:image/png;base64," + base64.b64encode(read_bytes(path, PICTURE_LIMIT)).decode()
         for caption, path in made.previews.items()

@@ -16,7 +16,8 @@ from md_jax.mocap.motion import Motion
 from md_jax.mocap.posing import rest_of
 from md_jax.output.gltf import largest_weights
 
-MOST_BODIES = 25  # that a page moves at once
+MOST_MOTIONS = 200  # that a page holds; it moves 25 at once
+MOST_COMPARED = 25  # motions of a page that still have their controls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +27,16 @@ class Shown:
     Args:
         title: such as the prompt.
         motion: y up, on the floor at y = 0.
-        controls: by label; shown beside the motion when the page has one motion alone.
+        controls: by label; shown beside the motion when it stands alone.
+        page: address of its own page, if it has another than this one.
+        note: what else it is called: its run, its number.
     """
 
     title: str
     motion: Motion
     controls: dict[str, Motion] = dataclasses.field(default_factory=dict)
+    page: str = ""
+    note: str = ""
 
 
 def body_of(body: Body, motion: Motion) -> dict[str, Any]:
@@ -70,17 +75,23 @@ def clip_of(label: str, motion: Motion) -> dict[str, Any]:
 
 
 def scene_of(body: Body, shown: Sequence[Shown]) -> dict[str, Any]:
-    """Body and clips of a page; of very many motions the first `MOST_BODIES`."""
-    alone = len(shown) == 1
-    entries = [
+    """Body and clips of a page; of very many motions the first `MOST_MOTIONS`."""
+    left_out = max(len(shown) - MOST_MOTIONS, 0)
+    return {"body": body_of(body, shown[0].motion), "motions": motions_of(shown), "left_out": left_out}
+
+
+def motions_of(shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """The motions of a page: of each its clips, itself first and then its controls."""
+    return [
         {
             "title": each.title,
+            "note": each.note,
+            "page": each.page,
             "clips": [clip_of("this run", each.motion)]
-            + [clip_of(label, motion) for label, motion in each.controls.items() if alone],
+            + [clip_of(label, motion) for label, motion in each.controls.items() if len(shown) <= MOST_COMPARED],
         }
-        for each in shown[:MOST_BODIES]
+        for each in shown[:MOST_MOTIONS]
     ]
-    return {"body": body_of(body, shown[0].motion), "motions": entries, "left_out": max(len(shown) - MOST_BODIES, 0)}
 
 
 def _packed(values: np.ndarray, kind: str) -> str:

@@ -216,7 +216,7 @@ def _denied(tokens: Sequence[str], place: int) -> bool:
             return True
         if token in STOPS or token == COMMA or token in ("but", "and", "then", "while", "who", "that"):
             return False
-        reach += token not in SKIPPED and token != "than"
+        reach += token not in SKIPPED and token not in ("than", "to")  # "rather than walking", "refuses to walk"
         if reach > _NEGATION_REACH:
             return False
     return False

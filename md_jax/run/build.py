@@ -19,12 +19,12 @@ from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
-from md_jax.fit.posefield import Span
+from md_jax.fit.posefield import Fields, Span
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
-from md_jax.prompts.parts import parts_of
+from md_jax.prompts.parts import Part, parts_of
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
 from md_jax.timeline.plan import Clip, Plan, length_line, plan
@@ -47,11 +47,15 @@ class Job:
     params: Params  # before the first step
     op: CriticLoss
     control: CriticLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
-    frames: int  # of the prior's clip; a motion may be longer
-    fps: float
+    clip: Clip  # that the prior judges; a motion may be longer
     device: str
     choices: list[tuple[str, str]]  # (name, value) of what was chosen, for the terminal
     measured: dict[str, float]  # before the first step, for the summary
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of what is optimised."""
+        return self.clip.fps
 
 
 def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
@@ -71,7 +75,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     if config.mode == "latent" and any(len(each) > 1 for each in parts):
         raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
     asked = asked_of(config)
-    chosen = [[_statistics(config, part.sentence) for part in each] for each in parts]
+    chosen = [statistics_of(config, each) for each in parts]
     body = load_body(config.body, config.gender)
     if len(config.betas) > body.shapedirs.shape[-1]:
         raise UserError(
@@ -89,7 +93,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
     clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
     length = plan(config, parts, clip)
-    fields, params = make_fields(config, _over_time(chosen, length), length.frames, clip.frames)
+    fields, params = fields_of(config, chosen, length, clip)
     targets = None
     if asked:
         targets = make_targets(asked, body, baked, frames=length.frames, fps=clip.fps, loop=config.loop)
@@ -109,14 +113,13 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     return Job(
         config=config,
         prompts=sentences,
-        actions=[", then ".join(statistics.action for statistics, _ in each) for each in chosen],
+        actions=[actions_of(each) for each in chosen],
         body=body,
         problem=problem,
         params=params,
         op=built.guided,
         control=built.unguided,
-        frames=built.frames,
-        fps=built.fps,
+        clip=clip,
         device=device,
         choices=_choices(
             config,
@@ -130,6 +133,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         ),
         measured=measured,
     )
+
+
+def motion_number(config: Config, m: int, count: int) -> str:
+    """The end of a sheet's small print: which motion of the seed it is, under the number that its folder has."""
+    return f", motion-{config.first_motion + m:02d}" if count > 1 or config.first_motion else ""
 
 
 def first_render(
@@ -152,21 +160,38 @@ def first_render(
     return latent, {"z": z}
 
 
-def _over_time(
-    chosen: Sequence[Sequence[tuple[PoseStatistics, str]]], length: Plan
-) -> list[PoseStatistics | Sequence[Span]]:
-    """The statistics of each motion, or of its parts."""
-    result: list[PoseStatistics | Sequence[Span]] = []
+Chosen = Sequence[tuple[PoseStatistics, str]]
+"""The statistics of each part of a motion, and why these."""
+
+
+def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:
+    """The statistics of a motion's parts, and why these."""
+    chosen = []
+    for part in parts:
+        action, why = resolve_action(config.action, part.sentence, config.statistics)
+        chosen.append((load_statistics(action, config.statistics), why))
+    return chosen
+
+
+def actions_of(chosen: Chosen) -> str:
+    """The actions whose statistics a motion uses, as one name."""
+    return ", then ".join(statistics.action for statistics, _ in chosen)
+
+
+def fields_of(config: Config, chosen: Sequence[Chosen], length: Plan, clip: Clip) -> tuple[Fields, Params]:
+    """The PoseFields of a run's motions and their parameters before the first step.
+
+    Args:
+        config: the options.
+        chosen: of each motion.
+        length: of the motions.
+        clip: that the prior judges.
+    """
+    over_time: list[PoseStatistics | Sequence[Span]] = []
     for each, stretches in zip(chosen, length.stretches, strict=True):
         spans = [Span(s, part.first, part.end) for (s, _), part in zip(each, stretches, strict=True)]
-        result.append(spans[0].statistics if len(spans) == 1 else spans)
-    return result
-
-
-def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:
-    """The statistics of a motion, and why these."""
-    action, why = resolve_action(config.action, sentence, config.statistics)
-    return load_statistics(action, config.statistics), why
+        over_time.append(spans[0].statistics if len(spans) == 1 else spans)
+    return make_fields(config, over_time, length.frames, clip.frames)
 
 
 def _measure(config: Config, problem: Problem, params: Params, built: TorchSide) -> dict[str, float]:

@@ -16,7 +16,7 @@ from md_jax.fit.train import TrainState
 from md_jax.output import sheet
 from md_jax.output.pictures import RenderFrames
 from md_jax.output.video import write_mp4
-from md_jax.run.build import Job
+from md_jax.run.build import Job, motion_number
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
@@ -55,11 +55,11 @@ def write_outputs(
     last = (read_metrics(folder) or [{}])[-1]
     folders = []
     for m in range(count):
-        target = folder if count == 1 else folder / f"motion-{m:02d}"
+        target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
         make_folder(target)
         subtitle = (
             f"latent mode, {config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else "")
+            f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count)
         )
         clips = {"this run": videos[m], **{label: clip[m] for label, clip in controls.items()}}
         rows = [
@@ -98,7 +98,7 @@ def write_preview(
     """Write a small picture of the videos as they are; the first four motions."""
     assert isinstance(job.problem, LatentProblem)
     strips = np.stack([enlarged(video, TILE_HEIGHT // 2) for video in job.problem.decode(shown[:4])])
-    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption)))
+    write_bytes(path, sheet.encode_png(sheet.draw_preview(strips, caption, job.prompts)))
 
 
 def enlarged(video: UInt8[np.ndarray, "F H W 3"], height: int) -> UInt8[np.ndarray, "F h w 3"]:

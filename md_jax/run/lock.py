@@ -60,6 +60,26 @@ def release(folder: Path) -> None:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process works in a folder, as far as its lock file says; the lock itself is not touched."""
+    try:
+        content = json.loads((folder / LOCK_FILE).read_bytes()[:1000])
+        pid, host = int(content["pid"]), content["host"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):  # being written, or of another kind: somebody's
+        return True
+    if host != socket.gethostname() or sys.platform == "win32":  # where signal 0 would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
+
+
 def _locked(path: Path) -> int:
     """The lock file, open and locked.
 

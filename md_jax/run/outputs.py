@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,12 +27,27 @@ from md_jax.output import export, pictures
 from md_jax.page.page import Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 from md_jax.retarget.animate import read_character, write_retargeted
-from md_jax.run.build import Job
+from md_jax.run.build import Job, motion_number
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
 
 STILL, UNGUIDED = "mean pose, held still", "guidance 0"
+
+
+class Source(Protocol):
+    """What motions are sampled for: a `Job`, or a run that is looked at from outside."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def prompts(self) -> list[str]: ...
+    @property
+    def body(self) -> Body: ...
+    @property
+    def fps(self) -> float:
+        """Of the clip that is optimised."""
+        ...
 
 
 def files(config: Config, several: bool) -> tuple[str, ...]:
@@ -77,18 +92,20 @@ def write_outputs(
     folders = []
     shown = []
     for m in range(count):
-        target = folder if count == 1 else folder / f"motion-{m:02d}"
+        target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
+        note = "" if count == 1 else target.name
         made = on_floor(fine[m], job.body)
-        shown.append(Shown(job.prompts[m], made.motion, {label: clip.motion for label, clip in standing.items()}))
+        controls_of = {label: clip.motion for label, clip in standing.items()}
+        shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
         paths = export.export_motion(
             target,
             made,
             job.body,
             subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + (f", motion {m + 1} of {count}" if count > 1 else ""),
+            f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
             controls=standing,
             up=config.up,
             render_frames=render_frames,
@@ -111,7 +128,7 @@ def write_outputs(
         write_json(target / "summary.json", summary)
         folders.append(target)
     links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
-    recipe = made_of(job, metrics, previews_in(folder), links)
+    recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, recipe)
     return folders
 
@@ -128,11 +145,16 @@ def title_of(sentences: Sequence[str]) -> str:
     return f"{len(sentences)} motions"
 
 
-def made_of(job: Job, metrics: Sequence[Mapping[str, Any]], previews: Mapping[str, Path], files: Sequence[str]) -> Made:
+def made_of(
+    config: Config,
+    actions: Sequence[str],
+    metrics: Sequence[Mapping[str, Any]],
+    previews: Mapping[str, Path],
+    files: Sequence[str],
+) -> Made:
     """How a run's motions were made, for its page."""
-    config = job.config
-    actions = {"action": job.actions[0]} if len(set(job.actions)) == 1 else {}
-    facts = {**actions, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
+    one_action = {"action": actions[0]} if len(set(actions)) == 1 else {}
+    facts = {**one_action, "prior": config.prior, "guidance": f"{config.guidance_scale:g}", "steps": str(config.steps),
              "seed": str(config.seed)}  # fmt: skip
     return Made(facts, as_command(config), curves_of(metrics), previews, files)
 
@@ -141,7 +163,7 @@ def write_preview(
     path: Path, job: Job, shown: Float[Array, "M F V 3"], caption: str, render_frames: export.RenderFrames
 ) -> None:
     """Write a small picture of the motions as they are."""
-    pictures.write_preview(path, np.asarray(shown), render_frames, caption)
+    pictures.write_preview(path, np.asarray(shown), render_frames, caption, prompts=job.prompts)
 
 
 def export_times(frames: int, fps: float, export_fps: float, loop: bool = False) -> Float[Array, "E"]:
@@ -160,22 +182,27 @@ def export_times(frames: int, fps: float, export_fps: float, loop: bool = False)
 
 
 def sampled(job: Job, params: Params) -> list[Motion]:
+    """Every motion of a run at the rate of the files (`motions_at`)."""
+    assert isinstance(job.problem, PoseProblem)
+    return motions_at(job, job.problem.fields, params)
+
+
+def motions_at(source: Source, fields: posefield.Fields, params: Params) -> list[Motion]:
     """Every motion at the rate of the files.
 
     Frames in between are the PoseField's own, as long as the clip's frames decide what it does there: a field with a
     frequency above half a cycle a frame (the paper's, or five octaves over ten frames) swings freely between them, and
     frames are turned into each other instead.
     """
-    assert isinstance(job.problem, PoseProblem)
-    fields, rate = job.problem.fields, job.config.export_fps
+    rate = source.config.export_fps
     if fields.highest_frequency >= math.pi:
         keys = posefield.poses(fields, params)
-        return [resample(motion_of(job, keys, m), rate) for m in range(len(job.prompts))]
-    poses = posefield.poses(fields, params, export_times(fields.frames, job.fps, rate, job.config.loop))
-    return [motion_of(job, poses, m, rate) for m in range(len(job.prompts))]
+        return [resample(motion_of(source, keys, m), rate) for m in range(len(source.prompts))]
+    poses = posefield.poses(fields, params, export_times(fields.frames, source.fps, rate, source.config.loop))
+    return [motion_of(source, poses, m, rate) for m in range(len(source.prompts))]
 
 
-def motion_of(job: Job, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
+def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
     """Motion m of poses at `fps` frames a second (default: the clip's)."""
     frames = pose.body.shape[1]
 

@@ -21,6 +21,7 @@ from md_jax.errors import UserError
 from md_jax.files import is_file, read_bytes, to_json, write_bytes
 from md_jax.options.flags import as_typed, from_flagfile, to_flagfile
 from md_jax.run import lock
+from md_jax.timeline.plan import Clip
 
 RUNS = Path("runs")
 FLAGS_FILE = "run.flags"
@@ -49,7 +50,7 @@ def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lamb
         UserError: the folder cannot be written, holds another run or is another process's, or there is none to resume.
     """
     if config.resume:
-        folder = Path(config.workdir) if config.workdir else _newest_run()
+        folder = Path(config.workdir) if config.workdir else newest_run()
         if not is_file(folder / FLAGS_FILE):
             raise UserError(f"nothing to resume in {folder}: it holds no {FLAGS_FILE}. Leave out --resume to start"
                             " there.")  # fmt: skip
@@ -64,6 +65,18 @@ def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lamb
             _refuse_taken(folder)  # again: another start may have come between
         write_bytes(folder / FLAGS_FILE, signed(to_flagfile(config)).encode())
     return config, folder
+
+
+def newest_run() -> Path:
+    """The folder of the newest run under runs/.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = sorted(p.parent for p in RUNS.glob(f"[0-9][0-9][0-9][0-9]-*/{FLAGS_FILE}"))
+    if not runs:
+        raise UserError(f"there is no run under {RUNS.resolve()}. Name a run's folder.")
+    return runs[-1]
 
 
 def discard_unused(folder: Path) -> None:
@@ -100,8 +113,8 @@ def slug(prompt: str, length: int = 40) -> str:
     return words[:length].rstrip("-") or "motion"
 
 
-def environment(devices: str) -> dict[str, Any]:
-    """Versions, hardware and commit, for environment.json."""
+def environment(devices: str, clip: Clip) -> dict[str, Any]:
+    """Versions, hardware and commit, and the clip that the loaded prior judges, for environment.json."""
     packages = ("jax", "jaxlib", "flax", "optax", "torch", "diffusers", "transformers", "warp-lang", "numpy")
     return {
         "md_jax": __version__,
@@ -112,6 +125,7 @@ def environment(devices: str) -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": devices,
+        "clip": dataclasses.asdict(clip),
         "command": [_without_home(argument) for argument in sys.argv],
     }
 
@@ -186,13 +200,6 @@ def _numbered(config: Config) -> Path:
     except OSError as error:
         raise UserError(f"{RUNS.resolve()} cannot be written: {error.strerror or error}. Name a folder with"
                         " --workdir.") from error  # fmt: skip
-
-
-def _newest_run() -> Path:
-    runs = sorted(p.parent for p in RUNS.glob(f"[0-9][0-9][0-9][0-9]-*/{FLAGS_FILE}"))
-    if not runs:
-        raise UserError(f"nothing to resume: there is no run under {RUNS.resolve()}. Name its folder with --workdir.")
-    return runs[-1]
 
 
 def _without_home(text: str) -> str:

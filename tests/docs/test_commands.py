@@ -177,7 +177,13 @@ def character(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    sorted({command.removeprefix(".venv/bin/") for _, command in COMMANDS if words_of(command)[0] != "make"}),
+    sorted(
+        {
+            command.removeprefix(".venv/bin/")
+            for _, command in COMMANDS
+            if words_of(command)[0] != "make" and "--live" not in command
+        }
+    ),  # tests/view/test_live.py watches a run
     ids=lambda value: value[:60],
 )
 def test_every_command_runs(command, run_folder, character, path_of, tmp_path):  # noqa: F811

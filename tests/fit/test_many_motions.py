@@ -91,6 +91,23 @@ def test_a_motion_is_the_same_alone_and_in_company():
     assert not np.allclose(kernel[0], kernel[1])  # and not the same as its neighbour
 
 
+def test_a_motion_is_made_alone_by_its_number():
+    """Motion 2 of 3: start and draws are the same bits; its steps round as a batch of another size does."""
+    config = dataclasses.replace(CONFIG, optimizer="sgd", num_motions=3)
+    alone = dataclasses.replace(config, num_motions=1, first_motion=2)
+    (job, three, _), (lone_job, one, _) = run(config), run(alone)
+    for x, y in zip(jax.tree.leaves(job.params), jax.tree.leaves(lone_job.params), strict=True):
+        np.testing.assert_array_equal(x[2], y[0])
+    step, key, views = jax.numpy.asarray(1), job.problem.key, config.views
+    company = train.draws_at(config, job.problem, 3, step, key)
+    lone = train.draws_at(alone, lone_job.problem, 1, step, key)
+    for x, y in zip(company, lone, strict=True):
+        if x is not None:
+            np.testing.assert_array_equal(x[2 * views :], y)
+    for start, x, y in zip(*map(jax.tree.leaves, (lone_job.params, one.params, three.params)), strict=True):
+        np.testing.assert_allclose(x[0] - start[0], y[2] - start[0], rtol=1e-3, atol=1e-7)
+
+
 def test_each_motion_gets_its_own_files(tmp_path, monkeypatch):
     file = tmp_path / "prompts.txt"
     file.write_text("a person is walking\na person is running\n")

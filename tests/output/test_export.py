@@ -107,6 +107,39 @@ def test_framing_shows_everything_as_large_as_fits(turn):
     assert small.width <= 60 and small.distance == pytest.approx(framing.distance, rel=0.03)
 
 
+def test_the_camera_goes_along_where_bodies_come_out_larger():
+    """A body that travels is drawn as large as one that stands; one that stands is left where it is."""
+    rng = np.random.default_rng(6)
+    standing = np.repeat(rng.uniform(-1, 1, (1, 300, 3)) * (0.4, 0.9, 0.3), 6, axis=0) + np.array((0, 1, 0))
+    travels = standing + np.linspace(0, 2, 6)[:, None, None] * np.array((1, 0.15, 0.5))
+    clips, framing = pictures.frame_closer([standing], [0.0, 1.57], 200)
+    assert clips[0] is standing and framing == pictures.frame_all([standing], [0.0, 1.57], 200)
+    (moved,), framing = pictures.frame_closer([travels], [0.0, 1.57], 200)
+    far = pictures.frame_all([travels], [0.0, 1.57], 200)
+    assert framing.height / framing.distance > 1.25 * far.height / far.distance
+    middle = (moved.min(1) + moved.max(1)) / 2
+    np.testing.assert_allclose(middle[:, (0, 2)], 0, atol=1e-12)
+    np.testing.assert_array_equal(moved[..., 1], travels[..., 1])  # heights stay: a jump is seen
+    np.testing.assert_allclose(np.diff(moved, axis=1), np.diff(travels, axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("turn", "left"),
+    [
+        ((0, 0, 0), "from its left"),
+        ((0, 0.9, 0), "from its left"),  # 52 degrees: its left side still faces that camera more than any other
+        ((0, 1.2, 0), "camera at 90°"),
+        ((0, 0, 2.5), "camera at 90°"),  # a cartwheel
+        ((1.4, 0, 0), "camera at 90°"),  # on its face: no side of it is in front
+    ],
+)
+def test_sides_are_named_after_the_body_only_while_they_are_there(turn, left):
+    steady, turning = _motion(), dataclasses.replace(_motion(), root_orient=np.linspace((0, 0, 0), turn, 4))
+    names = pictures.names_of_views([steady, turning])
+    assert names["left"] == left and list(names) == list(pictures.VIEWS)
+    assert (names["front"] == "from the front") == left.startswith("from")
+
+
 def test_preview_shows_each_motion(tmp_path):
     calls = []
     vertices = np.random.default_rng(5).uniform(-1, 1, (6, 20, 50, 3))

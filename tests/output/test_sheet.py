@@ -93,6 +93,18 @@ def test_video_frames_hold_the_views_side_by_side_with_a_line_that_grows():
         assert (frame[-1] == sheet.ACCENT).all(-1).sum() == pytest.approx(frame.shape[1] * (f + 1) / 5, abs=1)
 
 
+def test_a_preview_says_its_prompts_each_once():
+    strips = np.stack([_tiles(c) for c in COLORS])
+    plain = sheet.draw_preview(strips, "step 1")
+    for prompts, lines in ((["walks"] * 3, 1), (["walks", "runs", "runs"], 2), (["a", "b", "a"], 3), (["walks"], 1)):
+        titled = sheet.draw_preview(strips, "step 1", prompts)
+        assert titled.height - plain.height == lines * 20, prompts
+        pixels = np.asarray(titled).astype(int)
+        assert (pixels[:20].sum(-1) < 300).sum() > 20, "the first prompt stands on top"
+        for color in COLORS:
+            assert (pixels == color).all(-1).sum() == 5 * 40 * 10, "no line covers a picture"
+
+
 def test_preview_and_png_round_trip():
     strips = np.stack([_tiles(c) for c in COLORS])
     image = sheet.draw_preview(strips, "step 100 of 300")

@@ -2,14 +2,11 @@
 
 import base64
 import dataclasses
-import io
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from md_jax.body.model import load_body
 from md_jax.mocap.motion import Motion
@@ -17,6 +14,7 @@ from md_jax.mocap.posing import vertices_of
 from md_jax.page import scene
 from md_jax.page.page import PREVIEWS, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
+from tests.chromium import opened
 
 PROMPT = "a </script> <b>person</b> & \u2028 'walks'"
 
@@ -111,38 +109,73 @@ def test_nothing_is_fetched(page):
 
 
 def test_of_many_motions_the_first_are_shown(body):
-    shown = [Shown(str(m), swinging(2), {"beside": swinging(2)}) for m in range(scene.MOST_BODIES + 2)]
+    shown = [Shown(str(m), swinging(2), {"beside": swinging(2)}) for m in range(scene.MOST_MOTIONS + 2)]
     data = scene.scene_of(body, shown)
-    assert (len(data["motions"]), data["left_out"]) == (scene.MOST_BODIES, 2)
-    assert [len(each["clips"]) for each in data["motions"]] == [1] * scene.MOST_BODIES
+    assert (len(data["motions"]), data["left_out"]) == (scene.MOST_MOTIONS, 2)
+    assert [len(each["clips"]) for each in data["motions"]] == [1] * scene.MOST_MOTIONS
+    few = scene.scene_of(body, shown[:3])
+    assert [len(each["clips"]) for each in few["motions"]] == [2] * 3, "a few keep their controls"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_browser(page, width, scheme):
     """It loads from the disk, plays, draws a body, fits the width, and has nothing to complain of."""
-    api = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+    with opened(page.as_uri(), width, scheme) as tab:
+        tab.plays()
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.page.evaluate("document.documentElement.dataset.theme") == scheme
+        assert tab.page.evaluate("player.renderer.info.render.triangles") > 10_000
+        assert tab.picture().std(axis=(0, 1)).max() > 8, "the picture is not blank"
+        # the player's own switches
+        tab.page.locator("#ghosts").check()
+        tab.page.evaluate("player.setPlaying(false); player.seconds = 0.2")
+        tab.page.wait_for_function("player.figures[0].ghosts[0].mesh.visible", timeout=120_000)
+        tab.page.locator("#views button").nth(1).click()
+        tab.page.locator("#grid").uncheck()
+        assert not tab.page.evaluate("player.grid.visible")
+        turned = tab.page.evaluate("[player.camera.position.x, player.camera.position.z]")
+        assert turned[0] > 5 * abs(turned[1] - tab.page.evaluate("player.box.middle.z")), "seen from the body's left"
+        tab.page.locator("#loop").uncheck()
+        tab.page.evaluate("player.setPlaying(true)")
+        tab.page.wait_for_function("!player.playing && player.seconds === player.length", timeout=120_000)
+        assert not tab.told
+        assert [url for url in tab.asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_gallery_in_a_browser(body, tmp_path, width, scheme):
+    """All bodies play at once; a click enlarges one beside its controls; in the grid each stays in its place."""
+    shown = [Shown(f"sentence {m}", swinging(7 + m), {"beside": swinging()}, page="a b.html") for m in range(11)]
+    write_page(tmp_path / "gallery.html", "a gallery", body, shown)
+    with opened((tmp_path / "gallery.html").as_uri(), width, scheme) as tab:
+        tab.plays()
+        count = 11 if width > 640 else 9
+        assert tab.page.evaluate("player.figures.length") == count
+        assert tab.page.locator("#labels button").all_text_contents()[0] == "1  sentence 0"
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.picture().std(axis=(0, 1)).max() > 8, "the picture is not blank"
+        assert tab.page.evaluate("player.figures[3].clip.path[3 * 6] === player.figures[3].clip.path[0]"), (
+            "in its place"
         )
-        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        told, asked = [], []
-        tab.on("console", lambda line: told.append(line.text))
-        tab.on("pageerror", lambda error: told.append(str(error)))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(page.as_uri())
-        tab.wait_for_function("window.player !== undefined", timeout=120_000)
-        before = tab.evaluate("player.seconds")
-        tab.wait_for_function(f"player.seconds !== {before}", timeout=120_000)
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        assert tab.evaluate("document.documentElement.dataset.theme") == scheme
-        assert tab.evaluate("player.renderer.info.render.triangles") > 10_000
-        image = tab.locator("#canvas").screenshot()
-        browser.close()
-    assert not told and [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
-    pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"), float)
-    assert pixels.std(axis=(0, 1)).max() > 8, "the picture is not blank"
+        if width < 640:
+            tab.page.locator("#later").click()
+            assert tab.page.evaluate("player.figures.map((each) => each.motion).join()") == "9,10"
+            tab.page.locator("#earlier").click()
+        # a click on the body itself, which has to be drawn where it stands first
+        tab.plays()
+        x, y = tab.page.evaluate("""(() => {
+            const { figure } = player.figures[1], stage = document.getElementById("stage");
+            const at = figure.bones[0].position.clone().add(figure.mesh.position).project(player.camera);
+            return [(at.x + 1) / 2 * stage.clientWidth, (1 - at.y) / 2 * stage.clientHeight];
+        })()""")
+        tab.page.locator("#canvas").click(position={"x": x, "y": y})
+        assert tab.page.evaluate("player.alone") == 1
+        assert "sentence 1" in tab.page.inner_text("#where")
+        assert tab.page.locator("#open").get_attribute("href") == "a%20b.html"
+        assert tab.page.evaluate("player.figures.length") == (2 if width > 640 else 1)
+        assert tab.page.evaluate("player.follows !== null") == (width < 640), "one that travels alone is followed"
+        tab.page.locator("#all").click()
+        assert tab.page.evaluate("player.figures.length") == count
+        assert not tab.told
