@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -36,7 +36,7 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
             raise PriorError(f"{path} must be a file: fetch or unpack the folder again.")
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise PriorError(f"{path} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
     except PriorError:
         raise
     except FileNotFoundError as error:
@@ -46,6 +46,15 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PriorError(f"{path} must hold a JSON object, found a {type(value).__name__}.")
     return value
+
+
+def _finite(text: str) -> float:
+    """A number of a JSON text, which may be too large for one."""
+    return value if math.isfinite(value := float(text)) else _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text[:40]}, expected finite numbers")
 
 
 def variants(dtype: torch.dtype) -> tuple[str, ...]:
@@ -134,7 +143,7 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
     variant, files = find_weights(where, dtype)
     options["use_safetensors"] = files[0].suffix == ".safetensors"
     try:
-        with quiet(), _nothing_ignored(kind):
+        with quiet(), _nothing_ignored(kind), no_larger_than(sum(file.stat().st_size for file in files)):
             network, report = kind.from_pretrained(
                 where, variant=variant.removeprefix(".") or None, local_files_only=True, output_loading_info=True,
                 **options,
@@ -146,6 +155,31 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype) -
     refuse_other_weights(where, class_name, missing, report.get("unexpected_keys") or (), len(config))
     refuse_dead(where, class_name, network)
     return network if part == "text_encoder" else _cast(network, dtype)
+
+
+@contextlib.contextmanager
+def no_larger_than(size: int) -> Iterator[None]:
+    """Within it, a network that grows far beyond the `size` bytes of its files is given up before it fills the memory.
+
+    A configuration may ask for any width and depth. Weights take a byte each at least; some are made twice, then tied.
+
+    Raises:
+        PriorError: it grows larger.
+    """
+    made, register = 0, torch.nn.Module.register_parameter
+
+    def counted(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal made
+        made += 0 if parameter is None else parameter.numel()
+        if made > 2 * size + 2**20:
+            raise PriorError(f"config.json describes more than {made} weights, and the files have {size} bytes")
+        register(module, name, parameter)
+
+    torch.nn.Module.register_parameter = counted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def refuse_dead(where: Path | str, class_name: str, network: torch.nn.Module) -> None:
