@@ -177,16 +177,21 @@ def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:
     for name, value in stated.items():
         kind = kinds.get(name)
         fits = {
-            "tuple[float, ...]": isinstance(value, list) and all(isinstance(x, int | float) for x in value),
+            "tuple[float, ...]": isinstance(value, list) and len(value) < 100 and all(map(_is_number, value)),
             "str": isinstance(value, str),
             "int": isinstance(value, int),
             "int | None": value is None or isinstance(value, int),
-            "float": isinstance(value, int | float),
-            "float | None": value is None or isinstance(value, int | float),
+            "float": _is_number(value),
+            "float | None": value is None or _is_number(value),
         }
         if kind is None or isinstance(value, bool) or not fits[kind]:
             expected = f"expected {kind}" if kind else f"the names are {', '.join(kinds)}"
-            raise BridgeError(f'{file}: "recipe" states {name}={value!r}; {expected}.')
+            raise BridgeError(f'{file}: "recipe" states {name[:60]}={str(value)[:60]!r}; {expected}.')
         is_float = kind.startswith("float") and value is not None
         values[name] = tuple(map(float, value)) if isinstance(value, list) else float(value) if is_float else value
     return values
+
+
+def _is_number(value: Any) -> bool:
+    """A finite number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300

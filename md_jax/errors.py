@@ -16,11 +16,12 @@ class DivergedError(RuntimeError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """What an error says, in one line; what would steer a terminal, as names in a file may, becomes a question mark."""
     if isinstance(error, MemoryError):
         what = str(error) or "none is left"
         return f"there is not enough memory ({what}): take fewer motions or views, or smaller pictures."
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
 
 
 def kept_traceback(error: Exception, folder: Path | None) -> str:

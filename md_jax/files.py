@@ -9,7 +9,7 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from md_jax.errors import UserError
 
 MIB = 2**20
 TEXT_LIMIT = 8 * MIB  # bytes of a text or JSON file: prompts, flags, settings
+MOST_FILES = 50_000  # files and folders in one of clips or of a prior
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a full disk and a used-up quota report
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -120,7 +121,10 @@ def read_bytes(path: str | os.PathLike, limit: int = TEXT_LIMIT) -> bytes:
         UserError: it is missing, no regular file, larger than `limit` bytes, or cannot be read.
     """
     with open_file(path, limit) as file:
-        return file.read(limit + 1)
+        data = file.read(limit + 1)
+        if data is None:  # the system's own files may have nothing to give yet
+            raise UserError(f"{shown(os.fspath(path))} gives no data: expected a regular file.")
+        return data
 
 
 @contextlib.contextmanager
@@ -206,7 +210,7 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
         raise UserError(f"{source} holds {name}: expected JSON, whose numbers are finite.")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=refuse, parse_float=lambda number: _number(number, refuse))
     except RecursionError:
         raise UserError(f"{source} is nested too deeply: expected plain settings in JSON.") from None
     except json.JSONDecodeError as error:
@@ -215,6 +219,39 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{source} cannot be read as JSON: {str(error).splitlines()[0]}.") from error
+
+
+def _number(text: str, refuse: Callable[[str], NoReturn]) -> float:
+    """A number of a JSON text, which may be too large for one (1e999)."""
+    return value if math.isfinite(value := float(text)) else refuse(text[:40])
+
+
+def files_under(folder: Path, ending: str = "") -> list[Path]:
+    """The regular files in a folder and those in it, sorted; links to folders are not followed.
+
+    Args:
+        folder: where to look.
+        ending: of the names; "": any.
+
+    Raises:
+        UserError: there are more than MOST_FILES things in it, or it cannot be read.
+    """
+    found, seen, waiting = [], 0, [folder]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > MOST_FILES:
+                        raise UserError(f"{folder} holds more than {MOST_FILES:,} files and folders: name the folder"
+                                        " inside it that is meant.")  # fmt: skip
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif entry.name.endswith(ending) and entry.is_file():
+                        found.append(Path(entry.path))
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be read: {error.strerror or error}.") from error
+    return sorted(found)
 
 
 def is_file(path: str | os.PathLike) -> bool:

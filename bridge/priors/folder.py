@@ -40,6 +40,7 @@ ONCE = (
     " Take the -Diffusers folder of the hub, or write one with diffusers: from_single_file, then save_pretrained. Of"
     " Stable Diffusion and LTX-Video one .safetensors file will do: name the file itself."
 )
+MOST_TIMES = 100_000  # steps of a schedule; published ones have a thousand
 UNET_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 UNUSED_PARTS = ("feature_extractor", "safety_checker")  # a folder's check of finished pictures
 # Entries of a model_index.json that change what the networks mean, and what they make of a folder.
@@ -114,7 +115,10 @@ def load_parts(
 
 def _actions(vocabulary: dict[str, Any]) -> tuple[str, ...]:
     """The names of the actions; folders of version 0.1 and before have them as keys, with lists of words."""
-    return tuple(vocabulary.get("actions", vocabulary))
+    names = vocabulary.get("actions", vocabulary)
+    if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
+        raise PriorError(f'vocabulary.json must hold {{"actions": [names]}}, found {str(names)[:60]!r}.')
+    return tuple(names)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -194,7 +198,12 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
     name = "PreTrainedTokenizerFast" if class_name == "TokenizersBackend" else class_name
     try:
         with quiet():
-            return getattr(transformers, name).from_pretrained(folder / "tokenizer", local_files_only=True)
+            tokenizer = getattr(transformers, name).from_pretrained(folder / "tokenizer", local_files_only=True)
+            most = tokenizer.model_max_length
+            if not isinstance(most, int) or most < 1:
+                raise ValueError(f"model_max_length is {most!r}, expected a number of tokens")
+            tokenizer(["a person"], padding="max_length", truncation=True, max_length=4)
+            return tokenizer
     except Exception as error:
         raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({first_line(str(error))}).") from error
 
@@ -222,21 +231,24 @@ def _schedule(
     other = "set to flows" if config.get("use_flow_sigmas") else ""
     other = "with continuous times" if config.get("timestep_type") == "continuous" else other
     if not kinds or strange or other:
-        found = f"{strange or (f'{kinds[0]} {other}' if kinds else 'no class')}"
+        found = f"{str(strange or '')[:60] or (f'{kinds[0]} {other}' if kinds else 'no class')}"
         raise PriorError(
             f"{path} and model_index.json describe {found}: a UNet's family needs a schedule of betas, such as"
             " DDIMScheduler or PNDMScheduler."
         )
-    prediction = PREDICTIONS.get(str(config.get("prediction_type", "epsilon")))
+    predicted = config.get("prediction_type", "epsilon")
+    prediction = PREDICTIONS.get(predicted) if isinstance(predicted, str) else None
     if prediction is None:
-        found = config["prediction_type"]
-        raise PriorError(f"{path} has prediction_type {found!r}: expected {', '.join(PREDICTIONS)}.")
+        raise PriorError(f"{path} has prediction_type {str(predicted)[:60]!r}: expected {', '.join(PREDICTIONS)}.")
     # What a config leaves out is its class's own default.
     defaults = inspect.signature(getattr(diffusers, kinds[0]).__init__).parameters
     settings = {key: defaults[key].default for key in _SCHEDULE_KEYS if key in defaults}
     settings |= {key: config[key] for key in _SCHEDULE_KEYS if key in config}
     if beta_schedule is not None:
         settings["beta_schedule"] = beta_schedule
+    count = settings.get("num_train_timesteps")
+    if not isinstance(count, int) or not 2 <= count <= MOST_TIMES:
+        raise PriorError(f"{path} has num_train_timesteps={str(count)[:60]}: expected 2 to {MOST_TIMES}.")
     with described(path):
         return prediction, check_table(alphas_of(settings))
 

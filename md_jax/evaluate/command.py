@@ -6,7 +6,6 @@ still, random motion and the previous release beside them. Takes run folders and
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from md_jax.errors import UserError
+from md_jax.files import to_json
 from md_jax.options.command import parse_simple
 
 if TYPE_CHECKING:
@@ -187,12 +187,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     wrote = write(result, *output_files(options.motions, options.out, options.figure))
     if options.json:
-        print(json.dumps(result))
+        print(to_json(result))
         return
     from md_jax.evaluate.report import print_evaluation
 
     print_evaluation(console, result)
-    console.print(f"wrote {' and '.join(wrote)}" if wrote else "nothing written: --out=FILE keeps it", soft_wrap=True)
+    console.print(
+        f"wrote {' and '.join(wrote)}" if wrote else "nothing written: --out=FILE keeps it",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def write(result: dict[str, Any], out: Path | None, figure: Path | None) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from md_jax.errors import UserError
@@ -91,7 +92,7 @@ def print_rows(console: Console, rows: dict[str, dict[str, Any]], title: str) ->
     for name in ("", "n", *COLUMNS.values(), "seeds", "cover", "real or not\nAUC", "motion\nonly"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, row in rows.items():
-        table.add_row(name, *cells_of(row))
+        table.add_row(escape(name), *cells_of(row))
     console.print(table)
 
 
@@ -151,9 +152,9 @@ def _print_motion(console: Console, row: dict[str, Any]) -> None:
     free = row["reference_free"]
     label = row["motion_only"]["label"]
     colour = "" if not row["expected"] else "green" if label == row["expected"] else "red"
-    named = f"[{colour}]{label}[/]" if colour else label
-    console.print(f"[bold]{row['name']}[/]  should be: {row['expected'] or 'unknown'}; by motion only: {named}",
-                  soft_wrap=True)  # fmt: skip
+    named = f"[{colour}]{escape(label)}[/]" if colour else escape(label)
+    expected = escape(row["expected"] or "unknown")
+    console.print(f"[bold]{escape(row['name'])}[/]  should be: {expected}; by motion only: {named}", soft_wrap=True)
     skate, depth = free["foot_skate_metres_per_second"], free["ground_penetration_metres"]
     console.print(
         f"  speed {row['speed']:.2f} m/s · jerk {row['jerk']:.0f} m/s³ · joints turn"

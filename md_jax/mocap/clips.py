@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.errors import UserError
-from md_jax.files import is_file, is_folder
-from md_jax.mocap.motion import load_motion
+from md_jax.files import files_under, is_file, is_folder
+from md_jax.mocap.motion import HIGHEST_FPS, LOWEST_FPS, check_length, load_motion
 from md_jax.outside.npz import numbers_in, read_npz, text_in
 
 # Body joint k of the mirrored person is joint _SWAP[k] of the original (SMPL-X order without the pelvis).
@@ -82,7 +82,7 @@ def load_clips(source: str | os.PathLike | None = None, actions: Sequence[str] |
 
 
 def _load_folder(folder: Path) -> list[Clip]:
-    files = sorted(folder.rglob("*.npz")) if is_folder(folder) else []
+    files = files_under(folder, ".npz") if is_folder(folder) else []
     files = [file for file in files if not file.name.endswith(("shape.npz", "_stagei.npz"))]  # AMASS: bodies only
     if not files:
         raise UserError(
@@ -147,11 +147,18 @@ def unpack_clips(data: Mapping[str, np.ndarray], path: str | os.PathLike = "pack
     lengths = numbers_in(path, "lengths", data["lengths"], (None,))
     rates = numbers_in(path, "fps", data["fps"], (len(lengths),))
     whole = data["pose_steps"].dtype == np.int16 and lengths.dtype.kind in "iu" and len(lengths) > 0
-    if not whole or lengths.min() < 1 or lengths.sum() != len(data["pose_steps"]) or rates.min() <= 0:
+    if (
+        not whole
+        or lengths.min() < 1
+        or lengths.sum() != len(data["pose_steps"])
+        or not LOWEST_FPS <= rates.min() <= rates.max() <= HIGHEST_FPS
+    ):
         raise UserError(
-            f"{path}: expected pose_steps (int16) in as many frames as lengths add up to, and positive fps; found"
-            f" {data['pose_steps'].dtype} {data['pose_steps'].shape} and {len(lengths)} lengths."
+            f"{path}: expected pose_steps (int16) in as many frames as lengths add up to, and fps from {LOWEST_FPS:g}"
+            f" to {HIGHEST_FPS:g}; found {data['pose_steps'].dtype} {data['pose_steps'].shape}, {len(lengths)} lengths."
         )
+    for count, rate in zip(lengths.tolist(), rates.tolist(), strict=True):
+        check_length(path, count, rate)
     for key in PACKED[3:]:
         if data[key].shape != lengths.shape or data[key].dtype.kind != "U":
             raise UserError(f"{path}: expected {key} as {len(lengths)} texts; found {data[key].dtype} of shape"

@@ -21,6 +21,8 @@ Up = Literal["y", "z"]
 LOWEST_FPS, HIGHEST_FPS = 0.01, 100_000.0  # frames a second of a file
 MOST_BETAS = 1000
 LARGEST_ANGLE = 1000.0  # radians: what is larger is no rotation that anybody captured
+FARTHEST = 1e5  # metres
+MOST_FRAMES, LONGEST = 100_000, 3600.0  # of a file; seconds
 LIMIT = 512 * MIB  # bytes of a motion's arrays
 # fmt: off
 READ = ("poses", "root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand", "trans", "betas", "gender", "prompt",
@@ -215,7 +217,8 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
     if not LOWEST_FPS <= rate <= HIGHEST_FPS:
         raise UserError(f"{path}: expected {rate_name} from {LOWEST_FPS:g} to {HIGHEST_FPS:g} frames a second; found"
                         f" {rate:g}.")  # fmt: skip
-    transl = numbers_in(path, "trans", data.get("trans", np.zeros((len(poses), 3))), (len(poses), 3))
+    check_length(path, len(poses), rate)
+    transl = numbers_in(path, "trans", data.get("trans", np.zeros((len(poses), 3))), (len(poses), 3), FARTHEST)
     betas = data.get("betas", np.zeros(16))
     if betas.ndim == 2 and len(betas) == 1:  # as some programs write them
         betas = betas[0]
@@ -224,7 +227,7 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
         raise UserError(f"{path}: expected at most {MOST_BETAS} betas; found {len(betas)}.")
     root = poses[:, 0]
     if _is_z_up(path, data, root, up):
-        pelvis = numbers_in(path, "pelvis", data.get("pelvis", np.zeros(3)), (3,))
+        pelvis = numbers_in(path, "pelvis", data.get("pelvis", np.zeros(3)), (3,), FARTHEST)
         root, transl = _turned(root, transl, _AXIS_CHANGE, pelvis)
     return Motion(
         body_pose=poses[:, 1:22],
@@ -236,6 +239,17 @@ def load_motion(path: str | os.PathLike, up: Literal["auto", "y", "z"] = "auto")
         gender=text_in(path, data, "gender", "neutral"),
         prompt=text_in(path, data, "prompt"),
     )
+
+
+def check_length(path: str | os.PathLike, frames: int, fps: float) -> None:
+    """Refuse a motion that would take minutes and gigabytes to go through.
+
+    Raises:
+        UserError: it has more than MOST_FRAMES, or lasts longer than LONGEST.
+    """
+    if frames > MOST_FRAMES or frames > LONGEST * fps:
+        raise UserError(f"{path}: expected at most {MOST_FRAMES:,} frames and {LONGEST:g} s; found {frames:,} frames at"
+                        f" {fps:g} a second: cut it into pieces.")  # fmt: skip
 
 
 def _poses_in(path: str | os.PathLike, data: dict[str, np.ndarray]) -> Float[np.ndarray, "F 55 3"]:

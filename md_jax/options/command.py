@@ -220,7 +220,7 @@ def numbers(name: str, texts: Sequence[str]) -> list[float]:
 def whole_numbers(name: str, texts: Sequence[str]) -> list[int]:
     """As `numbers`, whole ones."""
     found = numbers(name, texts)
-    if any(number != int(number) for number in found):
+    if any(not number.is_integer() for number in found):  # NaN and infinity are none
         stop(f"--{name} takes whole numbers separated by commas, got {','.join(texts)!r}.")
     return list(map(int, found))
 

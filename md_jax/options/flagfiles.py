@@ -8,6 +8,7 @@ from md_jax.errors import UserError
 from md_jax.files import expanded, read_text
 
 DEEPEST = 10  # files that name files
+MOST = 10_000  # flags of a file, with those of the files that it names
 
 
 def with_flagfiles(argv: Sequence[str], depth: int = 0) -> list[str]:
@@ -34,9 +35,13 @@ def with_flagfiles(argv: Sequence[str], depth: int = 0) -> list[str]:
             raise UserError(f"--flagfile={path}: flag files name each other more than {DEEPEST} deep.")
         try:
             lines = flags_in(read_text(expanded(path)).split("\n"))
+            if len(result) + len(lines) > MOST:
+                raise UserError(f"{path} and the files that it names hold more than {MOST:,} flags.")
         except UserError as error:
             raise UserError(f"--flagfile: {error}") from error
         result += with_flagfiles(lines, depth + 1)
+        if len(result) > MOST:
+            raise UserError(f"--flagfile={path}: with the files that it names it holds more than {MOST:,} flags.")
     return result
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from md_jax.errors import UserError
 from md_jax.files import MIB, open_file, shown_size
+from md_jax.outside.texts import LONGEST_PROMPT, cleaned
 
 FILE_LIMIT = 4096 * MIB  # bytes of an archive: the largest body files hold some hundred MiB
 ARRAYS_LIMIT = 2048 * MIB  # bytes of the arrays read from one, unpacked
@@ -124,11 +125,16 @@ def _member(path: str | os.PathLike, archive: zipfile.ZipFile, member: zipfile.Z
             f" {shown_size(max(member.file_size - head, 0))}: it is damaged."
         )
     with archive.open(member) as data:
-        return np.lib.format.read_array(data, allow_pickle=False)
+        array = np.lib.format.read_array(data, allow_pickle=False)
+    if kind.kind == "U" and array.size:
+        points = np.ascontiguousarray(array).reshape(-1).view(f"{kind.byteorder.replace('|', '=')}u4")
+        if (points > 0x10FFFF).any() or ((points >= 0xD800) & (points < 0xE000)).any():  # NumPy would crash over them
+            raise UserError(f"{where} holds text that is no Unicode: it is damaged.")
+    return array
 
 
 def text_in(path: str | os.PathLike, data: Mapping[str, np.ndarray], name: str, default: str = "") -> str:
-    """A text among arrays, stored as such or as UTF-8 bytes; `default` where there is none.
+    """A text among arrays, stored as such or as UTF-8 bytes, in one plain line; `default` where there is none.
 
     Raises:
         UserError: it is something else.
@@ -140,9 +146,12 @@ def text_in(path: str | os.PathLike, data: Mapping[str, np.ndarray], name: str, 
     if not isinstance(item, str | bytes):
         raise UserError(f"{path}: expected {name} to be text; found {items.dtype}.")
     try:
-        return item.decode() if isinstance(item, bytes) else str(item)
+        text = item.decode() if isinstance(item, bytes) else str(item)
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected {name} as UTF-8 text; found other bytes.") from None
+    if len(text) > LONGEST_PROMPT:
+        raise UserError(f"{path}: expected {name} as at most {LONGEST_PROMPT} characters; found {len(text)}.")
+    return cleaned(text)
 
 
 def number_in(path: str | os.PathLike, name: str, value: np.ndarray) -> float:
@@ -157,8 +166,10 @@ def number_in(path: str | os.PathLike, name: str, value: np.ndarray) -> float:
     return float(value.reshape(()))
 
 
-def numbers_in(path: str | os.PathLike, name: str, value: np.ndarray, shape: tuple[int | None, ...]) -> np.ndarray:
-    """An array of finite numbers of `shape`, where None stands for any length.
+def numbers_in(
+    path: str | os.PathLike, name: str, value: np.ndarray, shape: tuple[int | None, ...], largest: float = 1e30
+) -> np.ndarray:
+    """An array of finite numbers of `shape`, where None stands for any length; `largest` is the greatest magnitude.
 
     Raises:
         UserError: it holds something else.
@@ -170,4 +181,6 @@ def numbers_in(path: str | os.PathLike, name: str, value: np.ndarray, shape: tup
                         f" {value.shape}.")  # fmt: skip
     if not np.isfinite(value).all():
         raise UserError(f"{path}: {name} holds values that are not finite: the file is damaged.")
+    if value.size and max(abs(float(value.min())), abs(float(value.max()))) > largest:
+        raise UserError(f"{path}: expected {name} within {largest:g}; found {value.min():g} to {value.max():g}.")
     return value

@@ -19,6 +19,11 @@ def folded(text: str) -> str:
     return _BREAK.sub(" ", text).strip() if _BREAK.search(text) else text
 
 
+def cleaned(text: str) -> str:
+    """A text of a file in one line, for terminals and pages: what is no plain character becomes a question mark."""
+    return _CONTROL.sub("?", folded(text))
+
+
 def check_text(name: str, value: str, *, path: bool = False, sentence: bool = False) -> None:
     """Refuse an option's text that no file could hold, or no flag file could repeat.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +16,9 @@ from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
 
 # Words that a phrase does without, in the vocabulary and in sentences
 SKIPPED = ARTICLES | {"his", "her", "their", "its", "some", "is", "are", "was", "were", "be", "of"}
+
+ACTION = re.compile(r"\w[\w -]{0,59}")  # an action's name
+MOST_ACTIONS = 1000  # of a prior
 
 
 @dataclass(frozen=True)
@@ -131,4 +135,8 @@ def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
     names = value.get("actions", value)  # as in bridge.priors.folder
     if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):
         raise UserError(f'{file} must hold {{"actions": [names]}}, found {str(names)[:60]!r}.')
+    if odd := [name for name in names if not ACTION.fullmatch(name) or not _words(name.replace("_", " "))]:
+        raise UserError(f"{file} names the action {odd[0][:60]!r}: expected a word, or several joined by _.")
+    if not 1 <= len(names) <= MOST_ACTIONS:
+        raise UserError(f"{file} names {len(names)} actions: expected 1 to {MOST_ACTIONS}.")
     return tuple(names)

@@ -85,6 +85,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
     built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body)
+    check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
     # A view in the prompt wins over the circle, --azimuths over both.
     arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]

@@ -15,7 +15,7 @@ import jax
 from md_jax.body.model import find_body
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.files import is_file, is_folder, read_json, to_json, write_bytes
+from md_jax.files import files_under, is_file, is_folder, read_json, to_json, write_bytes
 
 INPUTS_FILE = "inputs.json"
 _DIGEST = "sha256"
@@ -71,7 +71,7 @@ def digest(path: Path) -> str:
     if not is_folder(path):
         return str(path)
     whole = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in files_under(path):
         whole.update(f"{file.relative_to(path).as_posix()}\0{_of_file(file)}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 

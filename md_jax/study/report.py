@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from md_jax.errors import UserError
@@ -111,7 +112,7 @@ def report(folder: Path, console: Console, *, judge: bool = True) -> None:
     if done:
         wrote.append(folder / "study.png")
         draw(folder, done, wrote[-1])
-    console.print(f"wrote {' and '.join(str(path) for path in wrote)}", soft_wrap=True)
+    console.print(f"wrote {' and '.join(str(path) for path in wrote)}", markup=False, soft_wrap=True)
 
 
 def print_table(console: Console, groups: list[dict[str, Any]], controls: dict[str, dict[str, Any]]) -> None:
@@ -123,7 +124,9 @@ def print_table(console: Console, groups: list[dict[str, Any]], controls: dict[s
     for row in groups:
         cells = f"{row['done']}" + (f" ({row['failed']} failed)" if row["failed"] else "")
         change = f"{row['frame_change']:.3f}" if "frame_change" in row else ""
-        table.add_row(row["prompt"], row["prior"], row["mode"], cells, *_numbers(row.get("evaluation", {})), change)
+        table.add_row(
+            escape(row["prompt"]), row["prior"], row["mode"], cells, *_numbers(row.get("evaluation", {})), change
+        )
     for name, numbers in controls.items():
         table.add_row(f"[dim]{name}[/]", "", "", str(numbers["count"] or ""), *_numbers(numbers), "")
     console.print(table)

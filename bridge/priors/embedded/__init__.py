@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,12 @@ from bridge.priors.spec import PriorError, PriorSpec, precision_name
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
+# What prior.json may say, as the flags of the same names may; angles in degrees.
+BOUNDS = {
+    "frames": (2, 10_000), "fps": (0.1, 1000.0), "height": (8, 4096), "width": (8, 4096), "fov": (1.0, 170.0),
+    "distance": (0.1, 1000.0), "elevation": (-89.0, 89.0), "background": (0.0, 1.0), "frame_packing": (0, 16),
+}  # fmt: skip
+LISTS = {"elevation": 2, "background": 3}
 
 
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
@@ -28,39 +35,77 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fold
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
-    settings = parts.settings
+    settings = {"frame_packing": 0, **parts.settings}
+    where = folder / "prior.json"
+    numbers = {name: _numbers(where, settings, name) for name in BOUNDS}
+    (frames,), (height,), (width,), (packing,) = (
+        map(int, numbers[name]) for name in ("frames", "height", "width", "frame_packing")
+    )
+    low, high = numbers["elevation"]
+    if low > high:
+        raise PriorError(f"{where} states elevation={settings['elevation']}: expected low and high, in this order.")
+    _check_packing(where, parts.unet.config.get("in_channels"), frames, height, width, packing)
+    red, green, blue = numbers["background"]
     try:
-        low, high = settings["elevation"]
-        red, green, blue = settings["background"]
         return PriorSpec(
             name=name,
             kind="video",
             prediction=parts.prediction,  # type: ignore[arg-type]
-            frames=int(settings["frames"]),
-            fps=float(settings["fps"]),
-            height=int(settings["height"]),
-            width=int(settings["width"]),
+            frames=frames,
+            fps=numbers["fps"][0],
+            height=height,
+            width=width,
             latent_channels=3,
             fixed_frames=True,
             fixed_size=True,
             elevation=(math.radians(low), math.radians(high)),
-            fov=math.radians(settings["fov"]),
-            distance=float(settings["distance"]),
-            background=(float(red), float(green), float(blue)),
+            fov=math.radians(numbers["fov"][0]),
+            distance=numbers["distance"][0],
+            background=(red, green, blue),
             dtype=dtype,
-            licence=str(settings["licence"]),
+            licence=" ".join(str(settings["licence"])[:500].split()),
             origin=str(folder),
             actions=parts.actions,
-            repeats=_repeats(settings.get("repeats")),
+            repeats=_repeats(where, settings.get("repeats")),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise PriorError(f"{folder / 'prior.json'} is incomplete ({type(error).__name__}: {error}).") from error
+    except KeyError as error:
+        raise PriorError(f"{where} is incomplete (KeyError: {error}).") from error
 
 
-def _repeats(stated: object) -> dict[str, float] | None:
+def _numbers(where: Path, settings: dict[str, Any], name: str) -> list[float]:
+    """The numbers that prior.json states under a name, within BOUNDS.
+
+    Raises:
+        PriorError: they are missing, too few or many, no numbers, or out of bounds.
+    """
+    if name not in settings:
+        raise PriorError(f"{where} is incomplete (KeyError: {name!r}).")
+    low, high = BOUNDS[name]
+    found = settings[name] if name in LISTS else [settings[name]]
+    kinds = int if isinstance(low, int) else int | float
+    fits = isinstance(found, list) and len(found) == LISTS.get(name, 1) and all(
+        isinstance(x, kinds) and not isinstance(x, bool) and low <= x <= high for x in found
+    )  # fmt: skip
+    if not fits:
+        count = f"{LISTS[name]} numbers" if name in LISTS else "a whole number" if kinds is int else "a number"
+        raise PriorError(f"{where} states {name}={str(settings[name])[:80]}: expected {count} from {low} to {high}.")
+    return [float(x) for x in found]
+
+
+def _check_packing(where: Path, channels: int | None, frames: int, height: int, width: int, packing: int) -> None:
+    """Refuse a clip whose frames, packed as channels, are not those that the UNet takes."""
+    packed = 3 * frames * packing**2 if packing else 3
+    if channels != packed or height % max(packing, 1) or width % max(packing, 1):
+        raise PriorError(
+            f"{where} states frames={frames}, frame_packing={packing}, height={height}, width={width}: that is {packed}"
+            f" channels, and the UNet takes {channels}."
+        )
+
+
+def _repeats(where: Path, stated: object) -> dict[str, float] | None:
     """The repeats of actions (`PriorSpec.repeats`) as prior.json states them."""
     if stated is None:
         return None
     if not isinstance(stated, dict) or not all(isinstance(x, int | float) and 0 < x < 60 for x in stated.values()):
-        raise ValueError(f'"repeats" must hold seconds by action, found {str(stated)[:60]}')
+        raise PriorError(f"{where} states repeats={str(stated)[:60]}: expected seconds by action.")
     return {str(action): float(seconds) for action, seconds in stated.items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -34,7 +35,7 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
             raise PriorError(f"{path} must be a file: fetch or unpack the folder again.")
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise PriorError(f"{path} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
     except PriorError:
         raise
     except FileNotFoundError as error:
@@ -44,6 +45,15 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PriorError(f"{path} must hold a JSON object, found a {type(value).__name__}.")
     return value
+
+
+def _finite(text: str) -> float:
+    """A number of a JSON text, which may be too large for one."""
+    return value if math.isfinite(value := float(text)) else _refuse(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text[:40]}, expected finite numbers")
 
 
 def variants(dtype: torch.dtype) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype, d
     check_index(weights)
     options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
     try:
-        with quiet(), _nothing_ignored(kind):
+        with quiet(), _nothing_ignored(kind), no_larger_than(sum(file.stat().st_size for file in weights.files)):
             network, report = kind.from_pretrained(
                 where, variant=weights.variant.removeprefix(".") or None, local_files_only=True,
                 output_loading_info=True, **options,
@@ -95,6 +95,31 @@ def _shapes(report: dict[str, Any]) -> list[tuple[str, ...]]:
     """The weights of another shape in a library's report: names, or tuples that begin with one."""
     wrong = report.get("mismatched_keys") or ()
     return [tuple(entry) if isinstance(entry, (tuple, list)) else (str(entry),) for entry in wrong]
+
+
+@contextlib.contextmanager
+def no_larger_than(size: int) -> Iterator[None]:
+    """Within it, a network that grows far beyond the `size` bytes of its files is given up before it fills the memory.
+
+    A configuration may ask for any width and depth. Weights take a byte each at least; some are made twice, then tied.
+
+    Raises:
+        PriorError: it grows larger.
+    """
+    made, register = 0, torch.nn.Module.register_parameter
+
+    def counted(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal made
+        made += 0 if parameter is None else parameter.numel()
+        if made > 2 * size + 2**20:
+            raise PriorError(f"config.json describes more than {made} weights, and the files have {size} bytes")
+        register(module, name, parameter)
+
+    torch.nn.Module.register_parameter = counted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def frozen(network: Any, device: torch.device | str) -> Any:
