@@ -248,7 +248,9 @@ def _schedule(
         settings["beta_schedule"] = beta_schedule
     count = settings.get("num_train_timesteps")
     if not isinstance(count, int) or not 2 <= count <= MOST_TIMES:
-        raise PriorError(f"{path} has num_train_timesteps={str(count)[:60]}: expected 2 to {MOST_TIMES}.")
+        raise PriorError(
+            f"{path} describes no noise schedule (num_train_timesteps={str(count)[:60]}): expected 2 to {MOST_TIMES}."
+        )
     with described(path):
         return prediction, check_table(alphas_of(settings))
 

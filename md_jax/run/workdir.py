@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from md_jax import __version__
 from md_jax.config import Config
@@ -21,7 +21,9 @@ from md_jax.errors import UserError
 from md_jax.files import is_file, read_bytes, to_json, write_bytes
 from md_jax.options.flags import as_typed, from_flagfile, to_flagfile
 from md_jax.run import lock
-from md_jax.timeline.plan import Clip
+
+if TYPE_CHECKING:
+    from md_jax.timeline.plan import Clip
 
 RUNS = Path("runs")
 FLAGS_FILE = "run.flags"

@@ -20,8 +20,8 @@ class Clip:
 
     frames: int
     fps: float
-    frame_stride: int  # frames to a latent
-    repeats: Mapping[str, float] | None  # `bridge.priors.PriorSpec.repeats`
+    frame_stride: int = 1  # frames to a latent
+    repeats: Mapping[str, float] | None = None  # `bridge.priors.PriorSpec.repeats`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_a_pin_is_where_the_files_have_the_joint(body, moving):
     found = missed(targets_of(body, Asked(pins=(Pin(20, (0.2, 1.1, 0.4), 0.3, 0.3),))), moving)["pin"]
     for m in range(2):
         pose = np.asarray(posefield.poses(fields, params).body[m])
-        motion = on_floor(Motion(pose, np.zeros((FRAMES, 3)), np.zeros((FRAMES, 3)), FPS), body[0])
+        motion = on_floor(Motion(pose, np.zeros((FRAMES, 3)), np.zeros((FRAMES, 3)), FPS), body[0]).motion
         hand = np.asarray(lbs.joints_of(body[1], motion.body_pose, motion.root_orient, motion.transl))[3, 20]
         assert found[m] == pytest.approx(1e4 * np.sum((hand - [0.2, 1.1, 0.4]) ** 2), rel=1e-3)
 

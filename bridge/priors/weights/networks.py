@@ -115,7 +115,7 @@ def no_larger_than(size: int) -> Iterator[None]:
             raise PriorError(f"config.json describes more than {made} weights, and the files have {size} bytes")
         register(module, name, parameter)
 
-    torch.nn.Module.register_parameter = counted  # type: ignore[method-assign]
+    torch.nn.Module.register_parameter = counted  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -142,7 +142,10 @@ def test_other_files_are_refused_by_name(made, tmp_path):
         refused(look, "sd21", str(sd1), "has the text encoder of --prior=sd15, not of sd21")
         refused(look, "sd15", str(xl), "Stable Diffusion XL")
         refused(
-            look, "sd15", str(distilled), "no text encoder of Stable Diffusion|no place for|no VideoCrafter|incomplete"
+            look,
+            "sd15",
+            str(distilled),
+            "no text encoder of Stable Diffusion|no place for|no VideoCrafter|incomplete|distilled to a few",
         )
         refused(look, "ltx", str(distilled), "is distilled")
         refused(look, "ltx", str(sd1), "holds no transformer and VAE of LTX-Video")

@@ -134,7 +134,7 @@ def test_missing_and_truncated_weights(part, folders, tmp_path):
     weights = sorted((folder / part).glob("*.safetensors"))[-1]
     content = weights.read_bytes()
     weights.write_bytes(content[: len(content) // 2])
-    with pytest.raises(PriorError, match=f"{part} cannot be loaded") as caught:
+    with pytest.raises(PriorError, match=rf"{part} cannot be loaded|{part}/\S+ is damaged") as caught:
         load_prior("wan21", str(folder))
     assert "\n" not in str(caught.value)
     weights.unlink()
@@ -164,7 +164,7 @@ def test_weights_that_do_not_fit_are_counted(folders, tmp_path):
 
 
 def test_other_models(folders, tmp_path):
-    with pytest.raises(PriorError, match=r"names 'LTXVideoTransformer3DModel' as 'transformer': expected .*Wan"):
+    with pytest.raises(PriorError, match=r"is a LTXPipeline's: expected WanPipeline"):
         load_prior("wan21", str(folders["ltx"]))
     with pytest.raises(
         PriorError, match="names 'LTXVideoTransformer3DModel' as 'transformer': expected only unet, vae"
