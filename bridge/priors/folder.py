@@ -230,8 +230,8 @@ def _schedule(
     strange = next((kind for kind in kinds if kind not in SCHEDULERS), None)
     other = "set to flows" if config.get("use_flow_sigmas") else ""
     other = "with continuous times" if config.get("timestep_type") == "continuous" else other
-    if not kinds or strange or other:
-        found = f"{str(strange or '')[:60] or (f'{kinds[0]} {other}' if kinds else 'no class')}"
+    if not kinds or strange is not None or other:
+        found = f"{kinds[0]} {other}" if kinds and other else "no class" if strange is None else str(strange)[:60]
         raise PriorError(
             f"{path} and model_index.json describe {found}: a UNet's family needs a schedule of betas, such as"
             " DDIMScheduler or PNDMScheduler."

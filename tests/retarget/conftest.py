@@ -20,4 +20,4 @@ def motion(body):
     swing = 0.5 * np.sin(t + rng.uniform(0, 6, (54, 1))) * rng.normal(0, 1, (54, 3))
     path = np.concatenate([0.4 * t[:, 0], 0.2 * np.sin(t[:, 0]) ** 2, 0.3 * t[:, 0]], axis=1)
     clip = Motion(swing[:, :21], 1.5 * np.sin(t[:, 0]) * [0.3, 1.0, 0.5], path, 30.0, swing[:, 21:], prompt="it moves")
-    return on_floor(clip, body)
+    return on_floor(clip, body).motion

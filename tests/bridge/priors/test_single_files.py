@@ -145,7 +145,7 @@ def test_other_files_are_refused_by_name(made, tmp_path):
             look,
             "sd15",
             str(distilled),
-            "no text encoder of Stable Diffusion|no place for|no VideoCrafter|incomplete|distilled to a few",
+            "no text encoder of Stable Diffusion|no place for|no VideoCrafter|incomplete|distilled",
         )
         refused(look, "ltx", str(distilled), "is distilled")
         refused(look, "ltx", str(sd1), "holds no transformer and VAE of LTX-Video")
