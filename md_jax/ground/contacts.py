@@ -12,6 +12,7 @@ from md_jax.ground.points import SOLE_POINTS
 LOW, SLOW = 0.04, 0.5  # m, m/s: a point that is lower and slower stands
 SHORTEST = 1 / 15  # s: shorter contacts are noise, and so are shorter gaps
 SKATE_HEIGHT = 0.025  # m: below it, a foot that moves skates (Zhang et al. 2018, sec. 9)
+BEARING = 0.05  # m: a point that is lower may bear the body
 PATH_STEP = 0.2  # s: of the way that is measured
 
 
@@ -51,6 +52,8 @@ class Standing:
     Attributes:
         foot_skate: mean over frames and feet of the horizontal speed of a foot's lowest sole point times
             2 − 2^(height / 2.5 cm), 0 above 2.5 cm; m/s. Source: Zhang et al. 2018 (MANN), sec. 9.
+        slip: mean horizontal speed of what bears the body: in each frame outside flights the slowest sole point lower
+            than 5 cm; m/s, NaN where there is none.
         penetration: deepest vertex below the floor, metres.
         mean_penetration: its mean over frames.
         float: mean height of the lowest vertex over the floor outside flights, metres.
@@ -60,6 +63,7 @@ class Standing:
     """
 
     foot_skate: float
+    slip: float
     penetration: float
     mean_penetration: float
     float: float
@@ -91,6 +95,7 @@ def standing(
     below = np.maximum(-lowest, 0)
     return Standing(
         foot_skate=float(np.mean(skate)),
+        slip=_slip(soles, flies, fps),
         penetration=float(below.max()),
         mean_penetration=float(below.mean()),
         float=float(np.maximum(lowest[~flies], 0).mean()) if (~flies).any() else 0.0,
@@ -108,3 +113,11 @@ def _skate(foot: Float[np.ndarray, "F S 3"], fps: float) -> Float[np.ndarray, "F
     speed = np.linalg.norm(np.diff(foot[..., [0, 2]], axis=0), axis=-1) * fps
     share = np.clip(2 - 2 ** (np.maximum(height, 0) / SKATE_HEIGHT), 0, 1)
     return np.take_along_axis(speed * share, lowest, axis=1)[:, 0]
+
+
+def _slip(soles: Float[np.ndarray, "F P 3"], flies: Bool[np.ndarray, "F"], fps: float) -> float:
+    low = np.maximum(soles[1:, :, 1], soles[:-1, :, 1]) < BEARING
+    low[flies[1:] | flies[:-1]] = False
+    speed = np.linalg.norm(np.diff(soles[..., [0, 2]], axis=0), axis=-1) * fps
+    slowest = np.where(low, speed, np.inf).min(axis=1, initial=np.inf)
+    return float(slowest[np.isfinite(slowest)].mean()) if np.isfinite(slowest).any() else float("nan")

@@ -8,6 +8,7 @@ way through time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,19 +37,20 @@ class Heights(NamedTuple):
     flies: Bool[np.ndarray, "F"]
 
 
-def ballistic(standing: Float[np.ndarray, "F"], fps: float) -> Heights:
+def ballistic(
+    standing: Float[np.ndarray, "F"], fps: float, known: Sequence[tuple[int, int]] | None = None
+) -> Heights:
     """Heights of the centre of mass: those that the floor gives, and parabolas between take-off and landing.
 
     Args:
         standing: height of the centre of mass above the lowest point of the body, metres.
         fps: frames a second.
+        known: the flights, as `flights` gives them, where they have been found already.
     """
     standing = np.asarray(standing, np.float64)
     frames = len(standing)
-    stride = max(1, round(fps / RATE))
-    found = flights(standing[::stride], fps / stride)
     flies, height = np.zeros(frames, bool), standing.copy()
-    for first, last in ((stride * a, stride * b) for a, b in found):
+    for first, last in flights(standing, fps) if known is None else known:
         inside = np.arange(first + 1, last)
         flies[inside] = True
         height[inside] = arc(standing[first], standing[last], last - first, fps)[1]
@@ -68,11 +70,13 @@ def arc(
 
 
 def flights(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, int]]:
-    """(last frame on the floor, first frame on it again) of each flight: the cheapest way through all frames.
+    """(last frame on the floor, first frame on it again) of each flight; arguments as in `ballistic`."""
+    stride = max(1, round(fps / RATE))
+    return [(stride * a, stride * b) for a, b in _cheapest(np.asarray(standing)[::stride], fps / stride)]
 
-    Args:
-        standing, fps: as in `ballistic`, at about `RATE` frames a second.
-    """
+
+def _cheapest(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, int]]:
+    """The flights on the cheapest way through all frames."""
     frames = len(standing)
     if frames < 3:
         return []

@@ -77,14 +77,19 @@ def on_ground(motion: Motion, body: Stander, how: Ground = "auto") -> Grounded:
 def place(motion: Motion, body: Stander) -> tuple[Motion, Bool[np.ndarray, "F"]]:
     """The motion at its height and along its way, its poses as they are; and the frames in flight."""
     still = in_place(body, motion)
-    mass = flight.ballistic(still.mass[:, 1] - still.lowest, motion.fps)
-    height = mass.height - still.mass[:, 1]
+    standing = still.mass[:, 1] - still.lowest
+    known = flight.flights(standing, motion.fps)
+    mass = flight.ballistic(standing, motion.fps, known)
+    clearance = still.points[..., 1] + (mass.height - still.mass[:, 1])[:, None]
     way = motion.transl * (1.0, 0.0, 1.0)
     if np.ptp(way, axis=0).max() < 1e-3:  # no way of its own
-        clearance = still.points[..., 1] + height[:, None]
         way = travel.path(travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps), motion.fps)
     way = way - way[:1]
-    way[:, 1] = height
+    bearing = travel.bearing(still.points + way[:, None], clearance, motion.fps)
+    lowest = np.where(bearing, still.points[..., 1], np.inf).min(axis=1)
+    lowest = np.where(np.isfinite(lowest), lowest, still.lowest)
+    mass = flight.ballistic(still.mass[:, 1] - lowest, motion.fps, known)
+    way[:, 1] = mass.height - still.mass[:, 1]
     return dataclasses.replace(motion, transl=way), mass.flies
 
 

@@ -98,10 +98,10 @@ def heights(body: Stander, motion: Motion, *, toes: bool = True) -> Float[np.nda
     """Height of the lowest vertex of each frame, metres; without `toes`, of those that the toes do not carry."""
     found = []
     for start in range(0, len(motion.body_pose), ROWS):
-        part = slice(start, start + ROWS)
+        part = np.minimum(np.arange(start, start + ROWS), len(motion.body_pose) - 1)  # always as many: compiled once
         vertices = np.asarray(lbs.pose(body.whole, motion.body_pose[part], motion.root_orient[part], motion.transl[part]))
         found.append(vertices[..., 1].min(axis=1) if toes else vertices[:, ~body.toes, 1].min(axis=1))
-    return np.concatenate(found)
+    return np.concatenate(found)[: len(motion.body_pose)]
 
 
 def centre_of_mass(joints: Float[np.ndarray, "F J 3"]) -> Float[np.ndarray, "F 3"]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from md_jax.body import lbs
 from md_jax.ground.contacts import runs
+from md_jax.ground.points import SOLE_POINTS
 
 LEGS = np.array([0, 1, 3, 4, 6, 7, 9, 10])  # body joints that give way: hips, knees, ankles, balls of the feet
 # The most of each component of their rotation vectors. Captured feet are stiff: on a floor toes bend by 30° and more.
@@ -21,6 +22,7 @@ STEPS, LEARNING_RATE, ROOT_STEP = 150, 0.05, 0.05  # legs move in LIMITs, the ro
 # What a term's unit error is: metres, metres, metres, LIMITs, radians and metres between frames at 30 a second.
 PLANT, HEIGHT, DEPTH = 0.004, 0.008, 0.004
 POSE, POSE_CHANGE, ROOT_CHANGE = 0.7, 0.012, 0.004
+SWING = 0.015  # metres between the floor and a foot of which no point stands
 LIFTED = 0.01  # metres: so high may a point stand where a foot rolls
 
 
@@ -39,6 +41,7 @@ class Scene(NamedTuple):
         body_pose, root_orient, transl: the motion, on a floor at y = 0; radians and metres.
         stands: 1 where a point is to stay where it is.
         contact: number of the contact that a point is in, 0 where it is in none.
+        clear: metres that a point keeps from the floor.
         size: frames of that contact, of every frame and point.
         rate: frames a second over 30.
     """
@@ -49,6 +52,7 @@ class Scene(NamedTuple):
     transl: Float[Array, "F 3"]
     stands: Float[Array, "F P"]
     contact: Int[Array, "F P"]
+    clear: Float[Array, "F P"]
     size: Float[Array, "F P"]
     rate: Float[Array, ""]
 
@@ -67,8 +71,10 @@ def scene(
         for start, end in runs(stands[:, p]):
             count += 1
             contact[start:end, p], size[start:end, p] = count, end - start
+    feet = stands.reshape(len(stands), -1, SOLE_POINTS).any(axis=2)
+    clear = np.where(np.repeat(feet, SOLE_POINTS, axis=1), 0, SWING)
     motion = (jnp.asarray(x, jnp.float32) for x in (body_pose, root_orient, transl, stands))
-    return Scene(soles, *motion, jnp.asarray(contact), jnp.asarray(size, jnp.float32), jnp.float32(fps / 30))
+    return Scene(soles, *motion, jnp.asarray(contact), jnp.asarray(clear, jnp.float32), jnp.asarray(size, jnp.float32), jnp.float32(fps / 30))
 
 
 def polish(scene: Scene) -> tuple[Float[np.ndarray, "F 21 3"], Float[np.ndarray, "F 3"]]:
@@ -96,7 +102,7 @@ def loss(bend: Bend, scene: Scene) -> Float[Array, ""]:
     terms = (
         jnp.sum((slid / PLANT) ** 2),
         jnp.sum(scene.stands * (jnp.maximum(height - LIFTED, 0) / HEIGHT) ** 2),
-        jnp.sum((jnp.minimum(height, 0) / DEPTH) ** 2),
+        jnp.sum((jnp.minimum(height - scene.clear, 0) / DEPTH) ** 2),
         jnp.sum((jnp.tanh(bend.legs) / POSE) ** 2),
         jnp.sum((jnp.diff(moved, n=2, axis=0) * change / POSE_CHANGE) ** 2),
         jnp.sum((jnp.diff(bend.root, n=2, axis=0) * change / ROOT_CHANGE) ** 2),

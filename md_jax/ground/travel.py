@@ -16,6 +16,7 @@ LOW = 0.05  # metres: a point counts 1/e as much with each that it is higher
 SMOOTH, FLYING = 0.1, 100.0  # weight of squared accelerations (m/s²)²; how much more in flight, where nothing pushes
 WIDEST, NARROWEST = 2.0, 0.25  # m/s: from where on a point that moves counts less
 ABSOLUTE, NARROWING = 15, 25  # rounds
+STILL, NEAR = 0.5, 0.08  # m/s, metres: what is slower and lower may carry the body
 RATE = 30.0  # frames a second whose weights these are
 TINY = 0.02  # m/s: below it, differences are squared
 
@@ -74,3 +75,18 @@ def path(velocity: Float[np.ndarray, "F-1 2"], fps: float) -> Float[np.ndarray, 
     way = np.zeros((len(velocity) + 1, 3))
     way[1:, [0, 2]] = np.cumsum(velocity, axis=0) / fps
     return way
+
+
+def bearing(
+    points: Float[np.ndarray, "F P 3"], clearance: Float[np.ndarray, "F P"], fps: float
+) -> Bool[np.ndarray, "F P"]:
+    """Which points the body rests on: near the floor, and still. A foot that swings low does not carry.
+
+    Args:
+        points: as the body goes along the floor, metres.
+        clearance: their heights above it, metres.
+        fps: frames a second.
+    """
+    speed = np.linalg.norm(np.diff(points[..., [0, 2]], axis=0), axis=-1) * fps
+    slow = np.minimum(np.concatenate([speed[:1], speed]), np.concatenate([speed, speed[-1:]]))
+    return (slow < STILL) & (clearance < NEAR)
