@@ -79,7 +79,7 @@ class PoseProblem:
     def show(self, params: Params, arrays: PyTree[Array]) -> tuple[Float[Array, "M F V 3"], Float[Array, "M"]]:
         """(posed vertices of every motion, smoothness of its poses); see `Problem`."""
         fields, baked = arrays
-        return posed_vertices(fields, params, baked), losses.smoothness(posefield.apply_fields(fields, params))
+        return posed_vertices(fields, params, baked, follow=True), losses.smoothness(posefield.apply_fields(fields, params))
 
     def vertices(self, params: Params) -> Float[Array, "M F V 3"]:
         """Posed vertices of every motion, in metres."""
@@ -121,7 +121,13 @@ def make_fields(config: Config, statistics: list[PoseStatistics], frames: int) -
     )
 
 
-def posed_vertices(fields: posefield.Fields, params: Params, baked: lbs.BakedBody) -> Float[Array, "M F V 3"]:
-    """Posed vertices of every motion, in metres."""
+def posed_vertices(
+    fields: posefield.Fields, params: Params, baked: lbs.BakedBody, *, follow: bool = False
+) -> Float[Array, "M F V 3"]:
+    """Posed vertices of every motion, in metres; with `follow` as a camera sees them that goes along with the root: at
+    the origin along the floor, with the gradient of a translation all the same."""
     pose = posefield.poses(fields, params)
+    if follow and pose.transl is not None:
+        seen = pose.transl - jax.lax.stop_gradient(pose.transl * jnp.array([1.0, 0.0, 1.0]))
+        pose = pose._replace(transl=seen)
     return lbs.pose(baked, pose.body, pose.root, pose.transl)

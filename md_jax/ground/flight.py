@@ -26,7 +26,7 @@ SMOOTHING = 0.03  # s, standard deviation, of heights on the floor: weight goes 
 # a second of it.
 PULL, MOST = 8.0, 4.0
 SLOWER, FASTER, HARDER, SOFTER = 0.25, 0.7, 1.2, 0.3
-DEPTH, FIXED, LENGTH = 0.02, 2.0, 2.0
+DEPTH, FIXED, LENGTH = 0.02, 3.5, 3.0
 NEAR = 0.07  # s before and after take-off and landing in which the legs' speed is read
 
 

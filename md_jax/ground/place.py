@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -103,6 +103,20 @@ def travels(statistics: PoseStatistics) -> bool | None:
     if statistics.transl_mean is None:
         return None
     return bool(np.hypot(statistics.transl_mean[0], statistics.transl_mean[2]) > TRAVELS * SECONDS / 2)
+
+
+def rounded(found: Grounded) -> dict[str, Any]:
+    """What a summary says of a motion on the floor: measures before and after, None where there is nothing to measure."""
+
+    def numbers(measured: contacts.Standing) -> dict[str, float | None]:
+        return {k: round(v, 4) if np.isfinite(v) else None for k, v in dataclasses.asdict(measured).items()}
+
+    return {
+        "how": found.how,
+        "before": numbers(found.before),
+        "after": numbers(found.after),
+        "turned_degrees": round(found.turned, 2),
+    }
 
 
 def _polished(motion: Motion, body: Stander, flies: Bool[np.ndarray, "F"]) -> Motion:

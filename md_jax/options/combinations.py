@@ -47,7 +47,7 @@ RULES = (
     Rule(("frequencies",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index: add --posefield=default"),
     Rule(("reg_weight",), lambda c: c.mode == "pose", "--mode=latent has no poses to smooth"),
-    Rule(("export_fps", "hands", "up"), lambda c: c.mode == "pose",
+    Rule(("export_fps", "ground", "hands", "up"), lambda c: c.mode == "pose",
          "--mode=latent writes a video, and no motion file"),
     Rule(("tiny_vae", "encode_chunk"), lambda c: c.mode == "pose", "--mode=latent sends no gradient through the VAE"),
     Rule(("encode_chunk",), lambda c: c.prior in ONE_BY_ONE,

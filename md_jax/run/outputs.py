@@ -20,7 +20,10 @@ from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.fit.train import TrainState
 from md_jax.ground.floor import on_floor
+from md_jax.ground.place import Ground, on_ground, rounded, travels
+from md_jax.ground.points import stander_of
 from md_jax.mocap.motion import Motion, resample
+from md_jax.mocap.statistics import load_statistics
 from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import Made, curves_of, previews_in, write_page
@@ -70,6 +73,7 @@ def write_outputs(
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
+    body = stander_of(job.body, fine[0])
     folders = []
     shown = []
     for m in range(count):
@@ -77,7 +81,8 @@ def write_outputs(
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
-        shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
+        grounded = on_ground(fine[m], body, ground_of(job, m))
+        shown.append(Shown(job.prompts[m], grounded.motion, standing))
         paths = export.export_motion(
             target,
             shown[-1].motion,
@@ -97,6 +102,7 @@ def write_outputs(
             "movement": movement(job.body, motion),
             "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
             "mean_vertex_speed": _speed(verts[m], job.fps),
+            "ground": rounded(grounded),
             "peak_memory_mib": peak_memory(),
             **job.measured,
         }
@@ -106,6 +112,13 @@ def write_outputs(
     made = made_of(job, metrics, previews_in(folder), links)
     write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made)
     return folders
+
+
+def ground_of(job: Job, m: int) -> Ground:
+    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses."""
+    config = job.config
+    moves = None if config.ground != "auto" else travels(load_statistics(job.actions[m], config.statistics))
+    return config.ground if moves is None else ("travel" if moves else "inplace")
 
 
 def title_of(sentences: Sequence[str]) -> str:
