@@ -176,7 +176,7 @@ class Config:
     export_fps: float = _field(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
                                " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
     ground: Literal["auto", "travel", "inplace", "none"] = _field(
-        "auto", "Feet on the floor of the files: 'travel' takes the body where its standing feet take it, 'inplace' as on"
+        "auto", "Feet on the floor of the files: 'travel' takes the body where standing feet take it, 'inplace' as on"
         " a treadmill, 'none' leaves it where it is; 'auto': travel for actions that travel.", first=True)  # fmt: skip
     hands: Literal["relaxed", "flat"] = _field("relaxed", "Fingers in the files: the body's own at rest, or straight.")
     up: Literal["z", "y"] = _field("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")

@@ -4,7 +4,8 @@
 
 CLIPS is a folder of AMASS-style .npz files in one sub-folder an action, or a file of tools.pack_mocap; the default is
 the shipped motion capture: poses of an action come from the clips that the embedded prior and the yardstick know, where
-they have any of it, and translation from the clips that have some. `python -m md_jax.main --statistics=FILE` uses the result.
+they have any of it, and translation from the clips that have some.
+`python -m md_jax.main --statistics=FILE` uses the result.
 """
 
 from __future__ import annotations

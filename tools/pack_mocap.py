@@ -27,6 +27,7 @@ DUPLICATES = {
     "cmu_train_basketball_5": "cmu_006_06",
     "cmu_train_walking_1": "cmu_02_01",
 }
+RELABELLED = {"boxing": "sparring"}  # a punch is called boxing, too: sentences could not tell them apart
 SAME_RECORDING = {"cmu_001_01": "amp_hop"}  # under another name among the clips without translation
 MAY_TIP_OVER = {
     "backflip",
@@ -66,13 +67,21 @@ def clean(clip: Clip) -> list[Clip]:
 def main() -> None:
     args = parse_simple(
         __doc__, "tools.pack_mocap", rest="mocap_folder",
-        moving=(False, "pack the clips with translation, instead of those without"), out=("md_jax/assets/mocap.npz", "the file to write")
-    )
+        moving=(False, "pack the clips with translation, instead of those without"),
+        out=("md_jax/assets/mocap.npz", "the file to write"),
+    )  # fmt: skip
     if len(args.mocap_folder) != 1:
         stop(f"one folder of motion capture is expected, got {len(args.mocap_folder)}.")
     every = [c for c in load_clips(args.mocap_folder[0]) if c.name.startswith(("cmu_", "amp_"))]
-    every = [replace(c, recording=SAME_RECORDING.get(c.recording, c.recording)) for c in every
-             if (c.transl is not None) == args.moving]  # fmt: skip
+    every = [
+        replace(
+            c,
+            action=RELABELLED.get(c.action, c.action),
+            recording=SAME_RECORDING.get(c.recording, c.recording),
+        )
+        for c in every
+        if (c.transl is not None) == args.moving
+    ]
     clips = [piece for clip in every if clip.name not in DUPLICATES for piece in clean(clip)]
     packed: dict = pack_clips(clips)
     np.savez_compressed(args.out, **packed)

@@ -79,7 +79,9 @@ class PoseProblem:
     def show(self, params: Params, arrays: PyTree[Array]) -> tuple[Float[Array, "M F V 3"], Float[Array, "M"]]:
         """(posed vertices of every motion, smoothness of its poses); see `Problem`."""
         fields, baked = arrays
-        return posed_vertices(fields, params, baked, follow=True), losses.smoothness(posefield.apply_fields(fields, params))
+        return posed_vertices(fields, params, baked, follow=True), losses.smoothness(
+            posefield.apply_fields(fields, params)
+        )
 
     def vertices(self, params: Params) -> Float[Array, "M F V 3"]:
         """Posed vertices of every motion, in metres."""

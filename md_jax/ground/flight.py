@@ -1,9 +1,9 @@
 """When a body flies, and how high it is: its mass follows the floor, or falls.
 
-The poses alone say how high the centre of mass would be if the lowest point of the body touched the floor, h(t). A floor
-pushes and does not pull: where h drops faster than gravity lets a mass drop, the body has left the floor, and its mass
-goes along a parabola until it lands. Which stretches are flights is chosen for the whole motion at once, as the cheapest
-way through time.
+The poses alone say how high the centre of mass would be if the lowest point of the body touched the floor, h(t). A
+floor pushes and does not pull: where h drops faster than gravity lets a mass drop, the body has left the floor, and its
+mass goes along a parabola until it lands. Which stretches are flights is chosen for the whole motion at once, as the
+cheapest way through time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ SHORTEST, LONGEST = 0.1, 1.0  # seconds of a flight
 CLEARANCE = 0.05  # metres between feet and floor that a flight has at its best; less is noise in the poses
 FASTEST = 3.5  # m/s at take-off: a jump of 60 cm
 RATE = 30.0  # frames a second at which flights are looked for
-SMOOTHING = 0.03  # s, standard deviation, of heights on the floor: weight goes from foot to foot at once, a body does not
+SMOOTHING = (
+    0.03  # s, standard deviation, of heights on the floor: weight goes from foot to foot at once, a body does not
+)
 # What costs 1: an acceleration below −g (m/s², a frame), speed at take-off less or more than the legs' (m/s), speed at
-# landing more or less than the legs take up, a frame that deep in the floor (m), and what each flight costs, less LENGTH
-# a second of it.
+# landing more or less than the legs take up, a frame that deep in the floor (m), and what a flight costs, less LENGTH a
+# second of it.
 PULL, MOST = 8.0, 4.0
 SLOWER, FASTER, HARDER, SOFTER = 0.25, 0.7, 1.2, 0.3
 DEPTH, FIXED, LENGTH = 0.02, 3.5, 3.0
@@ -37,9 +39,7 @@ class Heights(NamedTuple):
     flies: Bool[np.ndarray, "F"]
 
 
-def ballistic(
-    standing: Float[np.ndarray, "F"], fps: float, known: Sequence[tuple[int, int]] | None = None
-) -> Heights:
+def ballistic(standing: Float[np.ndarray, "F"], fps: float, known: Sequence[tuple[int, int]] | None = None) -> Heights:
     """Heights of the centre of mass: those that the floor gives, and parabolas between take-off and landing.
 
     Args:
@@ -59,9 +59,7 @@ def ballistic(
     return Heights(np.where(edge, height, on_floor), flies)
 
 
-def arc(
-    start: float, end: float, frames: int, fps: float
-) -> tuple[float, Float[np.ndarray, "frames-1"], float]:
+def arc(start: float, end: float, frames: int, fps: float) -> tuple[float, Float[np.ndarray, "frames-1"], float]:
     """(speed at take-off, heights in between, speed at landing) of a fall from `start` to `end`, `frames` later."""
     seconds = frames / fps
     speed = (end - start) / seconds + GRAVITY * seconds / 2

@@ -106,7 +106,7 @@ def travels(statistics: PoseStatistics) -> bool | None:
 
 
 def rounded(found: Grounded) -> dict[str, Any]:
-    """What a summary says of a motion on the floor: measures before and after, None where there is nothing to measure."""
+    """What a summary says of a motion on the floor: measures before and after, None for what is not there."""
 
     def numbers(measured: contacts.Standing) -> dict[str, float | None]:
         return {k: round(v, 4) if np.isfinite(v) else None for k, v in dataclasses.asdict(measured).items()}

@@ -1,4 +1,4 @@
-"""Points of a body that may touch the floor, its centre of mass, and both in a motion whose root stays at the origin."""
+"""Points of a body that may touch the floor, and its centre of mass, in a motion whose root stays at the origin."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def heights(body: Stander, motion: Motion, *, toes: bool = True) -> Float[np.nda
     found = []
     for start in range(0, len(motion.body_pose), ROWS):
         part = np.minimum(np.arange(start, start + ROWS), len(motion.body_pose) - 1)  # always as many: compiled once
-        vertices = np.asarray(lbs.pose(body.whole, motion.body_pose[part], motion.root_orient[part], motion.transl[part]))
+        vertices = np.asarray(
+            lbs.pose(body.whole, motion.body_pose[part], motion.root_orient[part], motion.transl[part])
+        )
         found.append(vertices[..., 1].min(axis=1) if toes else vertices[:, ~body.toes, 1].min(axis=1))
     return np.concatenate(found)[: len(motion.body_pose)]
 

@@ -1,9 +1,9 @@
 """Where a body goes along the floor: what stands on it stays where it is, so the body moves against it.
 
 In poses without translation standing feet slide backward, and all at one speed, while swinging ones go forward, each
-faster or slower. Heights alone do not tell them apart: captured feet are stiff, and their toes hang through the floor. So
-the body's velocity is that on which most low points agree, and its mass speeds up and down as little as can be: least
-absolute differences first, then ever narrower around what was found, until points that move count no more.
+faster or slower. Heights alone do not tell them apart: captured feet are stiff, and their toes hang through the floor.
+So the body's velocity is that on which most low points agree, and its mass speeds up and down as little as can be:
+least absolute differences first, then ever narrower around what was found, until points that move count no more.
 """
 
 from __future__ import annotations

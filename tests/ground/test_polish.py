@@ -30,7 +30,9 @@ def test_the_gradient_is_that_of_finite_differences(sliding):
     with jax.enable_x64(True):
         scene = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else x, sliding)
         rng = np.random.default_rng(0)
-        bend = p.Bend(jnp.asarray(0.1 * rng.normal(size=(FRAMES, 8, 3))), jnp.asarray(0.01 * rng.normal(size=(FRAMES, 3))))
+        bend = p.Bend(
+            jnp.asarray(0.1 * rng.normal(size=(FRAMES, 8, 3))), jnp.asarray(0.01 * rng.normal(size=(FRAMES, 3)))
+        )
         way = p.Bend(jnp.asarray(rng.normal(size=(FRAMES, 8, 3))), jnp.asarray(rng.normal(size=(FRAMES, 3))))
 
         def along(step):

@@ -18,7 +18,7 @@ def gait(speed: float, fps: float, *, hang: float = -0.02, turn: float = 0.0, se
     for phase in (0.0, 0.5):
         cycle, share = np.divmod(t + phase, 1.0)
         swing = np.clip((share - 0.6) / 0.4, 0, 1)
-        when = np.clip(cycle + (swing * swing * (3 - 2 * swing)) - phase + 0.3, 0, None)  # the body passes in mid-stance
+        when = np.clip(cycle + (swing * swing * (3 - 2 * swing)) - phase + 0.3, 0, None)  # at mid-stance
         ankle = np.stack([np.interp(when, t, root[:, a], right=root[-1, a]) for a in range(3)], axis=1)
         lift = np.where(swing > 0, hang, 0.0)
         along = np.linspace(-0.05, 0.15, SOLE_POINTS)

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from md_jax.errors import UserError
-from md_jax.mocap.clips import Clip, load_clips, moving_clips, pack_clips, unpack_clips
+from md_jax.mocap.clips import Clip, load_clips, mirror_clip, moving_clips, pack_clips, unpack_clips
 from md_jax.mocap.motion import Motion, save_motion
 from md_jax.mocap.statistics import (
     GENERIC,
