@@ -30,7 +30,8 @@ def line(name: str, kind: str, found: Standing, turned: float | None = None) -> 
     """A row of the table."""
     bend = "" if turned is None else f"{turned:.1f}"
     cells = (f"{found.way:.2f}", f"{found.foot_skate:.2f}", f"{found.slip:.2f}", f"{100 * found.penetration:.1f}",
-             f"{100 * found.mean_penetration:.1f}", f"{100 * found.float:.1f}", f"{found.airborne:.2f}", bend)  # fmt: skip
+             f"{100 * found.mean_penetration:.1f}", f"{100 * found.float:.1f}", f"{found.airborne:.2f}",
+             bend)  # fmt: skip
     return f"| {name} | {kind} | {' | '.join(cells)} |"
 
 
