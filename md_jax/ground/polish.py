@@ -73,9 +73,10 @@ def scene(
             contact[start:end, p], size[start:end, p] = count, end - start
     feet = stands.reshape(len(stands), -1, SOLE_POINTS).any(axis=2)
     clear = np.where(np.repeat(feet, SOLE_POINTS, axis=1), 0, SWING)
-    motion = (jnp.asarray(x, jnp.float32) for x in (body_pose, root_orient, transl, stands))
-    keep, frames = jnp.asarray(clear, jnp.float32), jnp.asarray(size, jnp.float32)
-    return Scene(soles, *motion, jnp.asarray(contact), keep, frames, jnp.float32(fps / 30))
+    pose, root, place, stand, keep, frames = (
+        jnp.asarray(x, jnp.float32) for x in (body_pose, root_orient, transl, stands, clear, size)
+    )
+    return Scene(soles, pose, root, place, stand, jnp.asarray(contact), keep, frames, jnp.float32(fps / 30))
 
 
 def polish(scene: Scene) -> tuple[Float[np.ndarray, "F 21 3"], Float[np.ndarray, "F 3"]]:

@@ -27,6 +27,7 @@ def sliding():
 
 
 def test_the_gradient_is_that_of_finite_differences(sliding):
+    jax.clear_caches()  # what was compiled without 64 bits mixes int32 with int64
     with jax.enable_x64(True):
         scene = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else x, sliding)
         rng = np.random.default_rng(0)
