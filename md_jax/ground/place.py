@@ -44,8 +44,9 @@ def on_ground(motion: Motion, body: Stander, how: Ground = "auto") -> Grounded:
     """Put a motion on the floor.
 
     Heights come from the poses: the centre of mass follows the lowest point, or falls (`md_jax.ground.flight`). The way
-    along the floor comes from the feet that stand (`md_jax.ground.travel`), or from the motion's own translation where
-    it has one. Then legs give way by a few degrees until standing feet stay where they are (`md_jax.ground.polish`).
+    along the floor comes from the feet that stand (`md_jax.ground.travel`); the motion's own translation is not read,
+    for the camera goes along with the root, and no prior has seen it. Then legs give way by a few degrees until standing
+    feet stay where they are (`md_jax.ground.polish`).
 
     Args:
         motion: F frames of any rate.
@@ -81,10 +82,7 @@ def place(motion: Motion, body: Stander) -> tuple[Motion, Bool[np.ndarray, "F"]]
     known = flight.flights(standing, motion.fps)
     mass = flight.ballistic(standing, motion.fps, known)
     clearance = still.points[..., 1] + (mass.height - still.mass[:, 1])[:, None]
-    way = motion.transl * (1.0, 0.0, 1.0)
-    if np.ptp(way, axis=0).max() < 1e-3:  # no way of its own
-        way = travel.path(travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps), motion.fps)
-    way = way - way[:1]
+    way = travel.path(travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps), motion.fps)
     bearing = travel.bearing(still.points + way[:, None], clearance, motion.fps)
     lowest = np.where(bearing, still.points[..., 1], np.inf).min(axis=1)
     lowest = np.where(np.isfinite(lowest), lowest, still.lowest)
