@@ -45,8 +45,8 @@ def on_ground(motion: Motion, body: Stander, how: Ground = "auto") -> Grounded:
 
     Heights come from the poses: the centre of mass follows the lowest point, or falls (`md_jax.ground.flight`). The way
     along the floor comes from the feet that stand (`md_jax.ground.travel`); the motion's own translation is not read,
-    for the camera goes along with the root, and no prior has seen it. Then legs give way by a few degrees until standing
-    feet stay where they are (`md_jax.ground.polish`).
+    for the camera goes along with the root, and no prior has seen it. Then legs give way by a few degrees until
+    standing feet stay where they are (`md_jax.ground.polish`).
 
     Args:
         motion: F frames of any rate.
