@@ -28,10 +28,10 @@ HEADLINES = {
 }
 ARMS = (
     "torch smplx foreach", "torch smplx fused", "torch smplx compiled", "torch ours foreach", "torch ours fused",
-    "torch ours compiled", "jax staged", "jax jit",
+    "torch ours compiled", "torch ours coarse", "jax staged", "jax jit",
 )  # fmt: skip
 BASE, TWIN = "torch smplx foreach", "torch ours foreach"
-QUICK = (BASE, TWIN, "jax staged", "jax jit")  # torch.compile takes longer than all else
+QUICK = (BASE, TWIN, "torch ours coarse", "jax staged", "jax jit")  # torch.compile takes longer than all else
 PARTS = ("pose + LBS", "render", "encode", "UNet", "optimiser", "bridge", "rest")
 FLAGFILES = {"embedded": "configs/run.flags", "random-modelscope": "configs/modelscope.flags"}
 

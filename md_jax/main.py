@@ -122,6 +122,7 @@ def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
 
 
 def _run(config: Config, sentences: list[str], folder: Path, console: Console) -> list[Path]:
+    from md_jax.body.detail import surface_digest
     from md_jax.output.export import make_renderer
     from md_jax.run import workdir
     from md_jax.run.build import make_job
@@ -139,15 +140,16 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{shown}[/]", soft_wrap=True)
     for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
-    check_inputs(folder, config, sentences, functools.partial(_say, console))
+    check_inputs(folder, config, sentences, surface_digest(job.surface), functools.partial(_say, console))
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
+    render_drawn = make_renderer(job.surface, job.device)
 
     def on_preview(step: int, shown: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
         make_folder(path.parent)
-        results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_frames)
+        results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_drawn)
 
     op = job.control if config.guidance_scale == 0 else job.op
     state = _fit(job, config, op, folder, console, "motion ", on_preview)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from md_jax.body.arguments import axis_angles, expand_hand_pca, moving_rotations, shape_coefficients, translation
 from md_jax.body.model import PARENTS, Body
@@ -19,7 +19,7 @@ from md_jax.body.rotations import axis_angle_to_matrix
 from md_jax.body.skinning import apply, compose, correct, dot, kinematics, pose_features, skin
 from md_jax.errors import UserError
 
-__all__ = ["BakedBody", "bake", "expand_hand_pca", "forward", "joints_of", "landmarks", "pose"]
+__all__ = ["BakedBody", "bake", "expand_hand_pca", "forward", "joints_of", "landmarks", "part_of", "pose"]
 
 # Joints 0–21 (pelvis, body) move on the fast path; 22–54 (jaw, eyes, fingers) hang rigidly from one of those.
 _MOVING = 22
@@ -202,6 +202,17 @@ def _bake(body: Body, betas: Array, expression: Array, fixed_pose: Float[Array, 
     if fixed_pose is None:
         return BakedBody(joints, None, Correctives(shaped.T, dirs, dot(carried, weights), None))
     return BakedBody(joints, None, Correctives(shaped.T, dirs, weights, fixed))
+
+
+def part_of(baked: BakedBody, vertices: Int[np.ndarray, "v"]) -> BakedBody:
+    """Some vertices of a baked body: `pose` moves them as it moves the whole, and its joints are the whole's."""
+    if baked.correctives is None:
+        assert baked.skin is not None
+        return dataclasses.replace(baked, skin=baked.skin[:, vertices])
+    fold = baked.correctives
+    dirs = fold.dirs.reshape(len(fold.dirs), 3, -1)[:, :, vertices].reshape(len(fold.dirs), -1)
+    part = Correctives(fold.template[:, vertices], dirs, fold.weights[:, vertices], fold.fixed)
+    return dataclasses.replace(baked, correctives=part)
 
 
 def pose(

@@ -47,6 +47,7 @@ RULES = (
     Rule(("frequencies",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index: add --posefield=default"),
     Rule(("reg_weight",), lambda c: c.mode == "pose", "--mode=latent has no poses to smooth"),
+    Rule(("detail",), lambda c: c.mode == "pose", "--mode=latent draws the body once, with all of its triangles"),
     Rule(("export_fps", "hands", "up"), lambda c: c.mode == "pose",
          "--mode=latent writes a video, and no motion file"),
     Rule(("tiny_vae", "encode_chunk"), lambda c: c.mode == "pose", "--mode=latent sends no gradient through the VAE"),

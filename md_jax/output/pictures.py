@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from md_jax.body.detail import Surface
 from md_jax.body.model import Body
 from md_jax.files import write_bytes
 from md_jax.output import sheet
@@ -48,7 +49,7 @@ RenderFrames = Callable[[np.ndarray, float, Framing], np.ndarray]
 """(vertices (F,V,3) metres, azimuth in radians, framing) -> (F,H,W,3) uint8."""
 
 
-def make_renderer(body: Body, device: str = "cpu") -> RenderFrames:
+def make_renderer(body: Body | Surface, device: str = "cpu") -> RenderFrames:
     """The renderer of the pictures, on the torch side.
 
     Args:

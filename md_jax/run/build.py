@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from md_jax.body import lbs
+from md_jax.body.detail import Surface
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
@@ -38,6 +39,8 @@ class Job:
     prompts: list[str]  # one a motion
     actions: list[str]  # whose statistics each motion uses
     body: Body
+    baked: lbs.BakedBody  # all of it, in the run's shape
+    surface: Surface  # the part that the problem moves and the critic sees
     problem: Problem
     params: Params  # before the first step
     op: CriticLoss
@@ -71,7 +74,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
-    built = torch_side.build(config, device, sentences, body)
+    built, surface = torch_side.build(config, device, sentences, body)
 
     # A view in the prompt wins over the circle, --azimuths over both.
     arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
@@ -81,7 +84,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     fields, params = make_fields(config, [statistics for statistics, _ in chosen], built.frames)
     posed = PoseProblem(
         fields=fields,
-        baked=baked,
+        baked=lbs.part_of(baked, surface.vertices),
         key=jax.random.key(config.seed),
         latent_shape=built.latent_shape,
         azimuth_ranges=arcs,
@@ -95,6 +98,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         prompts=sentences,
         actions=[statistics.action for statistics, _ in chosen],
         body=body,
+        baked=baked,
+        surface=surface,
         problem=problem,
         params=params,
         op=built.guided,
@@ -102,7 +107,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         frames=built.frames,
         fps=built.fps,
         device=device,
-        choices=_choices(config, device, sentences, [why for _, why in chosen], body, built, measured),
+        choices=_choices(config, device, sentences, [why for _, why in chosen], body, surface, built, measured),
         measured=measured,
     )
 
@@ -151,12 +156,15 @@ def _choices(
     sentences: list[str],
     actions: list[str],
     body: Body,
+    surface: Surface,
     built: TorchSide,
     measured: dict[str, float],
 ) -> list[tuple[str, str]]:
     """What was chosen, for the terminal."""
     frames, size = built.frames, f"{built.width}x{built.height}"
     seconds = (frames - 1) / built.fps
+    coarse = len(surface.triangles) < len(body.triangles)
+    drawn = f"; drawn with {len(surface.triangles):,} of {len(body.triangles):,} triangles" if coarse else ""
     lines = [
         ("prompt", "\n".join(dict.fromkeys(sentences))),
         ("action", "\n".join(dict.fromkeys(actions))),
@@ -170,7 +178,7 @@ def _choices(
         lines.append(("images", f"{config.image_prior}: {seen}, scale {scale:g}"))
     lines += [
         ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
-        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
+        ("body", f"{config.body}, {len(body.v_template):,} vertices{drawn}"),
         ("machine", f"{device}, {config.steps} steps, pictures by {built.renderer}"),
     ]
     if config.preset == "paper" and config.renderer != "nvdiffrast":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
+    problem = dataclasses.replace(problem, baked=job.baked)  # the whole body, not what was drawn of it
     verts = np.asarray(problem.vertices(state.params))
     controls = {STILL: np.asarray(problem.vertices(job.params))}
     if control is not None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array, Float
 
+from md_jax.body import detail
+from md_jax.body.detail import Surface
 from md_jax.body.model import Body
 from md_jax.config import Config
 from md_jax.errors import UserError
@@ -68,14 +70,14 @@ def start(device: str) -> str:
         return configure(device)
 
 
-def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> TorchSide:
-    """The torch side of a run, with everything loaded and checked.
+def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> tuple[TorchSide, Surface]:
+    """The torch side of a run, with everything loaded and checked, and what it draws of the body.
 
     Args:
         config: the options.
         device: from `start`.
         sentences: one a motion.
-        body: what is drawn.
+        body: what is drawn, in as much detail as the pictures show.
 
     Raises:
         UserError: something cannot be found, loaded, or done as asked.
@@ -83,8 +85,14 @@ def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> 
     with user_errors():
         from bridge import build as torch_build
 
-        request = _request(config, device, sentences, body)
-        return torch_build.build(request, *map(np.asarray, (body.triangles, body.vertex_colors, body.v_template)))
+        chosen: list[Surface] = []
+
+        def drawn(samples: float) -> torch_build.Drawn:
+            chosen.append(detail.choose(body, config.detail if config.mode == "pose" else "full", samples))
+            (surface,) = chosen
+            return surface.triangles, surface.vertex_colors, np.asarray(body.v_template)[surface.vertices]
+
+        return torch_build.build(_request(config, device, sentences, body), drawn), chosen[0]
 
 
 def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
