@@ -143,7 +143,7 @@ class Config:
     renderer: Literal["auto", "warp", "nvdiffrast"] = _field(
         "auto", "Rasteriser; 'auto' takes the fastest that is there.")  # fmt: skip
     detail: Literal["auto", "full", "12000", "6000", "3000"] = _field(
-        "auto", "Triangles that the body is drawn with while it is optimised: 'auto' takes fewer for small pictures, and"
+        "auto", "Triangles that the body is drawn with while it is optimised: 'auto' takes fewer for small pictures,"
         " 'full' all. Files always have all.")  # fmt: skip
     antialias: Literal["edge", "nvdiffrast"] = _field("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
 

@@ -79,17 +79,21 @@ class FolderPrior(FrozenPrior):
         """Embed all prompts of a run, once; the text encoder is freed afterwards (see `Prior.embed`)."""
         if self._text_encoder is None:
             raise PriorError("the text encoder has been freed: embed every prompt of a run in one call.")
+        # as OpenAI's CLIP and open_clip do
+        hidden = self._read_texts([ftfy.fix_text(text) for text in (*prompts, negative)])
+        self._text_encoder = None
+        return Conditioning(Text(hidden[:-1]), Text(hidden[-1:]))
+
+    def _read_texts(self, texts: list[str]) -> Float[Tensor, "N L D"]:
         tokens = self._tokenizer(
-            [ftfy.fix_text(text) for text in (*prompts, negative)],  # as OpenAI's CLIP and open_clip do
+            texts,
             split_special_tokens=True,  # "<|endoftext|>" in a prompt is text
             padding="max_length",
             truncation=True,
             max_length=min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings),
             return_tensors="pt",
         )
-        hidden = self._text_encoder(tokens.input_ids.to(self._device)).last_hidden_state.float()
-        self._text_encoder = None
-        return Conditioning(Text(hidden[:-1]), Text(hidden[-1:]))
+        return self._text_encoder(tokens.input_ids.to(self._device)).last_hidden_state.float()
 
     # --- pixels and latents -------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def test_the_picture_chooses(body):
 
 
 def test_joint_angle_gradients_and_silhouettes_are_the_full_meshs(body):
-    """In the embedded prior's pictures, for differences to other poses; `benchmarks.detail` has the prior's gradient."""
+    """In the embedded prior's pictures, for differences to other poses; `benchmarks.detail` has the prior's own."""
     poses, baked, size = captured_poses(), lbs.bake(body), 32
     height = float(np.ptp(body.v_template[:, 1]))
     target = torch.tensor([0.0, float(body.v_template[:, 1].min()) + height / 2, 0.0])
