@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.options.command import parse_simple
+from md_jax.outside.environment import keep_compiled
 
 GIB = 1 << 30
 MEMORY_NEEDED = 2 * GIB  # the main job on the embedded prior
@@ -125,6 +126,7 @@ def device(options: Options) -> str:
     from bridge.configure import configure, cuda_problem, jax_cuda_major
     from bridge.errors import BridgeError
 
+    keep_compiled()
     options.cuda_problem = cuda_problem()  # before JAX is kept on the CPU, which would be one more
     try:
         options.found_device = configure(options.device)

@@ -130,7 +130,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     from md_jax.run.results import RESULTS
 
     start = time.perf_counter()
-    _use_compilation_cache()
+    environment.keep_compiled()
     try:
         job = make_job(config, sentences)
     except Exception:
@@ -144,7 +144,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     workdir.write_json(folder / "environment.json", workdir.environment(_devices()))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
-    render_drawn = make_renderer(job.surface, job.device)
+    render_drawn = make_renderer(job.surface, job.device)  # what the previews show
 
     def on_preview(step: int, shown: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
@@ -227,18 +227,6 @@ def _python() -> str:
     """The interpreter as one would type it here."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, where the user's caches lie.
-
-    All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less. The control
-    run finds those of the run itself there, too.
-    """
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(environment.cache_folder() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _devices() -> str:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from md_jax.errors import UserError, one_line
 from md_jax.options.command import parse_simple, stop
+from md_jax.outside.environment import keep_compiled
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -179,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
         if options.reference and console.is_terminal and not options.json:
             console.print("measuring the real motion first; some minutes ...")
+        keep_compiled()
         result = evaluate(
             options.motions,
             reference_source=options.reference or None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +74,19 @@ def write_outputs(
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
-    folders = []
+    folders: list[Path] = []
     shown = []
+    exported: list[Future[dict[str, Path]]] = []
+    # Encoding a video leaves Python's lock: while one motion's is written, the next one's pictures are drawn.
+    several = ThreadPoolExecutor(max_workers=os.cpu_count() if count > 1 else 1)
     for m in range(count):
         target = folder if count == 1 else folder / f"motion-{m:02d}"
         make_folder(target)
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
         shown.append(Shown(job.prompts[m], on_floor(fine[m], job.body), standing))
-        paths = export.export_motion(
+        exported.append(several.submit(
+            export.export_motion,
             target,
             shown[-1].motion,
             job.body,
@@ -89,7 +95,7 @@ def write_outputs(
             controls=standing,
             up=config.up,
             render_frames=render_frames,
-        )
+        ))  # fmt: skip
         summary = {
             "prompt": job.prompts[m],
             "action": job.actions[m],
@@ -104,7 +110,9 @@ def write_outputs(
         }
         write_json(target / "summary.json", summary)
         folders.append(target)
-    links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
+    with several:
+        written = [each.result() for each in exported]
+    links = tuple(written[0]) if count == 1 else ()  # of several motions the files lie in folders of their own
     made = made_of(job, metrics, previews_in(folder), links)
     write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, made)
     return folders

@@ -19,8 +19,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         width, self.positions = config["hidden_size"], config["max_position_embeddings"]
         self.embeddings = Layers(
-            token_embedding=nn.Embedding(config["vocab_size"], width),
-            position_embedding=nn.Embedding(self.positions, width),
+            token_embedding=_table(config["vocab_size"], width), position_embedding=_table(self.positions, width)
         )
         layers = [TextLayer(config) for _ in range(config["num_hidden_layers"])]
         self.encoder = Layers(layers=nn.ModuleList(layers))
@@ -32,6 +31,11 @@ class TextEncoder(nn.Module):
         for layer in self.encoder.layers:
             x = layer(x)
         return self.final_layer_norm(x)
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding without first values: to draw them on the meta device, torch imports all of its compiler."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
 
 
 class TextLayer(nn.Module):
