@@ -46,7 +46,7 @@ def keep_compiled() -> None:
     """
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:  # the caller's own, or of a call before
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # the caller's own, or of a call before
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -70,14 +70,17 @@ def start(device: str) -> str:
         return configure(device)
 
 
-def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> tuple[TorchSide, Surface]:
+def build(
+    config: Config, device: str, sentences: Sequence[str], body: Body, surface: Surface | None = None
+) -> tuple[TorchSide, Surface]:
     """The torch side of a run, with everything loaded and checked, and what it draws of the body.
 
     Args:
         config: the options.
         device: from `start`.
         sentences: one a motion.
-        body: what is drawn, in as much detail as the pictures show.
+        body: what is drawn.
+        surface: the part of it; None: in as much detail as --detail and the pictures' size want.
 
     Raises:
         UserError: something cannot be found, loaded, or done as asked.
@@ -85,12 +88,13 @@ def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> 
     with user_errors():
         from bridge import build as torch_build
 
+        wanted = config.detail if config.mode == "pose" else "full"
         chosen: list[Surface] = []
 
         def drawn(samples: float) -> torch_build.Drawn:
-            chosen.append(detail.choose(body, config.detail if config.mode == "pose" else "full", samples))
-            (surface,) = chosen
-            return surface.triangles, surface.vertex_colors, np.asarray(body.v_template)[surface.vertices]
+            chosen.append(detail.choose(body, wanted, samples) if surface is None else surface)
+            (part,) = chosen
+            return part.triangles, part.vertex_colors, np.asarray(body.v_template)[part.vertices]
 
         return torch_build.build(_request(config, device, sentences, body), drawn), chosen[0]
 

@@ -71,19 +71,19 @@ class Unet(nn.Module):
         def block(inside: int, outside: int) -> Block:
             return Block(inside, outside, time, groups, eps)
 
-        self.half = widths[0] // 2
+        self.rates = widths[0] // 2
         self.conv_in = nn.Conv2d(config["in_channels"], widths[0], 3, padding=1)
         self.time_embedding = Layers(linear_1=nn.Linear(widths[0], time), linear_2=nn.Linear(time, time))
         self.add_embedding = WholeText(text, time, config["addition_embed_type_num_heads"])
-        self.down_blocks, self.up_blocks = nn.ModuleList(), nn.ModuleList()
+        down, up = list[Layers](), list[Layers]()
         skips, width = [widths[0]], widths[0]
         for level, wide in enumerate(widths):
             stage = Layers(resnets=nn.ModuleList([block(width, wide)]))
             skips.append(wide)
             if level < len(widths) - 1:
-                stage.downsamplers = nn.ModuleList([Layers(conv=nn.Conv2d(wide, wide, 3, stride=2, padding=1))])
+                stage.downsamplers = nn.ModuleList([Sampler(wide, 2)])
                 skips.append(wide)
-            self.down_blocks.append(stage)
+            down.append(stage)
             width = wide
         self.mid_block = Layers(
             resnets=nn.ModuleList([block(width, width), block(width, width)]),
@@ -95,8 +95,9 @@ class Unet(nn.Module):
                 stage.resnets.append(block(width + skips.pop(), wide))
                 width = wide
             if level < len(widths) - 1:
-                stage.upsamplers = nn.ModuleList([Layers(conv=nn.Conv2d(wide, wide, 3, padding=1))])
-            self.up_blocks.append(stage)
+                stage.upsamplers = nn.ModuleList([Sampler(wide, 1)])
+            up.append(stage)
+        self.down_blocks, self.up_blocks = nn.ModuleList(down), nn.ModuleList(up)
         self.conv_norm_out = nn.GroupNorm(groups, width, eps)
         self.conv_out = nn.Conv2d(width, config["out_channels"], 3, padding=1)
 
@@ -114,35 +115,49 @@ class Unet(nn.Module):
         emb = functional.silu(emb)  # every block begins with it
         x = self.conv_in(sample)
         skips = [x]
-        for stage in self.down_blocks:
+        for stage in _stages(self.down_blocks):
             x = stage.resnets[0](x, emb)
             skips.append(x)
             if "downsamplers" in stage:
-                x = stage.downsamplers[0].conv(x)
+                x = stage.downsamplers[0](x)
                 skips.append(x)
         x = self.mid_block.resnets[0](x, emb)
         x = self.mid_block.attentions[0](x, hidden)
         x = self.mid_block.resnets[1](x, emb)
-        for stage in self.up_blocks:
+        for stage in _stages(self.up_blocks):
             for resnet in stage.resnets:
                 x = resnet(torch.cat([x, skips.pop()], dim=1), emb)
             if "upsamplers" in stage:
-                x = stage.upsamplers[0].conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+                x = stage.upsamplers[0](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
         return Denoised(self.conv_out(functional.silu(self.conv_norm_out(x))))
 
     def _waves(self, timestep: Float[Tensor, "N"]) -> Float[Tensor, "N D"]:
-        count = torch.arange(self.half, dtype=torch.float32, device=timestep.device)
-        rates = torch.exp(-math.log(10000) * count / self.half)
+        count = torch.arange(self.rates, dtype=torch.float32, device=timestep.device)
+        rates = torch.exp(-math.log(10000) * count / self.rates)
         angles = timestep[:, None].float() * rates
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 class Layers(nn.Module):
-    """Named layers without a forward pass of their own."""
+    """Named layers without a forward pass of their own; each has some of these."""
 
     resnets: nn.ModuleList
+    attentions: nn.ModuleList
     downsamplers: nn.ModuleList
     upsamplers: nn.ModuleList
+    layers: nn.ModuleList
+    net: nn.ModuleList
+    linear_1: nn.Linear
+    linear_2: nn.Linear
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+    fc1: nn.Linear
+    fc2: nn.Linear
+    positional_embedding: nn.Parameter
+    token_embedding: nn.Embedding
+    position_embedding: nn.Embedding
 
     def __init__(self, **layers: nn.Module) -> None:
         super().__init__()
@@ -151,6 +166,21 @@ class Layers(nn.Module):
 
     def __contains__(self, name: str) -> bool:
         return name in self._modules
+
+
+def _stages(blocks: nn.ModuleList) -> list[Layers]:
+    return [stage for stage in blocks if isinstance(stage, Layers)]
+
+
+class Sampler(nn.Module):
+    """The convolution that follows a change of size, or makes it."""
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=stride, padding=1)
+
+    def forward(self, x: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C H W"]:
+        return self.conv(x)
 
 
 class Block(nn.Module):
@@ -193,16 +223,28 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn1, self.attn2 = Attention(width, width, heads), Attention(width, text, heads)
-        gated = Layers(proj=nn.Linear(width, 8 * width))
-        self.ff = Layers(net=nn.ModuleList([gated, nn.Identity(), nn.Linear(4 * width, width)]))
+        self.ff = Layers(net=nn.ModuleList([Gated(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)]))
 
     def forward(self, x: Float[Tensor, "N T C"], hidden: Float[Tensor, "N L D"]) -> Float[Tensor, "N T C"]:
         y = self.norm1(x)
         x = self.attn1(y, y) + x
         x = self.attn2(self.norm2(x), hidden) + x
-        first, _, last = self.ff.net
-        values, gate = first.proj(self.norm3(x)).chunk(2, dim=-1)
-        return last(values * functional.gelu(gate)) + x
+        y = self.norm3(x)
+        for layer in self.ff.net:
+            y = layer(y)
+        return y + x
+
+
+class Gated(nn.Module):
+    """A linear layer times another one's GELU."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inside, 2 * outside)
+
+    def forward(self, x: Float[Tensor, "N T C"]) -> Float[Tensor, "N T c"]:
+        values, gate = self.proj(x).chunk(2, dim=-1)
+        return values * functional.gelu(gate)
 
 
 class Attention(nn.Module):
