@@ -86,8 +86,9 @@ def rows_of(found: dict[str, Any]) -> list[Row]:
     drawn = {(row["size"], row["supersample"], row["antialias"]): row for row in found["render"]["rows"]}
     largest = max(size for size, *_ in drawn)
     ours, peer = (drawn[largest, 2, name] for name in ("edge", "visible"))
-    taken = [1e-3 * (row["forward_ms"] + row["backward_ms"]) for row in (ours, peer)]
-    rows.append(against(f"render + gradient, 27k triangles, {largest}² ss2, a frame", *taken, "nvdiffrast's rule"))
+    took, took_peer = (1e-3 * (row["forward_ms"] + row["backward_ms"]) for row in (ours, peer))
+    what = f"render + gradient, 27k triangles, {largest}² ss2, a frame"
+    rows.append(against(what, took, took_peer, "nvdiffrast's rule"))
     rows.append(Row("its silhouette gradient over the finite difference", f"{ours['inflation']:.2f}",
                     f"{peer['inflation']:.2f} nvdiffrast's rule", None, "1"))  # fmt: skip
     copied = {arm["step"]: arm["copied"] for arm in found["bridge"]["arms"]}

@@ -8,6 +8,7 @@ for the way in which other bodies are decimated, when they are loaded.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,8 @@ from md_jax.options.command import parse_simple
 from md_jax.options.flags import from_flagfile
 from md_jax.run import torch_side
 from md_jax.run.build import Job, make_job
+
+ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -47,7 +50,7 @@ def main() -> None:
 
 def measure(states: int, quick: bool) -> dict[str, dict[str, float]]:
     """Figures by mesh; "auto" is what the main job draws."""
-    config = from_flagfile("configs/run.flags")
+    config = from_flagfile(ROOT / "configs" / "run.flags")
     job = make_job(dataclasses.replace(config, detail="full"))
     surfaces = {"auto": make_job(config).surface}
     if not quick:
@@ -89,11 +92,11 @@ def look(job: Job, surface: detail.Surface, step: int, params: Params) -> tuple[
     built = sides(job, surface)
     _, grad, _ = built.guided.loss_and_grad(verts, draws)
     white = make_mesh(surface.triangles, np.ones_like(surface.vertex_colors), ambient=1.0, diffuse=0.0)
-    cameras = [torch.tensor(np.asarray(angle)) for angle in (draws.azimuth, draws.elevation)]
+    azimuth, elevation = (torch.tensor(np.asarray(angle)) for angle in (draws.azimuth, draws.elevation))
     clips = torch.tensor(np.asarray(verts)).repeat_interleave(config.views, 0)
     black = dataclasses.replace(built.settings, background=(0.0, 0.0, 0.0))
     with torch.no_grad():
-        outline = film(clips, *cameras, white, black, built.height, built.width)[..., 0]
+        outline = film(clips, azimuth, elevation, white, black, built.height, built.width)[..., 0]
     return np.asarray(pull(grad)[0]), outline
 
 
