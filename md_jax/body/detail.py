@@ -28,7 +28,7 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "detail.npz"
 LEVELS = (3000, 6000, 12000)  # triangles
 # Triangles for each sample that the body covers at which the joint-angle gradient is that of the full mesh, cosine
 # .99 (benchmarks/detail.py). Half of them face away. Without the colours in the decimation, as at load, it takes more.
-PER_SAMPLE, PER_SAMPLE_AT_LOAD = 9.0, 36.0
+PER_SAMPLE, PER_SAMPLE_AT_LOAD = 18.0, 36.0
 COVERED = 0.15  # samples that a body covers, over the square of its height in samples: a mean over poses and views
 
 
