@@ -17,8 +17,10 @@ from md_jax.config import Config, prompts
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
+from md_jax.fit.match import field_at, fit_clips
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of
+from md_jax.mocap.poseprior import pose_prior, prior_clips
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
 from md_jax.prompts.views import azimuth_arcs
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from bridge.build import TorchSide
 
 CIRCLE = [(-math.pi, math.pi)]
+SIDE = math.radians(75)  # where a sample is filmed from, if nothing says otherwise: from here no limb hides another
+_SAMPLE = 2**31 - 2  # folded into a motion's key for the noise of its sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         UserError: an option does not fit the prior, the body or the statistics, or the torch side cannot be built.
     """
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
+    if config.mode == "fit":
+        _check_fit(config)
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
     chosen = [_statistics(config, sentence) for sentence in sentences]
@@ -88,7 +94,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         elevation_range=(elevation[0], elevation[-1]),
         image=None if built.image is None else ImageShape(built.frames, built.image.latent_shape),
     )
-    problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
+    problem: Problem = posed
+    if config.mode == "latent":
+        problem, params = first_render(config, posed, params, built)
+    if config.mode == "fit":
+        params = fitted_start(config, posed, params, built, [statistics for statistics, _ in chosen])
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,
@@ -125,6 +135,45 @@ def first_render(
     cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
     latent = LatentProblem(problem.key, problem.latent_shape, cameras, problem.elevation_range, decode=built.decode)
     return latent, {"z": z}
+
+
+def fitted_start(
+    config: Config, problem: PoseProblem, params: Params, built: TorchSide, statistics: Sequence[PoseStatistics]
+) -> Params:
+    """Sample a clip of every motion, and fit its PoseField to that (`md_jax.fit.match`).
+
+    Args:
+        config, problem, params: as pose mode would begin.
+        built: samples, films and compares.
+        statistics: of each motion, for what poses are likely.
+
+    Returns:
+        The parameters to go on from; the same for the same seed.
+    """
+    cameras, keys = [], []
+    for m, arcs in enumerate(problem.azimuth_ranges):
+        cameras.append(SIDE if arcs == CIRCLE else sum(arcs[0]) / 2)
+        keys.append(jax.random.fold_in(jax.random.fold_in(problem.key, m), _SAMPLE))
+    azimuth = jnp.asarray(cameras, jnp.float32)
+    elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
+    noise = jnp.stack([jax.random.normal(key, problem.latent_shape) for key in keys])
+    video = built.sample(azimuth, noise, config.sample_steps, config.guidance_scale)
+    clips = prior_clips(config.statistics)
+    by_action = {each.action: pose_prior(clips, each, problem.baked) for each in statistics}
+    priors = [by_action[each.action] for each in statistics]
+    poses = fit_clips(
+        priors, problem.baked, azimuth, elevation, video, built.distances, built.pictures, config.fit_steps
+    )
+    return field_at(problem.fields, params, poses)
+
+
+def _check_fit(config: Config) -> None:
+    """Refuse what a fit cannot do, before anything is loaded."""
+    if config.prior != "embedded":
+        raise UserError(f"--mode=fit compares pictures of our own body, pixel by pixel, and samples of"
+                        f" --prior={config.prior} show other people: use --prior=embedded, or --mode=pose.")  # fmt: skip
+    if config.root != "fixed":
+        raise UserError(f"--mode=fit fits the joints alone, got --root={config.root}: add --root=fixed.")
 
 
 def _statistics(config: Config, sentence: str) -> tuple[PoseStatistics, str]:

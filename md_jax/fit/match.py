@@ -1,0 +1,159 @@
+"""Fitting motions to clips: a search over single poses first, then descent on blurred pictures, then the PoseField.
+
+Descent alone fails on real clips, from whatever blur: seen from the side one leg hides the other, so that either way out
+of the mean pose looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose
+of the library and camera. Descent goes by joint angles in the coordinates of the capture's own poses, where one step is
+as likely in any direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from md_jax.body import lbs, rotations
+from md_jax.fit import posefield
+from md_jax.fit.losses import CriticLoss
+from md_jax.mocap.poseprior import PosePrior, to_poses
+
+SEARCH_BLUR = 1 / 32  # of the picture's height: a pixel of 32
+STIFFNESS = 2.0  # of a path through the library: median picture distances a square metre
+BLURS = (1.5 / 32, 0.3 / 32)  # of the picture's height, first and last step of the descent
+RATE = 0.1  # of the descent, in standard deviations of poses
+UNLIKELY, UNSTEADY = 0.03, 0.03  # weights of unlikely poses and of acceleration, beside squared pixels of 32×32
+FIELD_STEPS, FIELD_RATE = 600, 0.02
+
+Distances = Callable[[Array, Array, Array, Array, float], Float[np.ndarray, "F K"]]
+"""(vertices (K, V, 3), video (F, H, W, 3), azimuth, elevation, blur) -> squared distances of pictures (F, K)."""
+
+
+class Targets(NamedTuple):
+    """What M motions should look like, each from its camera."""
+
+    azimuth: Float[Array, "M"]  # radians
+    elevation: Float[Array, "M"]  # radians
+    video: Float[Array, "M F H W 3"]  # in [0, 1]
+    blur: Float[Array, ""]  # standard deviation, pixels
+
+
+def fit_clips(
+    priors: list[PosePrior],
+    baked: lbs.BakedBody,
+    azimuth: Float[Array, "M"],
+    elevation: Float[Array, "M"],
+    video: Float[Array, "M F H W 3"],
+    distances: Distances,
+    op: CriticLoss,
+    steps: int,
+) -> Float[Array, "M F 21 3"]:
+    """The poses (rotation vectors, radians) whose renders are most like each motion's clip.
+
+    Args:
+        priors: likely poses, one for each motion.
+        baked: the body.
+        azimuth, elevation: of each clip's camera, radians.
+        video: the clips, in [0, 1].
+        distances: compares a clip with renders of poses.
+        op: loss and gradient of renders against `Targets`.
+        steps: of the descent.
+    """
+    height = video.shape[2]
+    starts = []
+    for m, prior in enumerate(priors):
+        costs = distances(
+            lbs.pose(baked, prior.library), video[m], azimuth[m], elevation[m], SEARCH_BLUR * height
+        )
+        joints = lbs.joints_of(baked, prior.library)[:, 1:22]
+        starts.append(prior.library[best_path(costs / np.median(costs), STIFFNESS * square_apart(joints))])
+    white = jnp.stack([jnp.asarray(prior.whitened(start)) for prior, start in zip(priors, starts, strict=True)])
+    means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
+    white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps)
+    return jax.vmap(to_poses)(white, means, axes)
+
+
+def square_apart(joints: Float[Array, "K J 3"]) -> Float[np.ndarray, "K K"]:
+    """Squared mean distance over joints of each two poses, square metres."""
+    points = np.asarray(joints, np.float32)
+    rows = [np.linalg.norm(points - each, axis=-1).mean(axis=-1) for each in points]
+    return np.square(np.stack(rows))
+
+
+def best_path(costs: Float[np.ndarray, "F K"], steps: Float[np.ndarray, "K K"]) -> Int[np.ndarray, "F"]:
+    """The path of one state a frame with the least sum of costs and of steps between frames (Viterbi 1967)."""
+    total, came_from = costs[0], []
+    for cost in costs[1:]:
+        ways = total[:, None] + steps
+        came_from.append(ways.argmin(axis=0))
+        total = ways.min(axis=0) + cost
+    path = [int(total.argmin())]
+    for best in reversed(came_from):
+        path.append(int(best[path[-1]]))
+    return np.array(path[::-1])
+
+
+def _descend(
+    white: Float[Array, "M F 63"],
+    means: Float[Array, "M 21 3"],
+    axes: Float[Array, "M 63 63"],
+    baked: lbs.BakedBody,
+    targets: Targets,
+    op: CriticLoss,
+    steps: int,
+) -> Float[Array, "M F 63"]:
+    """Adam on the poses, each frame's apart, while the blur shrinks."""
+    height = targets.video.shape[2]
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps, 0.05), b2=0.99)
+    scale = jnp.float32((height / 32) ** 2)  # so many pixels weigh as much as those of 32×32
+
+    def vertices(white: Array, baked: lbs.BakedBody) -> Array:
+        return lbs.pose(baked, jax.vmap(to_poses)(white, means, axes))
+
+    def unlikely(white: Array) -> Array:
+        bends = jnp.diff(white, n=2, axis=1) if white.shape[1] > 2 else jnp.zeros(())
+        return scale * (UNLIKELY * jnp.sum(white**2) + UNSTEADY * jnp.sum(bends**2))
+
+    @jax.jit
+    def backward(white: Array, baked: lbs.BakedBody, state: Any, grad: Array) -> tuple[Array, Any]:
+        _, pullback = jax.vjp(lambda w: vertices(w, baked), white)
+        updates, state = optimizer.update(pullback(grad)[0] + jax.grad(unlikely)(white), state)
+        return optax.apply_updates(white, updates), state
+
+    forward, state = jax.jit(vertices), optimizer.init(white)
+    for blur in np.geomspace(*BLURS, steps) * height:
+        _, grad, _ = op.loss_and_grad(forward(white, baked), targets._replace(blur=jnp.float32(blur)))
+        white, state = backward(white, baked, state, grad)
+    return white
+
+
+def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F 21 3"]) -> Any:
+    """Parameters of the fields whose poses come nearest to these; the root stays as it is.
+
+    Args:
+        fields, params: from `posefield.init_fields`, with root="fixed".
+        poses: rotation vectors, radians.
+    """
+    goal = poses
+    if fields.rotation == "6d":
+        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses))
+    optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
+
+    def loss(params: Any) -> Array:
+        return jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
+
+    @partial(jax.jit, donate_argnums=0)
+    def descend(params: Any) -> Any:
+        def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+            params, state = carried
+            updates, state = optimizer.update(jax.grad(loss)(params), state)
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]
+
+    return descend(jax.tree.map(jnp.array, params))
