@@ -1,7 +1,7 @@
 """Fitting motions to clips: a search over single poses first, then descent on blurred pictures, then the PoseField.
 
-Descent alone fails on real clips, from whatever blur: seen from the side one leg hides the other, so that either way out
-of the mean pose looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose
+Descent alone fails on real clips, from whatever blur: from the side one leg hides the other, so that either way out of
+the mean pose looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose
 of the library and camera. Descent goes by joint angles in the coordinates of the capture's own poses, where one step is
 as likely in any direction.
 """
@@ -67,9 +67,7 @@ def fit_clips(
     height = video.shape[2]
     starts = []
     for m, prior in enumerate(priors):
-        costs = distances(
-            lbs.pose(baked, prior.library), video[m], azimuth[m], elevation[m], SEARCH_BLUR * height
-        )
+        costs = distances(lbs.pose(baked, prior.library), video[m], azimuth[m], elevation[m], SEARCH_BLUR * height)
         joints = lbs.joints_of(baked, prior.library)[:, 1:22]
         starts.append(prior.library[best_path(costs / np.median(costs), STIFFNESS * square_apart(joints))])
     white = jnp.stack([jnp.asarray(prior.whitened(start)) for prior, start in zip(priors, starts, strict=True)])

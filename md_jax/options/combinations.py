@@ -42,7 +42,7 @@ RULES = (
     Rule(("image_prior_path", "image_weight", "image_frames", "image_size", "image_guidance_scale", "image_weighting"),
          lambda c: c.image_prior != "none", "say which image prior it is with --image_prior=sd15 or sd21"),
     Rule(("scale_arr",), lambda c: c.prior.startswith("videocrafter"), "only VideoCrafter scales its latents"),
-    Rule(("sample_steps", "fit_steps"), lambda c: c.mode == "fit", "only --mode=fit samples a clip and fits a body to it"),
+    Rule(("sample_steps", "fit_steps"), lambda c: c.mode == "fit", "only --mode=fit fits a body to a sample"),
     Rule(("frequencies", "bound", "bound_sigma", "posefield"), lambda c: c.mode != "latent",
          "--mode=latent optimises a video, and no PoseField"),
     Rule(("frequencies",), lambda c: c.posefield == "default",

@@ -170,8 +170,8 @@ def fitted_start(
 def _check_fit(config: Config) -> None:
     """Refuse what a fit cannot do, before anything is loaded."""
     if config.prior != "embedded":
-        raise UserError(f"--mode=fit compares pictures of our own body, pixel by pixel, and samples of"
-                        f" --prior={config.prior} show other people: use --prior=embedded, or --mode=pose.")  # fmt: skip
+        raise UserError(f"--mode=fit compares pictures of our own body pixel by pixel, and samples of"
+                        f" --prior={config.prior} show others: use --prior=embedded, or --mode=pose.")  # fmt: skip
     if config.root != "fixed":
         raise UserError(f"--mode=fit fits the joints alone, got --root={config.root}: add --root=fixed.")
 

@@ -34,9 +34,10 @@ def test_an_action_s_poses_have_unit_variance(baked):
     spread = np.sqrt(np.square(white[:, -30:]).mean(axis=0))  # along the widest axes
     np.testing.assert_allclose(spread, 1, atol=0.02)
     assert prior.library.shape == (40, 21, 3)
-    turned = Rotation.from_rotvec(prior.library.reshape(-1, 3)) * Rotation.from_rotvec(
-        np.broadcast_to(prior.mean, prior.library.shape).reshape(-1, 3)
-    ).inv()
+    turned = (
+        Rotation.from_rotvec(prior.library.reshape(-1, 3))
+        * Rotation.from_rotvec(np.broadcast_to(prior.mean, prior.library.shape).reshape(-1, 3)).inv()
+    )
     assert turned.magnitude().mean() > 0.05
 
 

@@ -42,7 +42,7 @@ def box():
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     triangles = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
     colors = np.where(np.arange(8)[:, None] % 2, [0.9, 0.2, 0.1], [0.1, 0.3, 0.9]).astype(np.float32)
-    places = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.1], [0.35, 0.1, 0.0]])
+    places = torch.tensor([[-0.35, 0.0, 0.0], [-0.15, 0.0, 0.1], [0.0, 0.1, 0.0]])
     return make_mesh(triangles, colors, "cpu"), corners + places[:, None]
 
 
