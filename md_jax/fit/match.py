@@ -64,16 +64,26 @@ def fit_clips(
         op: loss and gradient of renders against `Targets`.
         steps: of the descent.
     """
-    height = video.shape[2]
-    starts = []
-    for m, prior in enumerate(priors):
-        costs = distances(lbs.pose(baked, prior.library), video[m], azimuth[m], elevation[m], SEARCH_BLUR * height)
-        joints = lbs.joints_of(baked, prior.library)[:, 1:22]
-        starts.append(prior.library[best_path(costs / np.median(costs), STIFFNESS * square_apart(joints))])
-    white = jnp.stack([jnp.asarray(prior.whitened(start)) for prior, start in zip(priors, starts, strict=True)])
+    starts: dict[int, np.ndarray] = {}
+    for alike in _filmed_alike(priors, azimuth, elevation):
+        first, prior = alike[0], priors[alike[0]]
+        verts, joints = lbs.pose(baked, prior.library), lbs.joints_of(baked, prior.library)[:, 1:22]
+        seen = video[jnp.asarray(alike)].reshape(-1, *video.shape[2:])
+        costs = distances(verts, seen, azimuth[first], elevation[first], SEARCH_BLUR * video.shape[2])
+        for m, own in zip(alike, np.split(costs, len(alike)), strict=True):
+            starts[m] = prior.library[best_path(own / np.median(own), STIFFNESS * square_apart(joints))]
+    white = jnp.stack([jnp.asarray(prior.whitened(starts[m])) for m, prior in enumerate(priors)])
     means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
     white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps)
     return jax.vmap(to_poses)(white, means, axes)
+
+
+def _filmed_alike(priors: list[PosePrior], azimuth: Array, elevation: Array) -> list[list[int]]:
+    """Motions of one library and camera, together: its poses are filmed once for all of them."""
+    groups: dict[tuple[int, float, float], list[int]] = {}
+    for m, prior in enumerate(priors):
+        groups.setdefault((id(prior), float(azimuth[m]), float(elevation[m])), []).append(m)
+    return list(groups.values())
 
 
 def square_apart(joints: Float[Array, "K J 3"]) -> Float[np.ndarray, "K K"]:
