@@ -9,7 +9,6 @@ md_jax.evaluate's distance to held-out motion. Nothing is refined by distillatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -37,10 +36,10 @@ def videos_of(built: TorchSide, poses: Float[np.ndarray, "M F 21 3"], azimuth: f
     from md_jax.body import lbs
     from md_jax.evaluate.measures import free_body
 
-    angles = [to_torch(jnp.full(1, angle, jnp.float32)) for angle in (azimuth, ELEVATION)]
-    size = built.height, built.width
+    around, above = (to_torch(jnp.full(1, angle, jnp.float32)) for angle in (azimuth, ELEVATION))
+    height, width = built.height, built.width
     verts = [to_torch(lbs.pose(free_body()[1], pose))[None] for pose in poses]
-    return np.concatenate([film(v, *angles, built.mesh, built.settings, *size).numpy() for v in verts])
+    return np.concatenate([film(v, around, above, built.mesh, built.settings, height, width).numpy() for v in verts])
 
 
 def measure(args: SimpleNamespace) -> None:
@@ -67,12 +66,13 @@ def measure(args: SimpleNamespace) -> None:
     sentences = [prompt_of_action(action) for action in args.actions for _ in range(count)]
     built = torch_side.build(Config(action="generic", mode="fit"), "cpu", sentences, body)
 
-    def fit(video: Sequence) -> Float[np.ndarray, "M F 21 3"]:
-        angles = [jnp.full(len(video), angle, jnp.float32) for angle in (SIDE, ELEVATION)]
-        priors = [prior] * len(video)
-        return np.asarray(
-            fit_clips(priors, baked, *angles, jnp.asarray(video), built.distances, built.pictures, args.steps)
+    def fit(video: np.ndarray) -> Float[np.ndarray, "M F 21 3"]:
+        around, above = (jnp.full(len(video), angle, jnp.float32) for angle in (SIDE, ELEVATION))
+        clips = jnp.asarray(video)
+        poses = fit_clips(
+            [prior] * len(video), baked, around, above, clips, built.distances, built.pictures, args.steps
         )
+        return np.asarray(poses)
 
     def tell(title: str, action: str, poses: np.ndarray, more: str = "") -> None:
         windows = [Entry(action, measures.joints(pose)[None], action) for pose in poses]

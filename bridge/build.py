@@ -127,8 +127,8 @@ class TorchSide:
         blur: float,
     ) -> Float[np.ndarray, "F K"]:
         """How far each frame of a clip is from the render of each pose (`bridge.distill.pictures.distances`)."""
-        arrays = map(to_torch, (verts, video, azimuth, elevation))
-        return distances(*arrays, self.mesh, self.settings, blur).cpu().numpy()
+        posed, clip, around, above = map(to_torch, (verts, video, azimuth, elevation))
+        return distances(posed, clip, around, above, self.mesh, self.settings, blur).cpu().numpy()
 
     def first_latents(
         self, verts: Float[Array, "M F V 3"], azimuth: Float[Array, "M"], elevation: Float[Array, "M"]

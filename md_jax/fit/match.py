@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 
 from md_jax.body import lbs, rotations
 from md_jax.fit import posefield
-from md_jax.fit.losses import CriticLoss
 from md_jax.mocap.poseprior import PosePrior, to_poses
 
 SEARCH_BLUR = 1 / 32  # of the picture's height: a pixel of 32
@@ -43,6 +42,16 @@ class Targets(NamedTuple):
     blur: Float[Array, ""]  # standard deviation, pixels
 
 
+class PictureLoss(Protocol):
+    """How far renders are from `Targets` (`bridge.distill.pictures.PictureCritic`, as a JAX function)."""
+
+    def loss_and_grad(
+        self, x: Float[Array, "M F V 3"], draws: Targets, /
+    ) -> tuple[Float[Array, "M"], Float[Array, "M F V 3"], dict[str, Array]]:
+        """(loss, its gradient in the vertices, no metrics)."""
+        ...
+
+
 def fit_clips(
     priors: list[PosePrior],
     baked: lbs.BakedBody,
@@ -50,7 +59,7 @@ def fit_clips(
     elevation: Float[Array, "M"],
     video: Float[Array, "M F H W 3"],
     distances: Distances,
-    op: CriticLoss,
+    op: PictureLoss,
     steps: int,
 ) -> Float[Array, "M F 21 3"]:
     """The poses (rotation vectors, radians) whose renders are most like each motion's clip.
@@ -112,7 +121,7 @@ def _descend(
     axes: Float[Array, "M 63 63"],
     baked: lbs.BakedBody,
     targets: Targets,
-    op: CriticLoss,
+    op: PictureLoss,
     steps: int,
 ) -> Float[Array, "M F 63"]:
     """Adam on the poses, each frame's apart, while the blur shrinks."""
