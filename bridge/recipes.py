@@ -104,15 +104,17 @@ _LATENT: dict[str, Any] = {
     "preview_every": 250,
 }
 
-# A body that has been fitted to a sample is refined where samples of the prior differ least: at low times.
+# A body that has been fitted to a sample is refined at low times, with little smoothness: the embedded prior's own
+# weight, made for a guidance of 30, would leave it still. docs/guidance.md tells how these were chosen.
 _FIT: dict[str, Any] = {
-    "guidance_scale": 3.0,
+    "guidance_scale": 6.0,
     "t_min": (0.02,),
-    "t_max": (0.3,),
+    "t_max": (0.6,),
     "t_schedule": "constant",
+    "reg_weight": 0.005,
     "frequencies": 4,
     "steps": 60,
-    "learning_rate": 0.002,
+    "learning_rate": 0.005,
 }
 
 
