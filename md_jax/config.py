@@ -70,8 +70,9 @@ class Config:
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = _field(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
-    mode: Literal["pose", "latent"] = _field("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
-                                             " first render (the paper's ablation).", first=True)  # fmt: skip
+    mode: Literal["pose", "fit", "latent"] = _field(
+        "pose", "'pose' moves a body; 'fit' samples one clip, fits the body to it and then refines it as 'pose' does;"
+        " 'latent' optimises a video itself (the paper's ablation).", first=True)  # fmt: skip
     preset: Literal["none", "paper", "corrected"] = _field(
         "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
         " paper's method without them.", first=True)  # fmt: skip
@@ -112,6 +113,9 @@ class Config:
     image_guidance_scale: float | None = _field(None, "Its guidance scale; default: --guidance_scale.", low=0)
     image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
+
+    sample_steps: int = _field(25, "For --mode=fit: steps of DDIM that sample the clip.", low=2, high=1000)
+    fit_steps: int = _field(60, "For --mode=fit: steps of the descent on the clip's pictures.", low=1)
 
     # Motion
     seconds: float | None = _field(None, "Length of the motion; default: the prior's clip. A longer one is judged"
