@@ -1,6 +1,7 @@
 """--mode=fit: what it refuses, that a seed is a clip, and that a stopped run ends as an unstopped one."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from md_jax.errors import UserError
 from md_jax.fit import match, posefield
 from md_jax.mocap import poseprior
 from md_jax.options.resolve import resolve
-from md_jax.run import workdir
+from md_jax.run import outputs, workdir
 from md_jax.run.build import make_job
 from tests.bridge.priors import tiny_priors
 
@@ -39,6 +40,13 @@ def test_a_seed_is_a_clip_and_a_motion_is_its_own(config):
     np.testing.assert_allclose(start()[0], two[0], atol=1e-3)
     assert np.abs(two[0] - two[1]).max() > 0.05
     assert np.abs(start(seed=1)[0] - two[0]).max() > 0.05
+
+
+def test_the_sheet_calls_the_start_by_its_name(config, tmp_path):
+    opened, folder = workdir.open_run(dataclasses.replace(config, steps=1, workdir=str(tmp_path / "run")), set())
+    main.run_job(opened, folder, Console(quiet=True))
+    controls = json.loads((folder / "summary.json").read_text())["controls"]
+    assert list(controls) == [outputs.FITTED] and controls[outputs.FITTED]["mean_vertex_speed"] > 0
 
 
 @pytest.mark.slow
