@@ -66,13 +66,13 @@ def load_transformer_parts(
         PriorError: the folder or a component is missing, damaged, or of another class; the parts do not fit together.
     """
     index = read_index(folder)
+    names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
+    for part, name in names.items():
+        class_name_of(folder, index, part, (name,))
     if pipelines and index.get("_class_name") not in (None, *pipelines):
         raise PriorError(
             f"{folder / 'model_index.json'} is a {index['_class_name']}'s: expected {' or '.join(pipelines)}."
         )
-    names = {"transformer": transformer, "vae": vae, "text_encoder": text_encoder}
-    for part, name in names.items():
-        class_name_of(folder, index, part, (name,))
     check_parts(folder, index, PARTS, meanings)
     schedule = read_json(folder / "scheduler" / "scheduler_config.json")
     tokenizer = read_tokenizer(folder / "tokenizer")

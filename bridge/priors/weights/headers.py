@@ -125,6 +125,8 @@ def check_weights(file: Path) -> None:
         with file.open("rb") as content:
             start = content.read(2)
     except (SafetensorError, OSError) as error:
-        raise PriorError(f"{file} is damaged ({error}): fetch it again.") from error
+        raise PriorError(
+            f"{file.parent} cannot be loaded: {file.name} is damaged ({error}); fetch it again."
+        ) from error
     if not start or (start == b"PK" and not zipfile.is_zipfile(file)):
-        raise PriorError(f"{file} is cut short: fetch it again.")
+        raise PriorError(f"{file.parent} cannot be loaded: {file.name} is cut short; fetch it again.")
