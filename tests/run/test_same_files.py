@@ -2,22 +2,20 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bridge.errors import BridgeError
+from md_jax import main
 from md_jax.body.model import load_body
 from md_jax.config import Config
-from md_jax.run import torch_side
+from md_jax.run import torch_side, workdir
 from tests.bridge.priors import tiny_priors
 
-ROOT = Path(__file__).parents[2]
 SHORT = {"steps": 3, "views": 2, "log_every": 1, "checkpoint_every": 2, "preview_every": 2, "learning_rate": 0.05}
 # What may differ: seconds, and the most memory that the process has used so far.
 CLOCKS = {"metrics.jsonl": ("step_seconds", "parts_seconds"), "summary.json": ("peak_memory_mib",)}
@@ -50,10 +48,9 @@ def test_the_same_command_gives_the_same_files(mode, tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        flags = [f"--{name}={value}" for name, value in {"mode": mode, "prior_path": prior, **SHORT}.items()]
-        command = [sys.executable, "-m", "md_jax", "a person is walking", "--workdir=run", *flags]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        found.append(digests(Path("run")))
+        config, folder = workdir.open_run(Config(mode=mode, prior_path=prior, workdir="run", **SHORT), set())
+        main.run_job(config, folder, Console(quiet=True))
+        found.append(digests(folder))
     names = set(found[0])
     assert MADE[mode] | {"run.flags", "inputs.json", "environment.json", "metrics.jsonl"} <= names
     assert {"previews/step-00002.png", "control/metrics.jsonl", "checkpoints/step-00000003.safetensors"} <= names

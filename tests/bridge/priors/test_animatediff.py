@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bridge.distill import objectives as distill
 from bridge.priors import PriorError, Setup, load_prior
 from bridge.priors.files import describe
+from tests.bridge.priors.comparing import close, same_call, same_encoding, same_estimate
 from tests.bridge.priors.test_stable_diffusion import pictures  # noqa: F401
 from tests.bridge.priors.test_text_to_video import made  # noqa: F401
 
@@ -57,10 +57,6 @@ def pipeline(folders):
     return pipe
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_text_every_call_and_sample_are_those_of_the_pipeline(folders, prior):
     pipe = pipeline(folders)
     calls, forward = [], pipe.unet.forward
@@ -80,30 +76,14 @@ def test_text_every_call_and_sample_are_those_of_the_pipeline(folders, prior):
     for (z, step), hidden, raw in calls:
         close(texts[1].hidden[0], hidden[0])
         close(texts[0].hidden[0], hidden[FRAMES])
-        t = step.reshape(1) / 1000
-        found = prior.predict(z[:1], t, texts)
-        close(found[0], raw[1:])
-        close(found[1], raw[:1])
-    alphas = pipe.scheduler.alphas_cumprod[step]
-    estimate = distill.to_sample(distill.cfg(*found, 4.0), z[:1], alphas.sqrt()[None], (1 - alphas).sqrt()[None], "eps")
-    close(estimate, final)  # in which the last step of DDIM ends
-    close(prior.alpha_sigma(t)[0], alphas.sqrt()[None])
-    close(prior.alpha_sigma(t)[1], (1 - alphas).sqrt()[None])
+        t, found = same_call(prior, texts, z, step, raw)
+    assert prior.spec.prediction == "eps"
+    same_estimate(prior, t, pipe.scheduler.alphas_cumprod[step], z, found, 4.0, final)
 
 
 def test_pixels_latents_and_gradient(folders, prior):
     pipe = pipeline(folders)
-    g = torch.Generator().manual_seed(0)
-    video = torch.rand(1, 3, FRAMES, 32, 32, generator=g)
-    leaf = video.clone().requires_grad_()
-    frames = 2 * leaf[0].transpose(0, 1) - 1
-    expected = (pipe.vae.encode(frames).latent_dist.mode() * pipe.vae.config.scaling_factor).transpose(0, 1)[None]
-    z = prior.encode(video)
-    close(z, expected.detach())
-    cotangent = torch.randn(z.shape, generator=g)
-    (gradient,) = torch.autograd.grad(expected, leaf, cotangent)
-    scale = gradient.abs().max()
-    close(prior.encode_vjp(video, cotangent, 2) / scale, gradient / scale)
+    z = same_encoding(prior, pipe.vae, FRAMES, 32)
     with torch.no_grad():
         close(prior.decode(z), (pipe.decode_latents(z) / 2 + 0.5).clamp(0, 1))
 

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from bridge.distill import objectives as distill
 from bridge.priors import load_prior
 from tests.bridge.priors import single_files as files
+from tests.bridge.priors.comparing import close, same_call, same_encoding, same_estimate
 from tests.bridge.priors.test_text_to_video import made  # noqa: F401
 
 PROMPT, NEGATIVE, GUIDANCE, STEPS, SIZE = "a person is walking, side view", "low motion", 4.0, 3, 32
@@ -92,10 +92,6 @@ def compared(request, folders):
     return load_prior(name.split()[0], str(folders[name])), Sampling(calls, sample("latent"), video, pipe)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_text_every_call_sample_and_video(compared):
     prior, sampling = compared
     texts = prior.embed([PROMPT], NEGATIVE).pair(torch.zeros(1, dtype=torch.long))
@@ -106,29 +102,12 @@ def test_text_every_call_sample_and_video(compared):
         negative, positive = hidden.chunk(2)
         close(texts[0].hidden, positive[:1])
         close(texts[1].hidden, negative[:1])
-        t = step.reshape(1) / 1000
-        found = prior.predict(z[:1], t, texts)
-        close(found[0], raw[1:])
-        close(found[1], raw[:1])
+        t, found = same_call(prior, texts, z, step, raw)
     table = sampling.pipeline.scheduler.alphas_cumprod[step]
-    alpha, sigma = prior.alpha_sigma(t)
-    close(alpha, table.sqrt()[None])
-    close(sigma, (1 - table).sqrt()[None])
-    # the last step of DDIM ends in its estimate of the sample
-    close(distill.to_sample(distill.cfg(*found, GUIDANCE), z[:1], alpha, sigma, prior.spec.prediction), sampling.final)
+    same_estimate(prior, t, table, z, found, GUIDANCE, sampling.final)
     close(prior.decode(sampling.final), sampling.video)
 
 
 def test_latents_and_their_gradient(compared):
     prior, sampling = compared
-    vae, g = sampling.pipeline.vae, torch.Generator().manual_seed(0)
-    video = torch.rand(1, 3, 3, SIZE, SIZE, generator=g)
-    leaf = video.clone().requires_grad_()
-    frames = 2 * leaf[0].transpose(0, 1) - 1
-    expected = (vae.encode(frames).latent_dist.mode() * vae.config.scaling_factor).transpose(0, 1)[None]
-    z = prior.encode(video)
-    close(z, expected.detach())
-    cotangent = torch.randn(z.shape, generator=g)
-    (gradient,) = torch.autograd.grad(expected, leaf, cotangent)
-    scale = gradient.abs().max()
-    close(prior.encode_vjp(video, cotangent, 2) / scale, gradient / scale)
+    same_encoding(prior, sampling.pipeline.vae, 3, SIZE)
