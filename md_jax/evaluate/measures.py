@@ -14,21 +14,14 @@ from jaxtyping import Float
 
 from md_jax.body import lbs, rotations
 from md_jax.body.model import PARENTS, Body, load_body
+from md_jax.body.skeleton import BODY_JOINTS
+from md_jax.control.losses import APART, LIMBS, radii_of
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
 from md_jax.spread import evenly
 
-# The capsules of the self-penetration measure: (joint, joint) of the SMPL-X skeleton, and which of them may touch.
-_CAPSULES = {
-    "torso": (0, 12), "head": (12, 15), "left thigh": (1, 4), "right thigh": (2, 5), "left shank": (4, 7),
-    "right shank": (5, 8), "left forearm": (18, 20), "right forearm": (19, 21),
-}  # fmt: skip
-_PAIRS = (
-    ("left forearm", "torso"), ("right forearm", "torso"), ("left forearm", "head"), ("right forearm", "head"),
-    ("left forearm", "right forearm"), ("left forearm", "left thigh"), ("right forearm", "right thigh"),
-    ("left forearm", "right thigh"), ("right forearm", "left thigh"), ("left shank", "right shank"),
-    ("left shank", "right thigh"), ("right shank", "left thigh"), ("left shank", "torso"), ("right shank", "torso"),
-)  # fmt: skip
+# Pairs of limbs that may be inside each other, beside those that --avoid keeps apart.
+_PAIRS = (*APART, ("left shank", "torso"), ("right shank", "torso"))
 _POINTS = 9  # a capsule's axis is sampled at so many points
 FEET = (10, 11)  # joints at the balls of the feet
 CONTACT_HEIGHT = 0.05  # metres above the ground within which a foot stands
@@ -146,17 +139,8 @@ def pose_deviation(body_pose: Float[np.ndarray, "F 21 3"], statistics: PoseStati
 
 @functools.cache
 def _radii() -> dict[str, float]:
-    """Capsule radii (m): the median distance of a limb's own vertices from its axis, in the rest pose."""
-    body, rest = _body(), rest_joints()
-    owner = np.asarray(body.weights).argmax(axis=1)
-    vertices = np.asarray(body.v_template)
-    radii = {}
-    for name, (start, end) in _CAPSULES.items():
-        own = vertices[np.isin(owner, (0, 3, 6, 9) if name == "torso" else (end,) if name == "head" else (start,))]
-        axis = rest[end] - rest[start]
-        along = ((own - rest[start]) @ axis / (axis @ axis)).clip(0, 1)
-        radii[name] = float(np.median(np.linalg.norm(own - rest[start] - along[:, None] * axis, axis=1)))
-    return radii
+    """Radii of the limbs of the shipped body (m)."""
+    return dict(zip(LIMBS, radii_of(_body()).tolist(), strict=True))
 
 
 def self_penetration(points: Float[np.ndarray, "*F 21 3"]) -> Float[np.ndarray, "*F"]:
@@ -169,8 +153,8 @@ def self_penetration(points: Float[np.ndarray, "*F 21 3"]) -> Float[np.ndarray, 
     """
     skeleton = np.concatenate([np.broadcast_to(rest_joints()[0], (*points.shape[:-2], 1, 3)), points], axis=-2)
     share = np.linspace(0, 1, _POINTS)[:, None]
-    axes = {n: skeleton[..., a, None, :] * (1 - share) + skeleton[..., b, None, :] * share
-            for n, (a, b) in _CAPSULES.items()}  # fmt: skip
+    ends = {name: [skeleton[..., BODY_JOINTS.index(end), None, :] for end in limb] for name, limb in LIMBS.items()}
+    axes = {name: start * (1 - share) + end * share for name, (start, end) in ends.items()}
     radii, depth = _radii(), np.zeros(points.shape[:-2])
     for first, second in _PAIRS:
         gaps = np.linalg.norm(axes[first][..., :, None, :] - axes[second][..., None, :, :], axis=-1)
