@@ -11,9 +11,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from md_jax.errors import UserError, one_line
+from md_jax.errors import UserError
 from md_jax.files import expanded, is_folder
-from md_jax.options.command import parse_simple, stop
+from md_jax.options.command import parse_simple
 
 FLAGS: dict[str, Any] = {
     "out": ("", "The new file; empty: beside the motion, named after it and the character."),
@@ -24,20 +24,20 @@ FLAGS: dict[str, Any] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, carry over, write and tell.
+    """Parse, carry over, write and tell, inside `md_jax.options.command.program`.
 
     Args:
         argv: what follows the program's name; default: the command line.
+
+    Raises:
+        UserError: what the user can put right.
     """
     options = parse_simple(__doc__, "md_jax.retarget", argv, rest="motion_and_character", **FLAGS)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)  # it tells of accelerators that are not there
-    try:
-        if len(options.motion_and_character) != 2:
-            raise UserError("name a motion and a character: python -m md_jax.retarget MOTION.npz CHARACTER.glb")
-        motion, character = options.motion_and_character
-        print("\n".join(retarget(motion, character, options.out, options.map, options.body)))
-    except UserError as error:
-        stop(one_line(error))
+    if len(options.motion_and_character) != 2:
+        raise UserError("name a motion and a character: python -m md_jax.retarget MOTION.npz CHARACTER.glb")
+    motion, character = options.motion_and_character
+    print("\n".join(retarget(motion, character, options.out, options.map, options.body)))
 
 
 def retarget(motion: str, character: str, out: str = "", map: str = "", body: str = "free") -> list[str]:

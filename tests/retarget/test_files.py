@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from md_jax.body.skeleton import JOINT_NAMES
 from md_jax.errors import UserError
 from md_jax.mocap.motion import save_motion
+from md_jax.options.command import ending_in_one_line
 from md_jax.retarget import command
 from md_jax.retarget.animate import read_character, write_retargeted
 from md_jax.retarget.names import FINGERS
@@ -301,7 +302,7 @@ def test_the_command_writes_beside_the_motion(character, motion, body, tmp_path,
 )
 def test_the_command_refuses_in_one_line(words, said, character, motion, tmp_path, capsys):
     save_motion(tmp_path / "m.npz", motion)
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as stopped, ending_in_one_line():
         command.main([word.format(motion=tmp_path / "m.npz", character=character) for word in words])
     printed = capsys.readouterr().err
     assert stopped.value.code == 2 and said in printed and printed.count("\n") == 1
