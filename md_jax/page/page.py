@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.body.model import Body
-from md_jax.files import is_folder, read_bytes, to_json, write_bytes
+from md_jax.files import MIB, is_folder, read_bytes, to_json, write_bytes
 from md_jax.page.scene import Shown, scene_of
 from md_jax.spread import evenly
 
+PAGE = "motion.html"  # in a run's folder
+LARGEST_PAGE = 512 * MIB
 PREVIEWS = 8  # at most, evenly spread
 PICTURE_LIMIT = 8 * 1024 * 1024  # bytes of one
 

@@ -24,7 +24,7 @@ from md_jax.ground.floor import on_floor
 from md_jax.mocap.motion import Motion, resample
 from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
-from md_jax.page.page import Made, curves_of, previews_in, write_page
+from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 from md_jax.retarget.animate import read_character, write_retargeted
 from md_jax.run.build import Job, motion_number
@@ -129,7 +129,7 @@ def write_outputs(
         folders.append(target)
     links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
     recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
-    write_page(folder / "motion.html", title_of(job.prompts), job.body, shown, recipe)
+    write_page(folder / PAGE, title_of(job.prompts), job.body, shown, recipe)
     return folders
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.errors import UserError
-from md_jax.files import MIB, expanded, is_file, is_folder, make_folder, read_bytes, write_bytes
+from md_jax.files import expanded, is_file, is_folder, make_folder, read_bytes, write_bytes
 from md_jax.options.command import parse_simple
 
 GALLERY = "gallery.html"
-LARGEST_PAGE = 512 * MIB
 FLAGS: dict[str, Any] = {
     "live": (False, "Show a run while it is going on, on this machine alone; Ctrl-C ends it."),
     "port": (0, "With --live: the port; 0: any free one."),
@@ -44,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run that is going on keeps its GPU to itself
     paths = [expanded(name) for name in options.runs]
     if not paths:
-        from md_jax.run.workdir import newest_run
+        from md_jax.run.workdir import RUNS, newest_run
 
-        paths = [newest_run()]
-        print(paths[0])
+        newest = newest_run()
+        if newest is None:
+            raise UserError(f"there is no run under {RUNS.resolve()}. Name a run's folder.")
+        paths = [newest]
+        print(newest)
     if options.live:
         if len(paths) > 1 or not is_folder(paths[0]):
             raise UserError(f"--live shows one run's folder, got {', '.join(map(str, paths))}.")
@@ -67,6 +69,7 @@ def write(paths: Sequence[Path], out: str, body: str) -> Path:
     Raises:
         UserError: there is nothing to show, or the page cannot be written.
     """
+    from md_jax.page.page import LARGEST_PAGE, write_page
     from md_jax.view.sources import find_sources, gallery, page_of_run
 
     own = page_of_run(paths)
@@ -79,9 +82,8 @@ def write(paths: Sequence[Path], out: str, body: str) -> Path:
         return target
     if not out and is_file(target) and b"md_jax" not in read_bytes(target, LARGEST_PAGE)[:1000]:
         raise UserError(f"{target} is there and no gallery of ours: name another file with --out.")
-    sources = find_sources(paths)  # before the slow imports
+    sources = find_sources(paths)
     from md_jax.body.model import load_body
-    from md_jax.page.page import write_page
 
     shape = load_body(body)
     shown = gallery(sources, shape, target.resolve().parent, lambda text: print(f"note: {text}", file=sys.stderr))

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from md_jax.errors import UserError, one_line
-from md_jax.files import MIB, read_bytes, to_json
+from md_jax.files import read_bytes, to_json
+from md_jax.page.page import LARGEST_PAGE, PAGE
 from md_jax.view import live
 
 HOST = "127.0.0.1"
@@ -30,7 +31,7 @@ class Answers:
     def to(self, address: str) -> tuple[int, str, bytes]:
         """(HTTP status, type, content) for the path of a request."""
         asked = urlsplit(address)
-        if asked.path == f"/{live.PAGE}":
+        if asked.path == f"/{PAGE}":
             return self._finished_page()
         if asked.path == "/favicon.ico":
             return 204, "image/x-icon", b""
@@ -52,7 +53,7 @@ class Answers:
 
     def _finished_page(self) -> tuple[int, str, bytes]:
         try:
-            return 200, HTML, read_bytes(self._run.folder / live.PAGE, 512 * MIB)
+            return 200, HTML, read_bytes(self._run.folder / PAGE, LARGEST_PAGE)
         except UserError as error:
             return 404, "text/plain; charset=utf-8", one_line(error).encode()
 

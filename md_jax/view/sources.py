@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -13,19 +12,18 @@ import numpy as np
 
 from md_jax.body.model import Body
 from md_jax.errors import UserError
-from md_jax.files import expanded, is_file, is_folder
+from md_jax.files import expanded, files_under, is_file, is_folder
 from md_jax.ground.floor import on_floor
 from md_jax.mocap.motion import Motion, load_motion, resample
+from md_jax.page.page import PAGE
 from md_jax.page.scene import MOST_MOTIONS, Shown
 from md_jax.run.lock import is_held
 from md_jax.run.workdir import FLAGS_FILE
 
-PAGE = "motion.html"
 LONGEST = 20.0  # seconds of a motion that a gallery plays: a page should open at once
 FPS = 30.0  # of a gallery's motions at most
 LOOKED_AT = 24  # frames that say where the floor is
 FRAMES = ("body_pose", "root_orient", "transl", "face_and_hands")  # arrays of a motion with an axis of frames
-MOST_FILES = 10_000  # that are looked for below a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
                 raise UserError(f"{path} is no motion: expected a run's folder, a folder of motions, or an .npz file.")
             inside = [path]
         elif is_folder(path):
-            inside = sorted(itertools.islice(path.rglob("*.npz"), MOST_FILES))
+            inside = files_under(path, ".npz")
         else:
             raise UserError(f"there is no run and no motion at {path}.")
         if not inside:
