@@ -66,7 +66,7 @@ class Config:
     prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
     num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
     first_motion: int = _field(0, "Number of the first motion: --first_motion=2 starts and draws as motion-02 of a"
-                               " larger run does.", low=0, high=MOST_MOTIONS, first=True)  # fmt: skip
+                               " larger run does.", low=0, high=MOST_MOTIONS)  # fmt: skip
     seed: int = _field(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = _field(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
@@ -116,7 +116,7 @@ class Config:
     # Motion
     seconds: float | None = _field(None, "Length of the motion; default: the prior's clip. A longer one is judged"
                                    " through windows of that length.", low=0.1, high=LONGEST, first=True)  # fmt: skip
-    loop: bool = _field(False, "The motion goes round: its last frame leads into its first.", first=True)
+    loop: bool = _field(False, "The motion goes round: its last frame leads into its first.")
     action: str = _field("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
                          " prompt, 'generic' pools all actions.", first=True)  # fmt: skip
     statistics: str = _field("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
@@ -137,7 +137,7 @@ class Config:
     # Control: what is asked of the motion beside its sentence (docs/control.md)
     pin: str = _field("", "Joints at places: JOINT:X,Y,Z@FIRST-LAST, in metres (y up from the floor, z ahead, x to the"
                       " body's left) and seconds; several with ; between.", first=True)  # fmt: skip
-    keyframes: str = _field("", "A file of poses or places at times: JSON, or a motion .npz to follow.", first=True)
+    keyframes: str = _field("", "A file of poses or places at times: JSON, or a motion .npz to follow.")
     start: str = _field("", "A motion .npz: this one begins with its last pose.")
     end: str = _field("", "A motion .npz: this one ends with its first pose.")
     path: str = _field("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
@@ -260,7 +260,7 @@ class Config:
 GROUPS = (  # of --help: title, and the field that it begins at
     ("What to make", "prompt"),
     ("Prior and guidance", "prior"),
-    ("Motion", "action"),
+    ("Motion", "seconds"),
     ("Control", "pin"),
     ("Body and camera", "body"),
     ("Optimisation", "steps"),

@@ -46,11 +46,10 @@ def config_groups(values: flags.FlagValues) -> list[Group]:
         if name in OWN:
             default = f"the prior's; embedded: {_default(own[name])}" if _default(own[name]) else "the prior's"
         groups[-1][1].append(Entry(_form(values[name]), field.metadata["help"], default, field.metadata["first"]))
-        for after, extra in (("control_run", QUICK), ("prompt", TIMELINE)):
-            if name == after and extra in values:
-                groups[-1][1].append(
-                    Entry(f"--{QUICK}" if extra == QUICK else _form(values[extra]), values[extra].help or "", "")
-                )
+        if name == "control_run" and QUICK in values:
+            groups[-1][1].append(Entry(f"--{QUICK}", values[QUICK].help or "", ""))
+        if name == "prompt" and TIMELINE in values:
+            groups[-1][1].append(Entry(_form(values[TIMELINE]), values[TIMELINE].help or "", "", first=False))
     return [Group(title, entries) for title, entries in groups if entries]
 
 

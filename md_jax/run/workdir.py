@@ -53,6 +53,9 @@ def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lamb
     """
     if config.resume:
         folder = Path(config.workdir) if config.workdir else newest_run()
+        if folder is None:
+            raise UserError(f"nothing to resume: there is no run under {RUNS.resolve()}. Name its folder with"
+                            " --workdir.")  # fmt: skip
         if not is_file(folder / FLAGS_FILE):
             raise UserError(f"nothing to resume in {folder}: it holds no {FLAGS_FILE}. Leave out --resume to start"
                             " there.")  # fmt: skip
@@ -69,16 +72,10 @@ def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lamb
     return config, folder
 
 
-def newest_run() -> Path:
-    """The folder of the newest run under runs/.
-
-    Raises:
-        UserError: there is none.
-    """
+def newest_run() -> Path | None:
+    """The folder of the newest run under runs/; None where there is none."""
     runs = sorted(p.parent for p in RUNS.glob(f"[0-9][0-9][0-9][0-9]-*/{FLAGS_FILE}"))
-    if not runs:
-        raise UserError(f"there is no run under {RUNS.resolve()}. Name a run's folder.")
-    return runs[-1]
+    return runs[-1] if runs else None
 
 
 def discard_unused(folder: Path) -> None:
