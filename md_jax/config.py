@@ -16,8 +16,9 @@ import typing
 from typing import Any, Literal
 
 from md_jax.errors import UserError
+from md_jax.fields import check, option
 from md_jax.files import expanded
-from md_jax.outside.texts import check_text, folded, sentences_in
+from md_jax.outside.texts import folded, sentences_in
 from md_jax.presets import clip_seconds, own_values
 from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
 
@@ -25,27 +26,11 @@ MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
 PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
          "tiny_vae", "workdir", "character", "character_map")  # fmt: skip
-LARGEST_NUMBER = 1e9  # of other fields without one: what is larger overflows in half precision and in files
-LARGEST_INTEGER = 2**31 - 1  # of fields without another upper bound: what an int32 holds
-
-
-def _field(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    first: bool = False,
-    own: bool = False,
-) -> Any:
-    """A dataclass field with its flag's help, inclusive bounds, and whether --help shows it (--helpfull shows all)."""
-    metadata = {"help": help, "low": low, "high": high, "first": first, "own": own}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _own(help: str, **settings: Any) -> Any:
     """A field whose default is the prior's own: None until the recipe fills it, before anybody can read it."""
-    return _field(None, help, own=True, **settings)
+    return option(None, help, own=True, **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,33 +45,33 @@ class Config:
     """
 
     # What to make
-    prompt: str = _field("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
+    prompt: str = option("a person is walking", "The sentence to turn into motion; {view} in it becomes front, side or"
                          " back. `md-jax \"a person is running\"` says the same. Sentences with bars"
                          " between follow one another: 'walking: 2 | punching' (seconds).", first=True)  # fmt: skip
-    prompts_file: str = _field("", "A text file with one prompt a line; each line becomes one motion.", first=True)
-    num_motions: int = _field(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
-    first_motion: int = _field(0, "Number of the first motion: --first_motion=2 starts and draws as motion-02 of a"
+    prompts_file: str = option("", "A text file with one prompt a line; each line becomes one motion.", first=True)
+    num_motions: int = option(1, "Motions made at once, each from its own seed.", low=1, high=MOST_MOTIONS, first=True)
+    first_motion: int = option(0, "Number of the first motion: --first_motion=2 starts and draws as motion-02 of a"
                                " larger run does.", low=0, high=MOST_MOTIONS)  # fmt: skip
-    seed: int = _field(0, "Seed of everything random.", low=0, first=True)
-    control_run: bool = _field(True, "Also make the run without guidance that the sheet shows beside the motion;"
+    seed: int = option(0, "Seed of everything random.", low=0, first=True)
+    control_run: bool = option(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
-    mode: Literal["pose", "latent"] = _field("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
+    mode: Literal["pose", "latent"] = option("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
                                              " first render (the paper's ablation).", first=True)  # fmt: skip
-    preset: Literal["none", "paper", "corrected"] = _field(
+    preset: Literal["none", "paper", "corrected"] = option(
         "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
         " paper's method without them.", first=True)  # fmt: skip
 
     # Prior and guidance
-    prior: str = _field("embedded", "The video diffusion model to distil (an unknown name lists them).", first=True)
-    prior_path: str = _field("", "Its diffusers folder or hub id; empty: the shipped one (embedded).", first=True)
-    negative_prompt: str = _field("", "What the motion should not look like (replaces the empty prompt).")
-    source_prompt: str = _field("", "For --distillation=source: what the video looks like so far; empty: the prompt and"
+    prior: str = option("embedded", "The video diffusion model to distil (an unknown name lists them).", first=True)
+    prior_path: str = option("", "Its diffusers folder or hub id; empty: the shipped one (embedded).", first=True)
+    negative_prompt: str = option("", "What the motion should not look like (replaces the empty prompt).")
+    source_prompt: str = option("", "For --distillation=source: what the video looks like so far; empty: the prompt and"
                                 " the usual flaws.")  # fmt: skip
-    view_prompts: bool = _field(True, "Add each camera's view ('side view') to the prompt.")
-    distillation: Literal["sds", "csd", "nfsd", "source"] = _field("sds", "Which residual is distilled.")
+    view_prompts: bool = option(True, "Add each camera's view ('side view') to the prompt.")
+    distillation: Literal["sds", "csd", "nfsd", "source"] = option("sds", "Which residual is distilled.")
     distillation_weight: float = _own("Weight of the distillation loss, whichever residual it is.", low=0)
     guidance_scale: float = _own("Classifier-free guidance scale s.", low=0, first=True)
-    guidance_low: float | None = _field(None, "The scale at t = 0, from which it grows linearly to --guidance_scale at"
+    guidance_low: float | None = option(None, "The scale at t = 0, from which it grows linearly to --guidance_scale at"
                                         " t = 1: strong where the motion is decided, weak where it is refined; default:"
                                         " --guidance_scale.", low=0)  # fmt: skip
     t_min: tuple[float, ...] = _own("Lower end of the diffusion times drawn: a number, or start,end.",
@@ -95,73 +80,73 @@ class Config:
                                     low=0.001, high=0.999)  # fmt: skip
     t_schedule: Literal["linear", "sqrt", "constant", "descending"] = _own(
         "How the range moves from start to end; 'descending' passes through all times once.")  # fmt: skip
-    noise: Literal["fresh", "fixed"] = _field("fresh", "Fresh in every step, or one for the whole run: with"
+    noise: Literal["fresh", "fixed"] = option("fresh", "Fresh in every step, or one for the whole run: with"
                                               " --t_schedule=descending that seeks a sample, not a mean.")  # fmt: skip
     weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _own("The weight w(t) of the residual.")
-    motion_amp: float = _field(1.0, "Amplifies what differs between frames in the video prior's guidance (4D-fy).",
+    motion_amp: float = option(1.0, "Amplifies what differs between frames in the video prior's guidance (4D-fy).",
                                low=0)  # fmt: skip
-    residual_clip: float = _field(0.0, "Largest norm of a clip's residual in the latents; 0 = off.", low=0)
-    scale_arr: bool = _field(True, "VideoCrafter's own scaling of noised latents; the paper's code lacks it.")
-    image_prior: Literal["none", "sd15", "sd21"] = _field("none", "An image prior that judges frames beside the video"
+    residual_clip: float = option(0.0, "Largest norm of a clip's residual in the latents; 0 = off.", low=0)
+    scale_arr: bool = option(True, "VideoCrafter's own scaling of noised latents; the paper's code lacks it.")
+    image_prior: Literal["none", "sd15", "sd21"] = option("none", "An image prior that judges frames beside the video"
                                                           " prior.")  # fmt: skip
-    image_prior_path: str = _field("", "Its diffusers folder or hub id.")
-    image_weight: float = _field(1.0, "Weight of the image prior's distillation loss.", low=0)
-    image_frames: int = _field(2, "Random frames of each clip that the image prior sees.", low=1, high=1000)
-    image_size: int | None = _field(None, "Height and width of its pictures; default: the image prior's.", low=8,
+    image_prior_path: str = option("", "Its diffusers folder or hub id.")
+    image_weight: float = option(1.0, "Weight of the image prior's distillation loss.", low=0)
+    image_frames: int = option(2, "Random frames of each clip that the image prior sees.", low=1, high=1000)
+    image_size: int | None = option(None, "Height and width of its pictures; default: the image prior's.", low=8,
                                    high=4096)  # fmt: skip
-    image_guidance_scale: float | None = _field(None, "Its guidance scale; default: --guidance_scale.", low=0)
-    image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _field(
+    image_guidance_scale: float | None = option(None, "Its guidance scale; default: --guidance_scale.", low=0)
+    image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = option(
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
 
     # Motion
-    seconds: float | None = _field(None, "Length of the motion; default: the prior's clip. A longer one is judged"
+    seconds: float | None = option(None, "Length of the motion; default: the prior's clip. A longer one is judged"
                                    " through windows of that length.", low=0.1, high=LONGEST, first=True)  # fmt: skip
-    loop: bool = _field(False, "The motion goes round: its last frame leads into its first.")
-    action: str = _field("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
+    loop: bool = option(False, "The motion goes round: its last frame leads into its first.")
+    action: str = option("auto", "Action whose pose statistics start and bound the motion; 'auto' reads it off the"
                          " prompt, 'generic' pools all actions.", first=True)  # fmt: skip
-    statistics: str = _field("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
+    statistics: str = option("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
                              " AMASS-style .npz clips. Empty: the shipped ones.")  # fmt: skip
-    root: Literal["fixed", "orient", "full"] = _field(
+    root: Literal["fixed", "orient", "full"] = option(
         "fixed", "Also optimise the root: its orientation, or orientation and translation.", first=True)  # fmt: skip
     frames: int | None = _own("Frames of the clip.", low=2, high=10000)
     fps: float | None = _own("Frames a second of the clip.", low=0.1, high=1000)
     frequencies: int = _own("Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3 cannot"
                             " jitter, 4 shows what ten frames can show.", low=1, high=8)  # fmt: skip
     reg_weight: float = _own("Weight of the smoothness term, summed squared frame differences.", low=0, first=True)
-    rotation: Literal["axis_angle", "6d"] = _field("axis_angle", "What the PoseField's outputs mean.")
-    bound: Literal["tanh", "clamp"] = _field("tanh", "How poses are kept within the statistics.")
-    bound_sigma: float = _field(3.0, "Half width of the bound in standard deviations.", low=0.01)
-    posefield: Literal["default", "paper"] = _field("default", "The network: ours, or the paper's code's (raw frame"
+    rotation: Literal["axis_angle", "6d"] = option("axis_angle", "What the PoseField's outputs mean.")
+    bound: Literal["tanh", "clamp"] = option("tanh", "How poses are kept within the statistics.")
+    bound_sigma: float = option(3.0, "Half width of the bound in standard deviations.", low=0.01)
+    posefield: Literal["default", "paper"] = option("default", "The network: ours, or the paper's code's (raw frame"
                                                     " index, 32 wide, layer norm).")  # fmt: skip
 
     # Control: what is asked of the motion beside its sentence (docs/control.md)
-    pin: str = _field("", "Joints at places: JOINT:X,Y,Z@FIRST-LAST, in metres (y up from the floor, z ahead, x to the"
+    pin: str = option("", "Joints at places: JOINT:X,Y,Z@FIRST-LAST, in metres (y up from the floor, z ahead, x to the"
                       " body's left) and seconds; several with ; between.", first=True)  # fmt: skip
-    keyframes: str = _field("", "A file of poses or places at times: JSON, or a motion .npz to follow.")
-    start: str = _field("", "A motion .npz: this one begins with its last pose.")
-    end: str = _field("", "A motion .npz: this one ends with its first pose.")
-    path: str = _field("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
-    avoid: bool = _field(False, "Keep limbs out of each other and of the trunk.")
-    control_weight: float = _field(30.0, "Weight of these, in square centimetres, beside the prior's loss.", low=0)
+    keyframes: str = option("", "A file of poses or places at times: JSON, or a motion .npz to follow.")
+    start: str = option("", "A motion .npz: this one begins with its last pose.")
+    end: str = option("", "A motion .npz: this one ends with its first pose.")
+    path: str = option("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
+    avoid: bool = option(False, "Keep limbs out of each other and of the trunk.")
+    control_weight: float = option(30.0, "Weight of these, in square centimetres, beside the prior's loss.", low=0)
 
     # Body and camera
-    body: str = _field("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
-    gender: Literal["neutral", "male", "female"] = _field("neutral", "Which file of an SMPL-X folder.")
-    betas: tuple[float, ...] = _field((), "Shape coefficients of the body.", low=-10, high=10)
+    body: str = option("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
+    gender: Literal["neutral", "male", "female"] = option("neutral", "Which file of an SMPL-X folder.")
+    betas: tuple[float, ...] = option((), "Shape coefficients of the body.", low=-10, high=10)
     views: int = _own("Cameras a step and motion, evenly spaced from a random start.", low=1, high=1000, first=True)
     azimuths: tuple[float, ...] = _own("Fixed set of camera azimuths in degrees, 0 = in front, 90 = the body's left;"
                                        " empty: the whole circle.", low=-360, high=360)  # fmt: skip
-    elevation: tuple[float, ...] = _field((), "Camera elevation in degrees: a number, or low,high; empty: the prior's.",
+    elevation: tuple[float, ...] = option((), "Camera elevation in degrees: a number, or low,high; empty: the prior's.",
                                           low=-89, high=89)  # fmt: skip
-    distance: float | None = _field(None, "Camera distance in metres; default: the prior's.", low=0.1, high=1000)
-    fov: float | None = _field(None, "Vertical field of view in degrees; default: the prior's.", low=1, high=170)
+    distance: float | None = option(None, "Camera distance in metres; default: the prior's.", low=0.1, high=1000)
+    fov: float | None = option(None, "Vertical field of view in degrees; default: the prior's.", low=1, high=170)
     height: int | None = _own("Rendered height in pixels.", low=8, high=4096)
     width: int | None = _own("Rendered width in pixels.", low=8, high=4096)
-    background: tuple[float, ...] = _field((), "Background r,g,b in 0..1; empty: the prior's.", low=0, high=1)
-    supersample: int = _field(2, "Samples a pixel and axis.", low=1, high=8)
-    renderer: Literal["auto", "warp", "nvdiffrast"] = _field(
+    background: tuple[float, ...] = option((), "Background r,g,b in 0..1; empty: the prior's.", low=0, high=1)
+    supersample: int = option(2, "Samples a pixel and axis.", low=1, high=8)
+    renderer: Literal["auto", "warp", "nvdiffrast"] = option(
         "auto", "Rasteriser; 'auto' takes the fastest that is there.")  # fmt: skip
-    antialias: Literal["edge", "nvdiffrast"] = _field("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
+    antialias: Literal["edge", "nvdiffrast"] = option("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
 
     # Optimisation
     steps: int = _own("Optimisation steps.", low=1, first=True)
@@ -169,35 +154,35 @@ class Config:
     optimizer: str = _own("Any optax optimiser named in md_jax/fit/optimizers.py.")
     schedule: Literal["constant", "cosine", "linear"] = _own("Learning-rate schedule.")
     grad_clip: float = _own("Clips each motion's gradient norm; 0 = off.", low=0)
-    max_bad_steps: int = _field(50, "Stop after this many non-finite gradients in a row.", low=1)
-    fixed_draws: bool = _field(False, "Use the first step's cameras, times and noise in every step (for debugging).")
+    max_bad_steps: int = option(50, "Stop after this many non-finite gradients in a row.", low=1)
+    fixed_draws: bool = option(False, "Use the first step's cameras, times and noise in every step (for debugging).")
 
     # Machine
-    device: Literal["auto", "cpu", "cuda"] = _field("auto", "Where both frameworks run.", first=True)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where both frameworks run.", first=True)
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = _own("Precision of the frozen prior; 'auto': by the"
                                                                     " device.")  # fmt: skip
-    low_vram: bool = _field(False, "Spare memory: one clip, text and encoded frame at once, activations recomputed.",
+    low_vram: bool = option(False, "Spare memory: one clip, text and encoded frame at once, activations recomputed.",
                             first=True)  # fmt: skip
     prior_batch: int = _own("Clips given to the prior at once.", low=1)
     encode_chunk: int = _own("Frames encoded at once for the gradient, where the VAE takes them one by one: less"
                              " memory, same result; 0 = all.", low=0)  # fmt: skip
-    oom: Literal["stop", "retry"] = _field("stop", "When a GPU's memory is full: stop, or do half as much at once.")
-    compile: Literal["off", "on", "graphs"] = _field("off", "torch.compile the prior; 'graphs': as a CUDA graph, too.")
-    tiny_vae: str = _field("", "Folder of an AutoencoderTiny that stands in for the VAE's encoder in the gradient.")
-    transport: Literal["staged", "jit"] = _field("staged", "How torch is reached from JAX; the result is the same.")
+    oom: Literal["stop", "retry"] = option("stop", "When a GPU's memory is full: stop, or do half as much at once.")
+    compile: Literal["off", "on", "graphs"] = option("off", "torch.compile the prior; 'graphs': as a CUDA graph, too.")
+    tiny_vae: str = option("", "Folder of an AutoencoderTiny that stands in for the VAE's encoder in the gradient.")
+    transport: Literal["staged", "jit"] = option("staged", "How torch is reached from JAX; the result is the same.")
 
     # Files
-    workdir: str = _field("", "Where the run goes; empty: a fresh folder under runs/.", first=True)
-    resume: bool = _field(False, "Go on with the run in --workdir (or the newest under runs/).", first=True)
+    workdir: str = option("", "Where the run goes; empty: a fresh folder under runs/.", first=True)
+    resume: bool = option(False, "Go on with the run in --workdir (or the newest under runs/).", first=True)
     log_every: int = _own("Steps between lines of metrics.jsonl.", low=1)
     checkpoint_every: int = _own("Steps between checkpoints.", low=1)
     preview_every: int = _own("Steps between preview pictures; 0 = none.", low=0)
-    export_fps: float = _field(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
+    export_fps: float = option(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
                                " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
-    hands: Literal["relaxed", "flat"] = _field("relaxed", "Fingers in the files: the body's own at rest, or straight.")
-    up: Literal["z", "y"] = _field("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
-    character: str = _field("", "A rigged .glb or .vrm of your own that gets the motion, too.", first=True)
-    character_map: str = _field("", "A JSON file of its bones by joint, where their names do not tell.")
+    hands: Literal["relaxed", "flat"] = option("relaxed", "Fingers in the files: the body's own at rest, or straight.")
+    up: Literal["z", "y"] = option("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
+    character: str = option("", "A rigged .glb or .vrm of your own that gets the motion, too.", first=True)
+    character_map: str = option("", "A JSON file of its bones by joint, where their names do not tell.")
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all
@@ -213,7 +198,8 @@ class Config:
             if isinstance(path := getattr(self, name), str) and path.startswith("~"):
                 object.__setattr__(self, name, str(expanded(path)))
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+            text = {"path": field.name in PATHS, "sentence": field.name in PROMPTS}
+            check(field, getattr(self, field.name), *kind_of(field.name), **text)
         if not self.prompt.strip() and not self.prompts_file:
             raise UserError("--prompt is empty: say what the person does, e.g. --prompt='a person is walking'.")
         for name in ("t_min", "t_max", "elevation"):
@@ -298,28 +284,6 @@ def kind_of(name: str) -> tuple[Any, bool]:
     if isinstance(hint, types.UnionType):
         return next(t for t in typing.get_args(hint) if t is not type(None)), True
     return hint, False
-
-
-def _check(field: dataclasses.Field, value: Any) -> None:
-    """Raise UserError unless `value` has the field's choices and bounds."""
-    kind, optional = kind_of(field.name)
-    if value is None and optional:
-        return
-    if typing.get_origin(kind) is Literal and value not in typing.get_args(kind):
-        raise UserError(f"--{field.name} must be one of {', '.join(typing.get_args(kind))}; got {value!r}.")
-    if isinstance(value, str):
-        check_text(field.name, value, path=field.name in PATHS, sentence=field.name in PROMPTS)
-    low, high = field.metadata["low"], field.metadata["high"]
-    if high is None:
-        high = LARGEST_INTEGER if kind is int else LARGEST_NUMBER
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, str):
-            continue
-        if isinstance(number, float) and not abs(number) < float("inf"):
-            raise UserError(f"--{field.name} must be a finite number, got {number}.")
-        if (low is not None and number < low) or (high is not None and number > high):
-            bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-            raise UserError(f"--{field.name} must be {bounds}, got {number}.")
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}

@@ -24,11 +24,12 @@ from md_jax.evaluate import judges, yardstick
 from md_jax.evaluate.reference import HELD_OUT, Root, joint_windows, some_of
 from md_jax.evaluate.scores import Entry, compare, score, summarise, wilson
 from md_jax.evaluate.yardstick import Yardstick
-from md_jax.fit.posefield import apply_fields, init_fields, octaves
+from md_jax.fit.posefield import apply_fields, init_fields
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.statistics import GENERIC, known_actions, load_statistics
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
+from md_jax.timeline.features import octaves
 
 RELEASED = "benchmarks/results/2026-11-26-cpu-motion-poses.npz"
 SEEDS = range(5)

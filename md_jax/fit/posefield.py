@@ -26,39 +26,12 @@ from jaxtyping import Array, Float
 from md_jax.body import rotations
 from md_jax.errors import UserError
 from md_jax.mocap.statistics import PoseStatistics
+from md_jax.timeline.features import NORMALIZED_FREQUENCIES, RAW_FREQUENCIES, span_weights, time_scale
 
 Root = Literal["fixed", "orient", "full"]
 Rotation = Literal["axis_angle", "6d"]
 Bound = Literal["tanh", "clamp"]
 Time = Literal["normalized", "raw"]
-
-
-def octaves(count: int) -> tuple[float, ...]:
-    """Frequencies of normalised time (radians), from half a cycle in the clip upwards."""
-    return tuple(math.pi * 2.0**k for k in range(count))
-
-
-# Half a cycle to four cycles in the clip: ten frames cannot show more than four and a half.
-NORMALIZED_FREQUENCIES = octaves(4)
-# The paper's code: four frequencies on the raw frame index.
-RAW_FREQUENCIES = tuple(float(f) for f in 2 ** np.linspace(0, 5, 4))
-
-
-def octaves_for(count: int, clip: int, frames: int, loop: bool = False) -> tuple[float, ...]:
-    """Frequencies for a motion of another length than a clip, as fine in time as `octaves(count)` are for the clip.
-
-    Args:
-        count: octaves of a clip.
-        clip, frames: frames of the clip and of the motion.
-        loop: the motion goes round, and only whole cycles do.
-    """
-    finest = octaves(count)[-1] / max(clip - 1, 1)  # radians a frame
-    return octaves(max(1, 1 + math.floor(math.log2(finest / (math.pi * _time_scale(frames, loop))) + 1e-6)))
-
-
-def _time_scale(frames: int, loop: bool) -> float:
-    """Units of normalised time a frame: 1 from the first frame to the last, or 2 once round a loop."""
-    return 2.0 / frames if loop else 1.0 / max(frames - 1, 1)
 
 
 class Fixed(nnx.Variable):
@@ -103,7 +76,7 @@ class PoseField(nnx.Module):
     ) -> None:
         default = NORMALIZED_FREQUENCIES if time == "normalized" else RAW_FREQUENCIES
         self.frequencies = default if frequencies is None else tuple(frequencies)
-        self.time_scale = _time_scale(frames, loop) if time == "normalized" else 1.0
+        self.time_scale = time_scale(frames, loop) if time == "normalized" else 1.0
         self.period, self.blend = float(frames) if loop else 0.0, blend
         self.spans = None if spans is None else Fixed(jnp.asarray(spans))
         self.bound, self.bound_sigma = bound, bound_sigma
@@ -131,32 +104,6 @@ class PoseField(nnx.Module):
         limit = self.bound_sigma * std
         raw = self.head(x).reshape(-1, *mean.shape[-2:])
         return mean + (limit * jnp.tanh(raw) if self.bound == "tanh" else jnp.clip(raw, -limit, limit))
-
-
-def span_weights(
-    tau: Float[Array, "F"], spans: Float[Array, "S 2"], blend: float, period: float = 0.0
-) -> Float[Array, "F S"]:
-    """How much each span counts at each frame: 1 inside, passing smoothly into the next at its ends; rows add up to 1.
-
-    Args:
-        tau: frame indices.
-        spans: first frame of each, and the one after its last; each begins where the one before ends. Spans that begin
-            where they end count nowhere.
-        blend: frames that a passage takes, half on either side of a border.
-        period: frames after which a loop begins again; 0: before the first span and after the last, these go on.
-    """
-
-    def passed(border: Array) -> Array:
-        x = jnp.clip((tau[:, None] - border) / blend + 0.5, 0.0, 1.0)
-        return x * x * (3 - 2 * x)
-
-    first, end = spans[:, 0], spans[:, 1]
-    if period:
-        return sum((passed(first + k * period) - passed(end + k * period) for k in (-1, 0, 1)), jnp.zeros(()))
-    empty = first == end
-    first = jnp.where(first == first[0], -jnp.inf, first)
-    end = jnp.where(end == end[-1], jnp.inf, end)
-    return jnp.where(empty, 0.0, passed(first) - passed(end))
 
 
 # --- M motions --------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from md_jax.control.targets import Targets, misses
 from md_jax.fit import losses, posefield
 from md_jax.fit.draws import ImageShape
 from md_jax.mocap.statistics import PoseStatistics
+from md_jax.timeline.features import octaves_for
 from md_jax.timeline.windows import Windows
 
 Params = Mapping[str, Any]
@@ -170,7 +171,7 @@ def make_fields(
     clip = clip or frames
     numbers = config.first_motion + jnp.arange(len(statistics))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(config.seed), numbers)
-    frequencies = posefield.octaves_for(config.frequencies, clip, frames, config.loop)
+    frequencies = octaves_for(config.frequencies, clip, frames, config.loop)
     network: dict[str, Any] = {"frequencies": frequencies, "loop": config.loop, "blend": clip / 2}
     if config.posefield == "paper":
         network = {"time": "raw", "hidden": (32, 32), "layer_norm": True}

@@ -13,6 +13,7 @@ from md_jax.fit import posefield, train
 from md_jax.fit.draws import draw, drawn_windows
 from md_jax.fit.problems import PoseProblem, make_fields
 from md_jax.mocap.statistics import load_statistics
+from md_jax.timeline import features
 from md_jax.timeline.windows import Stretch, make_windows
 
 ONE = [[Stretch(0, 0.0, 40.0, None)]]
@@ -141,14 +142,14 @@ def moving(fields_and_params, size=0.4):
 
 
 def test_octaves_follow_the_length():
-    assert posefield.octaves_for(3, 10, 10) == posefield.octaves(3)
-    long = posefield.octaves_for(3, 10, 100)
-    assert max(long) / 99 <= max(posefield.octaves(3)) / 9 < 2 * max(long) / 99  # as fine as a clip's, no finer
-    assert len(posefield.octaves_for(3, 10, 7, loop=True)) >= 1
+    assert features.octaves_for(3, 10, 10) == features.octaves(3)
+    long = features.octaves_for(3, 10, 100)
+    assert max(long) / 99 <= max(features.octaves(3)) / 9 < 2 * max(long) / 99  # as fine as a clip's, no finer
+    assert len(features.octaves_for(3, 10, 7, loop=True)) >= 1
 
 
 def test_a_loop_comes_round():
-    frequencies = posefield.octaves_for(3, 10, 20, loop=True)
+    frequencies = features.octaves_for(3, 10, 20, loop=True)
     made = posefield.init_fields([load_statistics("walking")], key_of(), frames=20, loop=True, frequencies=frequencies)
     fields, params = moving(made)
     tau = jnp.array([0.0, 3.25, 20.0, 23.25])
@@ -173,7 +174,7 @@ def test_each_motion_may_have_its_own_frames():
 def test_spans_pass_into_each_other(period):
     spans = jnp.array([[0.0, 20.0], [20.0, 45.0], [45.0, 60.0], [60.0, 60.0]])
     tau = jnp.linspace(0, 59.9, 300)
-    weights = np.asarray(posefield.span_weights(tau, spans, 6.0, period))
+    weights = np.asarray(features.span_weights(tau, spans, 6.0, period))
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
     assert weights.min() >= 0 and not weights[:, 3].any()
     at = {frame: weights[np.argmin(np.abs(np.asarray(tau) - frame))] for frame in (0, 10, 20, 30, 52)}
