@@ -16,8 +16,8 @@ import typing
 from typing import Any, Literal
 
 from md_jax.errors import UserError
-from md_jax.fields import check, option
 from md_jax.files import expanded
+from md_jax.outside.fields import check, option
 from md_jax.outside.texts import folded, sentences_in
 from md_jax.presets import clip_seconds, own_values
 from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
