@@ -104,13 +104,26 @@ _LATENT: dict[str, Any] = {
     "preview_every": 250,
 }
 
+# A body that has been fitted to a sample is refined at low times, with little smoothness: the embedded prior's own
+# weight, made for a guidance of 30, would leave it still. docs/guidance.md tells how these were chosen.
+_FIT: dict[str, Any] = {
+    "guidance_scale": 6.0,
+    "t_min": (0.02,),
+    "t_max": (0.6,),
+    "t_schedule": "constant",
+    "reg_weight": 0.005,
+    "frequencies": 4,
+    "steps": 60,
+    "learning_rate": 0.005,
+}
+
 
 def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     """The recipe of a video prior.
 
     Args:
         prior: one of PRIORS.
-        mode: "pose" or "latent".
+        mode: "pose", "fit" or "latent".
         path: of the embedded prior, a folder of its kind; one that states no recipe is run by the shipped one.
 
     Raises:
@@ -122,7 +135,8 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     if prior not in PRIORS:
         raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
     pose, latent = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
-    return pose if mode == "pose" else dataclasses.replace(pose, **{**_LATENT, **latent})
+    of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": {**_LATENT, **latent}}
+    return dataclasses.replace(pose, **of_mode[mode])
 
 
 def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:

@@ -55,8 +55,9 @@ class Config:
     seed: int = option(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = option(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
-    mode: Literal["pose", "latent"] = option("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
-                                             " first render (the paper's ablation).", first=True)  # fmt: skip
+    mode: Literal["pose", "fit", "latent"] = option(
+        "pose", "'pose' moves a body; 'fit' samples one clip, fits the body to it and then refines it as 'pose' does;"
+        " 'latent' optimises a video itself (the paper's ablation).", first=True)  # fmt: skip
     preset: Literal["none", "paper", "corrected"] = option(
         "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
         " paper's method without them.", first=True)  # fmt: skip
@@ -97,6 +98,9 @@ class Config:
     image_guidance_scale: float | None = option(None, "Its guidance scale; default: --guidance_scale.", low=0)
     image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = option(
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
+
+    sample_steps: int = option(25, "For --mode=fit: steps of DDIM that sample the clip.", low=2, high=1000)
+    fit_steps: int = option(60, "For --mode=fit: steps of the descent on the clip's pictures.", low=1)
 
     # Motion
     seconds: float | None = option(None, "Length of the motion; default: the prior's clip. A longer one is judged"

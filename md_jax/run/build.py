@@ -19,9 +19,11 @@ from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
+from md_jax.fit.match import check_fit, fitted_start
 from md_jax.fit.posefield import Fields, Span
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
+from md_jax.mocap.poseprior import prior_clips
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
 from md_jax.prompts.parts import Part, parts_of
@@ -69,11 +71,13 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         UserError: an option does not fit the prior, the body or the statistics, or the torch side cannot be built.
     """
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
+    if config.mode == "fit":
+        check_fit(config.prior, config.root)
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
     parts = [parts_of(sentence) for sentence in sentences]
-    if config.mode == "latent" and any(len(each) > 1 for each in parts):
-        raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
+    if config.mode != "pose" and any(len(each) > 1 for each in parts):
+        raise UserError(f"--mode={config.mode} makes one clip of one sentence: leave the bars out of the prompt.")
     asked = asked_of(config)
     chosen = [statistics_of(config, each) for each in parts]
     body = load_body(config.body, config.gender)
@@ -109,7 +113,12 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         windows=length.windows,
         targets=targets,
     )
-    problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
+    problem: Problem = posed
+    if config.mode == "latent":
+        problem, params = first_render(config, posed, params, built)
+    if config.mode == "fit":
+        likely = [statistics for ((statistics, _),) in chosen]
+        params = fitted_start(config, posed, params, built, likely, prior_clips(config.statistics))
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,

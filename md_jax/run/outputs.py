@@ -32,7 +32,7 @@ from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
 from md_jax.run.workdir import write_json
 
-STILL, UNGUIDED = "mean pose, held still", "guidance 0"
+STILL, FITTED, UNGUIDED = "mean pose, held still", "fitted to a sample, not refined", "guidance 0"
 
 
 class Source(Protocol):
@@ -52,7 +52,8 @@ class Source(Protocol):
 
 def files(config: Config, several: bool) -> tuple[str, ...]:
     """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
-    beside = "the mean pose held still" + (", and guidance 0" if config.control_run else "")
+    start = "the fit that it began with" if config.mode == "fit" else "the mean pose held still"
+    beside = start + (", and guidance 0" if config.control_run else "")
     return (
         f"sheet.png     the motion, beside {beside}",
         "motion.mp4    the motion from four sides",
@@ -78,11 +79,12 @@ def write_outputs(
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
     verts = np.asarray(problem.vertices(state.params))
-    controls = {STILL: np.asarray(problem.vertices(job.params))}
+    start = FITTED if config.mode == "fit" else STILL
+    controls = {start: np.asarray(problem.vertices(job.params))}
     if control is not None:
         controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
     poses = posefield.poses(problem.fields, state.params)
-    params = {STILL: job.params} if control is None else {STILL: job.params, UNGUIDED: control.params}
+    params = {start: job.params} if control is None else {start: job.params, UNGUIDED: control.params}
     fine = sampled(job, state.params)
     beside = {label: sampled(job, each) for label, each in params.items()}
     metrics = read_metrics(folder)

@@ -36,6 +36,13 @@ def test_the_embedded_recipe_is_its_folders():
     assert recipe_of("embedded", "latent").guidance_scale == stated["latent"]["guidance_scale"]
 
 
+def test_fit_mode_refines_gently():
+    """Below the times that decide a motion, with less guidance and less smoothness than distillation from scratch."""
+    pose, fit = recipe_of("embedded"), recipe_of("embedded", "fit")
+    assert fit.t_max[0] < pose.t_max[0] and fit.guidance_scale < pose.guidance_scale
+    assert fit.reg_weight < pose.reg_weight / 10 and fit.views == pose.views
+
+
 def folder(tmp_path, recipe):
     (tmp_path / "prior.json").write_text(json.dumps({"frames": 10} | ({"recipe": recipe} if recipe else {})))
     return str(tmp_path)

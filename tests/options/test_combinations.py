@@ -39,7 +39,9 @@ def test_every_field_is_in_the_table():
     assert not set(ALWAYS) & ruled
 
 
-@pytest.mark.parametrize("changes", [{"mode": "pose"}, {"mode": "latent"}])
+@pytest.mark.parametrize(
+    "changes", [{"mode": "pose"}, {"mode": "latent"}, {"mode": "fit", "fit_steps": 1, "sample_steps": 2}]
+)
 def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
     """Asked of a real run: no field that counts as read may go unasked for."""
     small = {"steps": 1, "views": 1, "preview_every": 1, "log_every": 1, "device": "cpu", "prompt": "a person runs"}
@@ -71,7 +73,7 @@ def another(name):
     return special.get(name, "7")
 
 
-@pytest.mark.parametrize("mode", ["pose", "latent"])
+@pytest.mark.parametrize("mode", ["pose", "fit", "latent"])
 @pytest.mark.parametrize("name", sorted({name for rule in RULES for name in rule.names}))
 def test_an_unread_option_is_refused_when_given(name, mode):
     """With the plainest command: refused by the table, in one line that names the flag, or taken over."""
