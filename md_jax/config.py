@@ -183,6 +183,9 @@ class Config:
     preview_every: int = _own("Steps between preview pictures; 0 = none.", low=0)
     export_fps: float = option(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
                                " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
+    ground: Literal["auto", "travel", "inplace", "none"] = option(
+        "auto", "Feet on the floor of the files: 'travel' takes the body where standing feet take it, 'inplace' as on"
+        " a treadmill, 'none' leaves it where it is; 'auto': travel for actions that travel.", first=True)  # fmt: skip
     hands: Literal["relaxed", "flat"] = option("relaxed", "Fingers in the files: the body's own at rest, or straight.")
     up: Literal["z", "y"] = option("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
     character: str = option("", "A rigged .glb or .vrm of your own that gets the motion, too.", first=True)

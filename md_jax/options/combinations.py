@@ -57,7 +57,7 @@ RULES = (
          "only --mode=pose asks more of a motion than its sentence"),
     Rule(("control_weight",), lambda c: bool(c.pin or c.keyframes or c.start or c.end or c.path or c.avoid),
          "nothing is asked for: add --pin, --keyframes, --start, --end, --path or --avoid"),
-    Rule(("export_fps", "hands", "up", "character", "character_map"), lambda c: c.mode != "latent",
+    Rule(("export_fps", "ground", "hands", "up", "character", "character_map"), lambda c: c.mode != "latent",
          "--mode=latent writes a video, and no motion file"),
     Rule(("character_map",), lambda c: bool(c.character), "it names the bones of a --character: say which"),
     Rule(("tiny_vae", "encode_chunk"), lambda c: c.mode != "latent", "--mode=latent sends no gradient through the VAE"),

@@ -21,7 +21,11 @@ from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.fit.train import TrainState
 from md_jax.ground.floor import on_floor
+from md_jax.ground.place import Ground, on_ground, rounded, travels
+from md_jax.ground.points import stander_of
 from md_jax.mocap.motion import Motion, resample
+from md_jax.mocap.posing import Posed, vertices_of
+from md_jax.mocap.statistics import load_statistics
 from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
@@ -90,6 +94,7 @@ def write_outputs(
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
+    body = stander_of(job.body, fine[0])
     character = read_character(config.character, config.character_map) if config.character else None
     folders = []
     shown = []
@@ -99,7 +104,8 @@ def write_outputs(
         motion = motion_of(job, poses, m)
         standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
         note = "" if count == 1 else target.name
-        made = on_floor(fine[m], job.body)
+        grounded = on_ground(fine[m], body, ground_of(job, m))
+        made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
         controls_of = {label: clip.motion for label, clip in standing.items()}
         shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
         paths = export.export_motion(
@@ -124,6 +130,7 @@ def write_outputs(
             "movement": movement(job.body, motion),
             "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
             "mean_vertex_speed": _speed(verts[m], job.fps),
+            "ground": rounded(grounded),
             "peak_memory_mib": peak_memory(),
             **job.measured,
         }
@@ -133,6 +140,13 @@ def write_outputs(
     recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / PAGE, title_of(job.prompts), job.body, shown, recipe)
     return folders
+
+
+def ground_of(job: Job, m: int) -> Ground:
+    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses."""
+    config = job.config
+    moves = None if config.ground != "auto" else travels(load_statistics(job.actions[m], config.statistics))
+    return config.ground if moves is None else ("travel" if moves else "inplace")
 
 
 def on_character(config: Config) -> str:
