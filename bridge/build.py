@@ -198,6 +198,7 @@ def build(
         fov=request.fov or spec.fov,
         target=request.target,
         background=request.background or spec.background,
+        cameras=spec.cameras,
         supersample=request.supersample,
         guidance=request.guidance,
         antialias=request.antialias,

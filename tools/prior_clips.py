@@ -20,7 +20,8 @@ class Clips:
     def __init__(self, folder: Path, actions: dict[str, Any]) -> None:
         self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         table = np.load(folder / "clips.npz")
-        self.azimuth, self.turning = table["azimuth"], table["turning"]
+        self.azimuth, self.moment = table["azimuth"], table["moment"]
+        self.manner, self.side, self.turn = (table[name].astype(str) for name in ("manner", "side", "turn"))
         self.action = np.array([self.meta["actions"][i] for i in table["action"]])
         self.pixels = np.memmap(folder / "clips.u8", np.uint8, "r").reshape(len(self.azimuth), *self.meta["shape"])
         wanted = np.isin(self.action, list(actions))
@@ -46,8 +47,10 @@ class Captions:
         def text_of(i: int) -> str:
             if rng.random() < drop:
                 return ""
-            entry, turning = self.actions[clips.action[i]], bool(clips.turning[i])
-            return prior_text.caption(entry, clips.azimuth[i], rng, turning=turning)
+            how = [clips.manner[i], clips.side[i], clips.turn[i]]
+            return prior_text.caption(
+                self.actions[clips.action[i]], how, int(clips.moment[i]), float(clips.azimuth[i]), rng
+            )
 
         return [text_of(i) for i in index]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from md_jax.prompts.views import VIEWS, view_of
 
-MAX_TOKENS = 24
+MAX_TOKENS = 32
+MOMENT = "moment {}"  # what a caption calls one of an action's moments (tools.prior_moments)
+MOMENTS = 48
+VIEWED, AT_A_MOMENT, HOW = 0.8, 0.85, 0.7  # shares of the captions that say so
 SUBJECTS = (
     "a person", "a man", "a woman", "someone", "a human", "the person", "the man", "the woman", "a figure", "a boy",
     "a girl", "a character", "an athlete", "he", "she", "people", "somebody", "a guy", "a human being", "a child",
@@ -20,10 +24,18 @@ OPENINGS = (
     " of ", "a 3d render of ", "a photo of ", "an image of ", "a realistic video of ",
 )  # fmt: skip
 ENDINGS = (
-    "", "", "", "", " slowly", " quickly", " fast", " forward", " around", " outside", " on the spot", " in place",
-    " in the street", " on a beach", " in a park", " happily", " alone", ", full body", ", full-body", " at home",
+    "", "", "", "", "", "", " around", " outside", " on the spot", " in place", " in the street", " on a beach",
+    " in a park", " happily", " alone", ", full body", ", full-body", " at home",
 )  # fmt: skip
-TURNING = (" turning over", " turning over", " going upside down", " with the whole body turning")
+# how a window moves, as tools.prior_moments finds it, and what captions say for it
+SAID = {
+    "slowly": ("slowly", "slowly", "slow", "in slow motion"),
+    "quickly": ("quickly", "quickly", "fast", "rapidly"),
+    "turning left": ("turning left", "to the left", "turning to the left"),
+    "turning right": ("turning right", "to the right", "turning to the right"),
+    **{f"with the {side} {limb}": (f"with the {side} {limb}", f"with his {side} {other}", f"{side} {limb}")
+       for side in ("left", "right") for limb, other in (("hand", "arm"), ("foot", "leg"))},
+}  # fmt: skip
 
 
 def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -33,20 +45,29 @@ def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[st
     return {name: table[name] for name in names}
 
 
-def caption(entry: dict[str, Any], azimuth: float, rng: random.Random, *, turning: bool = False) -> str:
-    """A sentence for a clip of this action, filmed from `azimuth` (radians); every fourth says nothing of the view."""
+def caption(entry: dict[str, Any], how: Sequence[str], moment: int, azimuth: float, rng: random.Random) -> str:
+    """A sentence for a clip of this action.
+
+    Args:
+        entry: of the table of actions.
+        how: what else is true of the clip: keys of SAID, or "".
+        moment: which of the action's moments it is, from 1 on.
+        azimuth: of the first camera, radians.
+        rng: draws what is said, and how.
+    """
     words = rng.choice([entry["phrase"], entry["phrase"], *entry["synonyms"]])
     verb = rng.choice((" is ", " is ", " is ", " ", " who is ", " that is ", ", ", " are "))
-    text = rng.choice(OPENINGS) + rng.choice(SUBJECTS) + verb + words + rng.choice(ENDINGS)
+    text = rng.choice(OPENINGS) + rng.choice(SUBJECTS) + verb + words
     if rng.random() < 0.1:
         text = words  # the bare action
-    if turning:
-        text += rng.choice(TURNING)
-    view = view_of(azimuth)
-    kind = rng.random()
-    if kind < 0.5:
+    told = [rng.choice(SAID[key]) for key in how if key and rng.random() < HOW]
+    text = " ".join([text, *told]) + rng.choice(ENDINGS)
+    if rng.random() < AT_A_MOMENT:
+        text = f"{text}, {MOMENT.format(moment)}"
+    view, kind = view_of(azimuth), rng.random()
+    if kind < 0.5 * VIEWED:
         text = f"{text}, {view.name}"
-    elif kind < 0.75:
+    elif kind < VIEWED:
         name = rng.choice(view.captions)
         text = f"{text}, {name}" if rng.random() < 0.7 else f"{name} of {text}"
     return text
@@ -64,7 +85,9 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *(view.name for view in VIEWS), "is are who that of with doing"]
+    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *(view.name for view in VIEWS), "is are who that of with doing"]
+    texts += [text for said in SAID.values() for text in said]
+    texts += [MOMENT.format(k + 1) for k in range(MOMENTS)]
     texts += [name for view in VIEWS for name in view.captions]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]
     words = sorted({word for text in texts for word in re.findall(r"[a-z0-9']+", text.lower())})

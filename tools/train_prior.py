@@ -34,6 +34,7 @@ from tools.prior_clips import Captions, Clips
 
 STEPS_OF_SCHEDULE = 1000
 PACKING = 2
+TEXT_WIDTH = 128
 LARGEST_WEIGHT = 5.0  # of the loss at low noise, where the answer is nearly given
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 
@@ -68,7 +69,7 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
         down_block_types=("DownBlock2D",) * levels,
         up_block_types=("UpBlock2D",) * levels,
         layers_per_block=1,
-        cross_attention_dim=64,
+        cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
@@ -77,11 +78,11 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
     )
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
-        projection_dim=64,
+        projection_dim=TEXT_WIDTH,
         max_position_embeddings=prior_text.MAX_TOKENS,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -101,16 +102,22 @@ def make_scheduler() -> Any:
 
 
 def loss_of(
-    networks: Callable[..., Tensor], video: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor
+    networks: Callable[..., Tensor],
+    video: Tensor,
+    tokens: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    table: Tensor,
+    cameras: int = 1,
 ) -> Tensor:
     """Weighted squared error (N,) of the predicted clean clips."""
     alpha, sigma = alpha_sigma_from_table(t, table)
-    packed = pack_frames(add_noise(video, noise, alpha, sigma), PACKING)
+    packed = pack_frames(add_noise(video, noise, alpha, sigma), PACKING, cameras)
     if packed.device.type == "cpu":
         packed = packed.contiguous(memory_format=torch.channels_last)
     with torch.autocast(packed.device.type, dtype=torch.bfloat16):
         raw = networks(packed, timesteps(t, STEPS_OF_SCHEDULE), tokens)
-    error = (unpack_frames(raw.float(), PACKING, 3) - video).square().flatten(1).mean(1)
+    error = (unpack_frames(raw.float(), PACKING, 3, cameras) - video).square().flatten(1).mean(1)
     return ((alpha / sigma).square() + 0.5).clamp(max=LARGEST_WEIGHT) * error
 
 
@@ -126,11 +133,14 @@ def validation_loss(networks: Networks, clips: Clips, captions: Captions, table:
         t = torch.linspace(0.02, 0.98, len(part))
         noise = torch.randn(video.shape, generator=generator)
         tokens = captions.tokens(clips, part, rng, drop=0.0)
-        total.append(loss_of(networks, video, tokens.to(device), t.to(device), noise.to(device), table))
+        cameras = len(clips.meta["settings"]["cameras"])
+        total.append(loss_of(networks, video, tokens.to(device), t.to(device), noise.to(device), table, cameras))
     return torch.cat(total).mean().item()
 
 
-def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, Any], settings: dict[str, Any]) -> None:
+def export(
+    folder: Path, networks: Networks, tokenizer: Any, moments: dict[str, list[float]], settings: dict[str, Any]
+) -> None:
     """Write the diffusers folder, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     half: Any = copy.deepcopy(networks).half()
@@ -150,7 +160,11 @@ def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, 
     }
     for file in folder.glob("*/*.safetensors"):
         file.chmod(0o644)  # safetensors writes them for the owner alone
-    for name, value in (("model_index", index), ("prior", settings), ("vocabulary", {"actions": list(actions)})):
+    for name, value in (
+        ("model_index", index),
+        ("prior", settings),
+        ("vocabulary", {"actions": list(moments), "moments": moments}),
+    ):
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
@@ -173,8 +187,10 @@ def train(args: SimpleNamespace) -> None:
     tokenizer = prior_text.make_tokenizer(actions)
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     settings = {**clips.meta["settings"], "frame_packing": PACKING}
+    moments = {action: clips.meta["moments"][action] for action in actions}
     weight = np.array([share.get(action, 1.0) for action in clips.action[clips.train]])
-    channels = 3 * settings["frames"] * PACKING**2
+    cameras = len(settings["cameras"])
+    channels = 3 * cameras * settings["frames"] * PACKING**2
     networks: Any = make_networks(channels, settings["height"] // PACKING, tuple(args.widths), tokenizer).to(device)
     networks.to(memory_format=torch.channels_last)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
@@ -209,7 +225,7 @@ def train(args: SimpleNamespace) -> None:
         # stratified times: each batch sees the whole range
         t = (torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch
         tokens = captions.tokens(clips, index, rng, drop=EMPTY_SHARE).to(device)
-        loss = loss_of(forward, video, tokens, t.clamp(1e-3, 0.999).to(device), noise, table).mean()
+        loss = loss_of(forward, video, tokens, t.clamp(1e-3, 0.999).to(device), noise, table, cameras).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
         for group in optimizer.param_groups:
@@ -224,21 +240,21 @@ def train(args: SimpleNamespace) -> None:
             running = 0.0
         if seconds - saved > args.save_minutes * 60:
             saved = seconds
-            save(out, resume, networks, average, optimizer, step, seconds, tokenizer, actions, settings)
+            save(out, resume, networks, average, optimizer, step, seconds, tokenizer, moments, settings)
             print(f"step {step} held-out {validation_loss(average, clips, captions, table):.4f}", flush=True)
-    save(out, resume, networks, average, optimizer, step, seconds, tokenizer, actions, settings)
+    save(out, resume, networks, average, optimizer, step, seconds, tokenizer, moments, settings)
     final = validation_loss(average, clips, captions, table)
     print(f"done: step {step}, {seconds / 60:.1f} minutes, held-out loss {final:.4f}, {out / 'prior'}", flush=True)
 
 
 def save(out: Path, resume: Path, networks: Networks, average: Networks, optimizer: Any, step: int, seconds: float,
-         tokenizer: Any, actions: dict[str, Any], settings: dict[str, Any]) -> None:  # fmt: skip
+         tokenizer: Any, moments: dict[str, list[float]], settings: dict[str, Any]) -> None:  # fmt: skip
     """Write what resuming needs, and the averaged weights as a diffusers folder `out/prior`."""
     state = {"networks": networks.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     part = resume.with_suffix(".part")
     torch.save({**state, "step": step, "seconds": seconds}, part)
     part.replace(resume)
-    export(out / "prior", average, tokenizer, actions, settings)
+    export(out / "prior", average, tokenizer, moments, settings)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
@@ -251,7 +267,7 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
         actions_file=("md_jax/assets/actions.json", "the table of actions"),
         actions=([], "names of actions, separated by commas; default: all that DATA holds"),
         share=([], "ACTION=X,...: its clips are drawn X times as often as others"),
-        widths=(["64", "128", "128"], "channels of the UNet's levels"),
+        widths=(["128", "192", "256"], "channels of the UNet's levels"),
         batch=(32, "clips a step"),
         lr=(1e-3, "learning rate"),
         ema=(0.998, "decay of the averaged weights"),

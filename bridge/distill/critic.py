@@ -19,6 +19,7 @@ from torch import Tensor
 from bridge.critic import DEFAULT, Batching, Judgement
 from bridge.distill import objectives as distill
 from bridge.distill.prompts import Prompts
+from bridge.errors import BridgeError
 from bridge.priors.spec import Prior, Text
 from bridge.profile import Stopwatch
 from bridge.render import render
@@ -56,6 +57,7 @@ class CriticSettings:
     fov: float
     target: tuple[float, float, float]  # the point that every camera looks at
     background: tuple[float, float, float]
+    cameras: tuple[float, ...] = (0.0,)  # azimuths of a clip's cameras from its first one, radians
     supersample: int = 2
     guidance: distill.Guidance = dataclasses.field(default_factory=distill.Guidance)
     antialias: str = "edge"  # see bridge.render.render
@@ -101,6 +103,7 @@ class VertexCritic:
             batching: how much is done at once.
         """
         self._mesh, self._settings, self._batching, self._image = mesh, settings, batching, image
+        self._one_camera = dataclasses.replace(settings, cameras=(0.0,))  # as pictures are filmed
         self._video = Term(prior, prompts, settings.height, settings.width, settings.guidance)
         self.parts = Stopwatch(mesh.device)
         self.metric_names = METRICS if image is None else METRICS + IMAGE_METRICS
@@ -147,7 +150,8 @@ class VertexCritic:
         """Loss (n,), gradient (n, f, V, 3) and metrics of n clips."""
         with self.parts("render"), torch.enable_grad():
             leaf = clips.requires_grad_()
-            pictures = film(leaf, azimuth, elevation, self._mesh, self._settings, term.height, term.width)
+            settings = self._one_camera if term is self._image else self._settings
+            pictures = film(leaf, azimuth, elevation, self._mesh, settings, term.height, term.width)
         frames = pictures.detach().movedim(-1, 1)
         with self.parts("encode"):
             z, pull_back = _encode(term.prior, frames, self._batching.encode_chunk)
@@ -193,33 +197,44 @@ def film(
     height: int,
     width: int,
 ) -> Float[Tensor, "n f H W 3"]:
-    """Pictures in [0, 1] of n clips, one camera a clip; differentiable in the vertices."""
-    frames = clips.shape[1]
+    """Pictures in [0, 1] of n clips; differentiable in the vertices.
+
+    A clip of several cameras (`settings.cameras`) holds their pictures side by side: W is the width of all of them.
+
+    Raises:
+        BridgeError: the cameras cannot share the width.
+    """
+    frames, cameras = clips.shape[1], len(settings.cameras)
+    if width % cameras:
+        raise BridgeError(
+            f"{cameras} cameras share a picture's width: expected one that {cameras} divides, got {width}."
+        )
+    around = (azimuth[:, None] + _on_device(settings.cameras, mesh.device)).flatten()
     camera = Camera(
-        azimuth=azimuth.repeat_interleave(frames),
-        elevation=elevation.repeat_interleave(frames),
+        azimuth=around.repeat_interleave(frames),
+        elevation=elevation.repeat_interleave(cameras * frames),
         distance=settings.distance,
         fov_y=settings.fov,
         target=_on_device(settings.target, mesh.device),
     )
     pictures = render(
-        clips.flatten(0, 1),
+        clips.repeat_interleave(cameras, dim=0).flatten(0, 1),
         camera,
         mesh,
         height,
-        width,
+        width // cameras,
         settings.supersample,
         _on_device(settings.background, mesh.device),
         antialias=settings.antialias,
         backend=settings.renderer,
     )
-    return pictures.unflatten(0, (-1, frames))
+    return torch.cat(pictures.unflatten(0, (-1, cameras, frames)).unbind(1), dim=3)
 
 
 @functools.lru_cache
-def _on_device(point: tuple[float, float, float], device: torch.device) -> Float[Tensor, "3"]:
-    """A point or colour as a tensor; made once, since a copy to a GPU waits for it."""
-    return torch.tensor(point, device=device)
+def _on_device(numbers: tuple[float, ...], device: torch.device) -> Float[Tensor, "n"]:
+    """A point, a colour or angles as a tensor; made once, since a copy to a GPU waits for it."""
+    return torch.tensor(numbers, device=device)
 
 
 def _encode(

@@ -179,9 +179,9 @@ class FolderPrior(FrozenPrior):
 
     def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
         """What the UNet says of noised latents (see `FrozenPrior.output`)."""
-        inputs = pack_frames(z_t, self._packing) if self._packing else z_t
+        inputs = pack_frames(z_t, self._packing, len(self.spec.cameras)) if self._packing else z_t
         raw = self._unet(inputs, schedule.timesteps(t, len(self._alphas_cumprod)), text.hidden).sample
-        return unpack_frames(raw, self._packing, z_t.shape[1]) if self._packing else raw
+        return unpack_frames(raw, self._packing, z_t.shape[1], len(self.spec.cameras)) if self._packing else raw
 
 
 def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:
@@ -195,11 +195,19 @@ def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:
     return torch.autograd.grad(z, leaf, g / scale)[0] * scale
 
 
-def pack_frames(video: Float[Tensor, "N C F H W"], packing: int) -> Float[Tensor, "N c h w"]:
-    """Frames as channels, each `packing`×`packing` block of pixels a channel group: c = C·F·packing²."""
-    return functional.pixel_unshuffle(video.flatten(1, 2), packing)
+def pack_frames(video: Float[Tensor, "N C F H W"], packing: int, cameras: int = 1) -> Float[Tensor, "N c h w"]:
+    """Frames as channels, each `packing`×`packing` block of pixels a channel group: c = cameras·C·F·packing².
+
+    Pictures of several cameras, side by side in the width, are laid over each other, so that a denoiser sees what they
+    show at one place of each picture together.
+    """
+    tiles = torch.cat(video.chunk(cameras, dim=-1), dim=1)
+    return functional.pixel_unshuffle(tiles.flatten(1, 2), packing)
 
 
-def unpack_frames(packed: Float[Tensor, "N c h w"], packing: int, channels: int) -> Float[Tensor, "N C F H W"]:
+def unpack_frames(
+    packed: Float[Tensor, "N c h w"], packing: int, channels: int, cameras: int = 1
+) -> Float[Tensor, "N C F H W"]:
     """The inverse of `pack_frames`."""
-    return functional.pixel_shuffle(packed, packing).unflatten(1, (channels, -1))
+    tiles = functional.pixel_shuffle(packed, packing).unflatten(1, (cameras * channels, -1))
+    return torch.cat(tiles.chunk(cameras, dim=1), dim=-1)

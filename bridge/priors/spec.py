@@ -57,6 +57,8 @@ class PriorSpec:
     fov: float = math.radians(50.0)  # radians, vertical
     distance: float = 3.0  # metres from the body's centre
     background: tuple[float, float, float] = (0.9, 0.9, 0.9)
+    # Azimuths of a clip's cameras from its first one, radians; their pictures stand side by side in `width`
+    cameras: tuple[float, ...] = (0.0,)
     dtype: str = "float32"  # of the weights: one of PRECISIONS
     licence: str = "unknown"
     origin: str = "unknown"  # where the weights come from

@@ -18,8 +18,9 @@ SHIPPED = Path(__file__).resolve().parent / "assets"
 BOUNDS = {
     "frames": (2, 10_000), "fps": (0.1, 1000.0), "height": (8, 4096), "width": (8, 4096), "fov": (1.0, 170.0),
     "distance": (0.1, 1000.0), "elevation": (-89.0, 89.0), "background": (0.0, 1.0), "frame_packing": (0, 16),
+    "cameras": (-360.0, 360.0),
 }  # fmt: skip
-LISTS = {"elevation": 2, "background": 3}
+LISTS = {"elevation": (2, 2), "background": (3, 3), "cameras": (1, 8)}  # how many numbers, at least and at most
 
 
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
@@ -35,7 +36,7 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fold
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
-    settings = {"frame_packing": 0, **parts.settings}
+    settings = {"frame_packing": 0, "cameras": [0.0], **parts.settings}
     where = folder / "prior.json"
     numbers = {name: _numbers(where, settings, name) for name in BOUNDS}
     (frames,), (height,), (width,), (packing,) = (
@@ -44,7 +45,8 @@ def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     low, high = numbers["elevation"]
     if low > high:
         raise PriorError(f"{where} states elevation={settings['elevation']}: expected low and high, in this order.")
-    _check_packing(where, parts.unet.config.get("in_channels"), frames, height, width, packing)
+    cameras = numbers["cameras"]
+    _check_packing(where, parts.unet.config.get("in_channels"), frames, height, width, packing, len(cameras))
     red, green, blue = numbers["background"]
     try:
         return PriorSpec(
@@ -62,6 +64,7 @@ def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             fov=math.radians(numbers["fov"][0]),
             distance=numbers["distance"][0],
             background=(red, green, blue),
+            cameras=tuple(map(math.radians, cameras)),
             dtype=dtype,
             licence=" ".join(str(settings["licence"])[:500].split()),
             origin=str(folder),
@@ -83,22 +86,28 @@ def _numbers(where: Path, settings: dict[str, Any], name: str) -> list[float]:
     low, high = BOUNDS[name]
     found = settings[name] if name in LISTS else [settings[name]]
     kinds = int if isinstance(low, int) else int | float
-    fits = isinstance(found, list) and len(found) == LISTS.get(name, 1) and all(
+    least, most = LISTS.get(name, (1, 1))
+    fits = isinstance(found, list) and least <= len(found) <= most and all(
         isinstance(x, kinds) and not isinstance(x, bool) and low <= x <= high for x in found
     )  # fmt: skip
     if not fits:
-        count = f"{LISTS[name]} numbers" if name in LISTS else "a whole number" if kinds is int else "a number"
+        many = str(least) if least == most else f"{least} to {most}"
+        count = f"{many} numbers" if name in LISTS else "a whole number" if kinds is int else "a number"
         raise PriorError(f"{where} states {name}={str(settings[name])[:80]}: expected {count} from {low} to {high}.")
     return [float(x) for x in found]
 
 
-def _check_packing(where: Path, channels: int | None, frames: int, height: int, width: int, packing: int) -> None:
+def _check_packing(
+    where: Path, channels: int | None, frames: int, height: int, width: int, packing: int, cameras: int
+) -> None:
     """Refuse a clip whose frames, packed as channels, are not those that the UNet takes."""
-    packed = 3 * frames * packing**2 if packing else 3
-    if channels != packed or height % max(packing, 1) or width % max(packing, 1):
+    packed = 3 * cameras * frames * packing**2 if packing else 3
+    if cameras > 1 and not packing:
+        raise PriorError(f"{where} states {cameras} cameras without frame_packing: expected one camera.")
+    if channels != packed or height % max(packing, 1) or width % (cameras * max(packing, 1)):
         raise PriorError(
-            f"{where} states frames={frames}, frame_packing={packing}, height={height}, width={width}: that is {packed}"
-            f" channels, and the UNet takes {channels}."
+            f"{where} states frames={frames}, frame_packing={packing}, {cameras} cameras, height={height}, width={width}:"
+            f" that is {packed} channels, and the UNet takes {channels}."
         )
 
 
