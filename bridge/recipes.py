@@ -31,6 +31,7 @@ class Recipe:
 
     Attributes:
         t_min, t_max: of the diffusion times drawn, in (0, 1): one number, or (start, end).
+        root: "fixed", "orient" or "full": what of the root is optimised.
         frequencies: octaves of the PoseField's time features.
         frames, fps, height, width: of the clip; None: what the loaded model was trained on.
         azimuths: fixed cameras in degrees; empty: the whole circle.
@@ -47,6 +48,7 @@ class Recipe:
     weighting: str = "sigma2"
     distillation_weight: float = 1e-3
     reg_weight: float = 1e-3
+    root: str = "fixed"
     frequencies: int = 4
     frames: int | None = None
     fps: float | None = None

@@ -110,8 +110,8 @@ class Config:
                          " prompt, 'generic' pools all actions.", first=True)  # fmt: skip
     statistics: str = option("", "Own pose statistics: an .npz written by tools.build_statistics, or a folder of"
                              " AMASS-style .npz clips. Empty: the shipped ones.")  # fmt: skip
-    root: Literal["fixed", "orient", "full"] = option(
-        "fixed", "Also optimise the root: its orientation, or orientation and translation.", first=True)  # fmt: skip
+    root: Literal["fixed", "orient", "full"] = _own(
+        "Also optimise the root: its orientation, or orientation and translation.", first=True)  # fmt: skip
     frames: int | None = _own("Frames of the clip.", low=2, high=10000)
     fps: float | None = _own("Frames a second of the clip.", low=0.1, high=1000)
     frequencies: int = _own("Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3 cannot"

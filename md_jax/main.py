@@ -213,14 +213,15 @@ def _fit(
 def _hear(config: Config, sentences: list[str]) -> str:
     """What is understood of the prompts, by the priors that read them."""
     from md_jax.prompts.checks import check_prompt, hear
-    from md_jax.prompts.vocabulary import actions_of_prior
+    from md_jax.prompts.vocabulary import actions_of_prior, words_of_prior
 
-    known = actions_of_prior(config.prior, config.prior_path)
+    words = words_of_prior(config.prior, config.prior_path)
+    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     if config.distillation == "source" and config.source_prompt:
         check_prompt(config.source_prompt, known)
     if config.image_prior != "none":
         hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
-    return hear(sentences, known)
+    return hear(sentences, known, manner)
 
 
 def _look_at_character(config: Config) -> None:

@@ -77,7 +77,7 @@ def film(windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, file: Pat
     pixels = np.memmap(file, np.uint8, "r+").reshape(-1, *clip_shape())
     began = time.perf_counter()
     for w, (body_pose, root, transl) in enumerate(zip(*windows[:3], strict=True)):
-        posed = torch.from_numpy(np.array(pose(body_pose, root, transl * np.float32([0, 1, 0]))))
+        posed = torch.from_numpy(np.array(pose(body_pose, root, transl * np.array([0, 1, 0], np.float32))))
         around = torch.from_numpy((azimuth[w][:, None] + offsets).ravel()).float().repeat_interleave(frames)
         above = torch.from_numpy(np.repeat(elevation[w], cameras)).float().repeat_interleave(frames)
         camera = Camera(around, above, SETTINGS["distance"], math.radians(SETTINGS["fov"]), target)
@@ -125,7 +125,7 @@ def draw_windows(
         total = {name: seconds[recording == name].sum() for name in recording}
         weight = seconds / np.array([total[name] for name in recording])
         clip = rng.choice(len(able), size=count, p=weight / weight.sum())
-        factor = np.minimum(np.exp(rng.uniform(*np.log(speed), count)), seconds[clip] / span)
+        factor = np.minimum(np.exp(rng.uniform(math.log(speed[0]), math.log(speed[1]), count)), seconds[clip] / span)
         start = rng.uniform(size=count) * np.maximum(seconds[clip] - span * factor, 0)
         mirrored = rng.uniform(size=count) < 0.5
         cut = cut_windows(able, clip, start, frames=frames, fps=fps, speed=factor, mirrored=mirrored, root="full")
@@ -157,7 +157,8 @@ def main(args: SimpleNamespace) -> None:
     count = len(names)
     # the cameras of a window stand evenly around it from a random start: every window is seen from all sides
     azimuth = 2 * np.pi * (rng.uniform(size=(count, 1)) + np.arange(args.pairs) / args.pairs)
-    elevation = rng.uniform(*np.radians(SETTINGS["elevation"]), size=(count, args.pairs))
+    low, high = np.radians(SETTINGS["elevation"])
+    elevation = rng.uniform(low, high, size=(count, args.pairs))
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     file = out / "clips.u8"
@@ -169,7 +170,7 @@ def main(args: SimpleNamespace) -> None:
     ]
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         pool.starmap(film, parts)
-    said = {
+    said: dict[str, Any] = {
         "action": [actions.index(name) for name in names],
         "held_out": ~known,
         "moment": moment,
@@ -177,11 +178,8 @@ def main(args: SimpleNamespace) -> None:
         "side": sides(windows, names),
         "turn": turns(windows),
     }
-    np.savez(
-        out / "clips.npz",
-        azimuth=azimuth.reshape(-1),
-        **{key: np.repeat(value, args.pairs) for key, value in said.items()},
-    )
+    said = {key: np.repeat(value, args.pairs) for key, value in said.items()}
+    np.savez(out / "clips.npz", azimuth=azimuth.reshape(-1), **said)
     repeats = {name: repeat_seconds([clip for clip in split.train if clip.action == name]) for name in actions}
     settings = SETTINGS | {"repeats": {name: round(each, 2) for name, each in repeats.items() if each is not None}}
     meta = {

@@ -1,8 +1,9 @@
 """What training captions say of a window beside its action: its moment, how fast it is, which hand or foot, which way.
 
 Moments: a denoiser that hears only "walking" must answer with the mean over all phases of a walk, and at high noise
-that mean stands still. So the windows of each action fall into moments, groups that look alike (k-means of joint positions):
-of a walk they are its phases, of other actions its phases and ways. A caption names one: "walking, moment 3".
+that mean stands still. So the windows of each action fall into moments, groups that look alike (k-means of joint
+positions): of a walk they are its phases, of other actions its phases and ways. A caption names one: "walking, moment
+3".
 """
 
 from __future__ import annotations

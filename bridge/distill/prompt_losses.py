@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.distill import objectives as distill
+from bridge.distill.critic import CriticSettings, film
 from bridge.distill.prompts import embed_prompts
 from bridge.priors import Prior
-from bridge.render import render
-from bridge.render.camera import Camera
 from bridge.render.mesh import Mesh
 
 TIMES = (0.2, 0.35, 0.5, 0.65, 0.8)
@@ -49,21 +48,24 @@ def prompt_losses(
     shape = spec.latent_shape_of(frames, spec.height, spec.width)
     embedded = embed_prompts(prior, prompts)
     azimuth = torch.arange(VIEWS, device=device) * (2 * math.pi / VIEWS)
-    around = azimuth.repeat_interleave(frames)
-    camera = Camera(
-        azimuth=around,
-        elevation=torch.full_like(around, sum(spec.elevation) / 2),
+    elevation = torch.full_like(azimuth, sum(spec.elevation) / 2)
+    settings = CriticSettings(
+        height=spec.height,
+        width=spec.width,
         distance=spec.distance,
-        fov_y=spec.fov,
-        target=torch.tensor(target, device=device),
+        fov=spec.fov,
+        target=target,
+        background=spec.background,
+        cameras=spec.cameras,
     )
     generator = torch.Generator().manual_seed(NOISE_SEED)
     noise = torch.randn((len(TIMES), VIEWS, *shape), generator=generator).to(device)
     cells = torch.cartesian_prod(torch.arange(len(TIMES)), torch.arange(VIEWS)).to(device)
     losses = torch.zeros(len(vertices), len(prompts))
     for m, clip in enumerate(vertices):
-        pictures = render(clip.repeat(VIEWS, 1, 1), camera, mesh, spec.height, spec.width, 2, spec.background)
-        z = prior.encode(pictures.unflatten(0, (VIEWS, frames)).permute(0, 4, 1, 2, 3))
+        clips = clip.expand(VIEWS, *clip.shape)
+        pictures = film(clips, azimuth, elevation, mesh, settings, spec.height, spec.width)
+        z = prior.encode(pictures.movedim(-1, 1))
         for part in cells.split(batch):
             k, v = part.T
             t = torch.tensor(TIMES, device=device)[k]

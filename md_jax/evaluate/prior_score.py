@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from md_jax.body import lbs
 from md_jax.evaluate import measures
 from md_jax.prompts.checks import check_prompt, texts_for_prior
-from md_jax.prompts.vocabulary import actions_of_prior
+from md_jax.prompts.vocabulary import words_of_prior
 from md_jax.run import torch_side
 
 
@@ -28,10 +28,12 @@ def prompt_losses(
     Raises:
         UserError: the prior cannot be loaded, takes other clips, or does not know a prompt.
     """
-    known = actions_of_prior(name, path)
+    words = words_of_prior(name, path)
+    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     for prompt in prompts:
         check_prompt(prompt, known)
     torch_side.start("auto")
     body, baked = measures.free_body()
     vertices: Float[Array, "M F V 3"] = lbs.pose(baked, jnp.asarray(body_pose))
-    return torch_side.prompt_losses(name, path, body, vertices, [texts_for_prior(prompt, known) for prompt in prompts])
+    texts = [texts_for_prior(prompt, known, manner=manner) for prompt in prompts]
+    return torch_side.prompt_losses(name, path, body, vertices, texts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
+from md_jax.prompts.manner import manner_of
 from md_jax.prompts.parts import PromptError, joined, parts_of
 from md_jax.prompts.reading import Reading, read_prompt
 from md_jax.prompts.tokens import ARTICLES, is_word, tokens_of
@@ -42,7 +44,7 @@ def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading
     return reading
 
 
-def hear(sentences: Sequence[str], known: Collection[str] | None = None) -> str:
+def hear(sentences: Sequence[str], known: Collection[str] | None = None, manner: Collection[str] = ()) -> str:
     """Check the prompts of a run; what was heard in each different one, a line each.
 
     Raises:
@@ -52,25 +54,38 @@ def hear(sentences: Sequence[str], known: Collection[str] | None = None) -> str:
     for sentence in dict.fromkeys(sentences):
         parts = parts_of(sentence)
         several = len(parts) > 1
-        lines.append("; then ".join(heard_line(check_prompt(part.sentence, known), known, several) for part in parts))
+        lines.append(
+            "; then ".join(
+                heard_line(check_prompt(part.sentence, known), known, several, manner_of(part.sentence, manner))
+                for part in parts
+            )
+        )
     return "\n".join(dict.fromkeys(lines))
 
 
-def heard_line(reading: Reading, known: Collection[str] | None = None, part: bool = False) -> str:
+def heard_line(
+    reading: Reading,
+    known: Collection[str] | None = None,
+    part: bool = False,
+    manner: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str:
     """What was understood, for the start of a run: "washing a window, side view; not used: big, dirty".
 
     Args:
         reading: of a prompt that `check_prompt` let through.
         known: as there; an open prior's text encoder reads every word, so that none is called unused.
         part: whether it is one of several sentences that follow one another.
+        manner: phrases that the prior reads in it, and the words that say so (`manner_of`).
     """
     phrases = [_phrase(heard.action) for heard in reading.actions]
-    parts = [", ".join(filter(None, (phrases[0] if phrases else "no action that we know", reading.view)))]
+    action = phrases[0] if phrases else "no action that we know"
+    parts = [", ".join(filter(None, (" ".join((action, *manner)), reading.view)))]
     if len(phrases) > 1:
         in_turn = "" if part else "; for all of them put a bar between: " + _in_turn(reading)
         parts.append(f"actions in order: {', then '.join(phrases)}; one sentence shows the first{in_turn}")
-    unused = [word for word in reading.manner if word not in ("turning", "over")] if phrases else []
-    if known is not None and (unused := _in_sentence_order(reading, [*unused, *reading.ignored])):
+    said = {"turning", "over", *(word for words in manner.values() for word in words)}
+    unused = [word for word in (*reading.manner, *reading.ignored) if word not in said] if phrases else []
+    if known is not None and (unused := _in_sentence_order(reading, unused)):
         parts.append(f"not used: {', '.join(unused)}")
     if known is None and not phrases:
         parts.append("the prior reads the sentence as it stands")
@@ -85,29 +100,36 @@ def _in_turn(reading: Reading) -> str:
     return f'"{joined(sentences)}"'
 
 
-def sentence_for_prior(sentence: str, known: Collection[str] | None = None) -> str:
+def sentence_for_prior(sentence: str, known: Collection[str] | None = None, manner: Collection[str] = ()) -> str:
     """The sentence that goes to the prior's text encoder.
 
     An open prior gets it as it stands. So does one of closed vocabulary where a phrase of its training captions stands
     in the sentence, word for word. Elsewhere its text encoder, which knows whole words and no forms of them, would see
-    no action, so it gets the plain caption of the action and the view that were heard.
+    no action, so it gets the plain caption of the action and the view that were heard. A prior whose captions say the
+    `manner` gets that caption always, with the phrases that were heard.
     """
     if known is None:
         return sentence
     words = shipped().only(known)
     reading = read_prompt(sentence, words)
-    if reading.action is None or _has_caption(sentence, words):
+    if reading.action is None or (not manner and _has_caption(sentence, words)):
         return sentence
-    turning = " turning over" if {"turning", "upside"} & set(reading.manner) else ""
+    turning = " turning over" if not manner and {"turning", "upside"} & set(reading.manner) else ""
+    said = "".join(f" {phrase}" for phrase in manner_of(sentence, manner))
     view = ", {view} view" if PLACE in sentence else ""
     if reading.quarters:
         view = f", {' or '.join(names_of_quarters(reading.quarters))}"
-    return f"a person is {words.entries[reading.action.action].phrase}{turning}{view}"
+    return f"a person is {words.entries[reading.action.action].phrase}{said}{turning}{view}"
 
 
-def texts_for_prior(sentence: str, known: Collection[str] | None = None, view_prompts: bool = True) -> tuple[str, ...]:
+def texts_for_prior(
+    sentence: str,
+    known: Collection[str] | None = None,
+    view_prompts: bool = True,
+    manner: Collection[str] = (),
+) -> tuple[str, ...]:
     """What the prior reads (`sentence_for_prior`) from the front, the left, the back and the right (`as_seen`)."""
-    return as_seen(sentence_for_prior(sentence, known), view_prompts)
+    return as_seen(sentence_for_prior(sentence, known, manner), view_prompts)
 
 
 def _has_caption(sentence: str, words: Vocabulary) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
 SKIPPED = ARTICLES | {"his", "her", "their", "its", "some", "is", "are", "was", "were", "be", "of"}
 
 ACTION = re.compile(r"\w[\w -]{0,59}")  # an action's name
+MOST_MOMENTS = 1000  # of an action
 MOST_ACTIONS = 1000  # of a prior
 
 
@@ -112,15 +113,30 @@ def prompt_of_action(action: str) -> str:
     return f"a person is {entries[action].phrase}"
 
 
-def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
-    """The actions that a prior of closed vocabulary knows, read from its folder without loading it.
+@dataclass(frozen=True)
+class PriorWords:
+    """What a prior of closed vocabulary reads.
+
+    Attributes:
+        actions: names of actions.
+        manner: phrases of `md_jax.prompts.manner`; a prior that names none reads sentences as they stand.
+        moments: the share of each moment of an action in its training clips; none where captions name no moments.
+    """
+
+    actions: tuple[str, ...]
+    manner: tuple[str, ...] = ()
+    moments: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def words_of_prior(prior: str, path: str = "") -> PriorWords | None:
+    """What a prior of closed vocabulary reads, from its folder, without loading it.
 
     Args:
         prior: its name, as in --prior.
         path: its folder, as in --prior_path; empty: the shipped one, if there is one.
 
     Returns:
-        Names of actions; None for an open prior, which takes any sentence.
+        Its words; None for an open prior, which takes any sentence.
 
     Raises:
         UserError: the folder's vocabulary.json cannot be read.
@@ -139,4 +155,25 @@ def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
         raise UserError(f"{file} names the action {odd[0][:60]!r}: expected a word, or several joined by _.")
     if not 1 <= len(names) <= MOST_ACTIONS:
         raise UserError(f"{file} names {len(names)} actions: expected 1 to {MOST_ACTIONS}.")
-    return tuple(names)
+    manner, moments = value.get("manner", []), value.get("moments", {})
+    if not isinstance(manner, list) or not all(isinstance(phrase, str) for phrase in manner):
+        raise UserError(f"{file}: expected manner to be a list of phrases, found {str(manner)[:60]!r}.")
+    if not isinstance(moments, dict) or not all(map(_are_shares, moments.values())):
+        raise UserError(f"{file}: expected moments as a list of 1 to {MOST_MOMENTS} shares (0 or more, some above 0) by"
+                        f" action, found {str(moments)[:60]!r}.")  # fmt: skip
+    return PriorWords(tuple(names), tuple(manner), {name: tuple(map(float, each)) for name, each in moments.items()})
+
+
+def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
+    """The actions that a prior of closed vocabulary knows; None for an open prior (see `words_of_prior`)."""
+    words = words_of_prior(prior, path)
+    return None if words is None else words.actions
+
+
+def _are_shares(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and 1 <= len(value) <= MOST_MOMENTS
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in value)
+        and sum(value) > 0
+    )

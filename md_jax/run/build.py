@@ -88,7 +88,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
-    built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body)
+    motions = [config.first_motion + m for m, each in enumerate(parts) for _ in each]
+    built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body, motions)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
     # A view in the prompt wins over the circle, --azimuths over both.

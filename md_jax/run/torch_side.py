@@ -19,8 +19,10 @@ from md_jax.errors import UserError
 from md_jax.options.command import ending_in_one_line
 from md_jax.outside.environment import THREADS
 from md_jax.prompts.checks import sentence_for_prior
+from md_jax.prompts.manner import draw_moment
+from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.views import as_seen
-from md_jax.prompts.vocabulary import actions_of_prior
+from md_jax.prompts.vocabulary import shipped, words_of_prior
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -84,14 +86,15 @@ def start(device: str) -> str:
         return configure(device)
 
 
-def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> TorchSide:
+def build(config: Config, device: str, sentences: Sequence[str], body: Body, motions: Sequence[int] = ()) -> TorchSide:
     """The torch side of a run, with everything loaded and checked.
 
     Args:
         config: the options.
         device: from `start`.
-        sentences: one a motion.
+        sentences: one a motion, or one a part of it.
         body: what is drawn.
+        motions: the number of each sentence's motion, which draws its moment; default: 0, 1, …
 
     Raises:
         UserError: something cannot be found, loaded, or done as asked.
@@ -99,8 +102,24 @@ def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> 
     with user_errors():
         from bridge import build as torch_build
 
-        request = _request(config, device, sentences, body)
+        said = sentences_for(config, sentences, motions or range(len(sentences)))
+        request = _request(config, device, said, body)
         return torch_build.build(request, *map(np.asarray, (body.triangles, body.vertex_colors, body.v_template)))
+
+
+def sentences_for(config: Config, sentences: Sequence[str], motions: Sequence[int]) -> list[str]:
+    """What a run's prior reads of its sentences, each at a moment that the seed and the number of its motion draw."""
+    words = words_of_prior(config.prior, config.prior_path)
+    if words is None:
+        return list(sentences)
+    vocabulary, said = shipped().only(words.actions), []
+    for sentence, motion in zip(sentences, motions, strict=True):
+        heard = read_prompt(sentence, vocabulary).action
+        shares = words.moments.get(heard.action, ()) if heard else ()
+        moment = draw_moment(shares, config.seed, motion)
+        text = sentence_for_prior(sentence, words.actions, words.manner)
+        said.append(f"{text}, {moment}" if moment else text)
+    return said
 
 
 def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
@@ -111,13 +130,13 @@ def _request(config: Config, device: str, sentences: Sequence[str], body: Body) 
     def seen(texts: Sequence[str]) -> list[tuple[str, ...]]:
         return [as_seen(text, config.view_prompts) for text in texts]
 
-    known = actions_of_prior(config.prior, config.prior_path)
-    sentences = [sentence_for_prior(sentence, known) for sentence in sentences]
+    words = words_of_prior(config.prior, config.prior_path)
+    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
     if config.distillation == "source":
-        given = config.source_prompt and sentence_for_prior(config.source_prompt, known)
+        given = config.source_prompt and sentence_for_prior(config.source_prompt, known, manner)
         sources = seen([given or SOURCE.format(text.rstrip(" .,")) for text in sentences])
     guidance = Guidance(
         objective=config.distillation,

@@ -106,8 +106,8 @@ def _check_packing(
         raise PriorError(f"{where} states {cameras} cameras without frame_packing: expected one camera.")
     if channels != packed or height % max(packing, 1) or width % (cameras * max(packing, 1)):
         raise PriorError(
-            f"{where} states frames={frames}, frame_packing={packing}, {cameras} cameras, height={height}, width={width}:"
-            f" that is {packed} channels, and the UNet takes {channels}."
+            f"{where} states frames={frames}, frame_packing={packing}, {cameras} cameras, height={height},"
+            f" width={width}: that is {packed} channels, and the UNet takes {channels}."
         )
 
 

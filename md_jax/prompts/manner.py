@@ -1,0 +1,64 @@
+"""How an action is done, in the words of training captions: "slowly", "turning left", "with the right hand".
+
+A text encoder of closed vocabulary reads these phrases and no others, so a sentence is put in them as far as it can be.
+The phrase for a moment, one of the looks that an action goes through, is drawn: a seed decides where a walk begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from md_jax.prompts.tokens import tokens_of
+from md_jax.prompts.views import find_views
+
+MOMENT = "moment {}"  # one of an action's moments, from 1 on
+_TEMPO = {
+    "slowly": ("slowly", "slow", "slower", "gently", "lazily", "calmly", "unhurriedly"),
+    "quickly": ("quickly", "quick", "fast", "faster", "rapidly", "swiftly", "briskly", "hastily", "energetically"),
+}
+_LEFT = ("left", "leftward", "leftwards")
+_RIGHT = ("right", "rightward", "rightwards")
+_HAND = ("hand", "hands", "arm", "arms", "fist", "fists", "hook", "jab")
+_FOOT = ("foot", "feet", "leg", "legs", "knee")
+
+
+def manner_of(sentence: str, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """What a sentence says of the manner, among the phrases that a prior knows: each, and the words that say so.
+
+    Words of a view ("left side view") say nothing of the manner.
+    """
+    tokens = tokens_of(sentence)
+    in_view = find_views(tokens)[1]
+    found: dict[str, tuple[str, ...]] = {}
+    for place, token in enumerate(tokens):
+        if place in in_view:
+            continue
+        after = tokens[place + 1] if place + 1 < len(tokens) else ""
+        for phrase, words in _phrases_at(token, after):
+            if phrase in known and phrase not in found:
+                found[phrase] = words
+    return found
+
+
+def _phrases_at(token: str, after: str) -> list[tuple[str, tuple[str, ...]]]:
+    tempo: list[tuple[str, tuple[str, ...]]] = [
+        (phrase, (token,)) for phrase, words in _TEMPO.items() if token in words
+    ]
+    side = "left" if token in _LEFT else "right" if token in _RIGHT else ""
+    if not side:
+        return tempo
+    for limb, words in (("hand", _HAND), ("foot", _FOOT)):
+        if after in words:
+            return [(f"with the {side} {limb}", (token, after))]
+    return [(f"turning {side}", (token,))]
+
+
+def draw_moment(shares: Sequence[float], *seed: int) -> str:
+    """The phrase of a moment, each as likely as its share of the training clips; nothing where there are none."""
+    if not len(shares):
+        return ""
+    weights = np.asarray(shares, float)
+    rng = np.random.default_rng(seed)
+    return MOMENT.format(1 + int(rng.choice(len(weights), p=weights / weights.sum())))
