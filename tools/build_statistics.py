@@ -4,7 +4,7 @@
 
 CLIPS is a folder of AMASS-style .npz files in one sub-folder an action, or a file of tools.pack_mocap; the default is
 the shipped motion capture: poses of an action come from the clips that the embedded prior and the yardstick know, where
-they have any of it, and translation from the clips that have some.
+they have any of it, and translation from all clips, which is where their feet take them if the capture has none.
 `python -m md_jax.main --statistics=FILE` uses the result.
 """
 
@@ -18,6 +18,7 @@ from md_jax.mocap.clips import load_clips, moving_clips
 from md_jax.mocap.statistics import GENERIC, PoseStatistics, compute_statistics, save_statistics
 from md_jax.options.command import parse_simple, stop
 from md_jax.run.torch_side import run_program
+from tools.standing import on_their_feet
 
 
 def with_translation(poses: PoseStatistics, moved: PoseStatistics | None) -> PoseStatistics:
@@ -37,7 +38,7 @@ def main() -> None:
     actions = [*sorted({clip.action for clip in clips}), GENERIC]
     statistics = [compute_statistics(clips, action) for action in actions]
     if not args.clips:
-        moving = moving_clips()
+        moving = [*on_their_feet(clips), *moving_clips()]
         new = sorted({clip.action for clip in moving} - set(actions))
         moved = {action: compute_statistics(moving, action) for action in {c.action for c in moving} | {GENERIC}}
         statistics = [with_translation(each, moved.get(each.action)) for each in statistics]

@@ -35,8 +35,7 @@ from md_jax.mocap.clips import Clip, Split, load_clips, moving_clips, split_clip
 from md_jax.mocap.windows import Windows, cut_windows
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
-from tools.prior_moments import manners, moment_count, moments_of, sides, turns
-from tools.prior_windows import repeat_seconds
+from tools.prior_moments import manners, moment_count, moments_of, repeat_seconds, sides, turns
 from tools.standing import on_their_feet
 
 # What the prior sees, and what a run therefore renders unless told otherwise: prior.json of the shipped folder.

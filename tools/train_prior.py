@@ -163,7 +163,7 @@ def export(
     for name, value in (
         ("model_index", index),
         ("prior", settings),
-        ("vocabulary", {"actions": list(moments), "moments": moments}),
+        ("vocabulary", {"actions": list(moments), "manner": list(prior_text.SAID), "moments": moments}),
     ):
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 

@@ -25,8 +25,9 @@ from md_jax.errors import UserError
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.mocap.clips import Clip
-from md_jax.mocap.poseprior import PosePrior, pose_prior, to_poses
+from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, to_poses
 from md_jax.mocap.statistics import PoseStatistics
+from md_jax.mocap.windows import Root
 
 SIDE = math.radians(75)  # where a sample is filmed from, if nothing says otherwise: from here no limb hides another
 SAMPLE = 2**31 - 2  # folded into a motion's key for the noise of its sample, as `md_jax.fit.draws.FIXED` is
@@ -80,17 +81,15 @@ class ClipSource(Protocol):
         ...
 
 
-def check_fit(prior: str, root: str) -> None:
+def check_fit(prior: str) -> None:
     """Refuse what a fit cannot do, before anything is loaded.
 
     Raises:
-        UserError: samples do not show our body, or more than joints would have to be fitted.
+        UserError: samples do not show our body.
     """
     if prior != "embedded":
         raise UserError(f"--mode=fit compares pictures of our own body pixel by pixel, and samples of"
                         f" --prior={prior} show others: use --prior=embedded, or --mode=pose.")  # fmt: skip
-    if root != "fixed":
-        raise UserError(f"--mode=fit fits the joints alone, got --root={root}: add --root=fixed.")
 
 
 def fitted_start(
@@ -121,10 +120,12 @@ def fitted_start(
     azimuth = jnp.asarray(cameras, jnp.float32)
     elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
     video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, config.guidance_scale)
-    of_action = {each.action: pose_prior(clips, each, problem.baked) for each in statistics}
+    root = problem.fields.root
+    of_action = {each.action: pose_prior(clips, each, problem.baked, root=root) for each in statistics}
     poses = fit_clips(
         [of_action[each.action] for each in statistics],
         problem.baked, azimuth, elevation, video, source.distances, source.pictures, config.fit_steps,
+        root,
     )  # fmt: skip
     return field_at(problem.fields, params, poses)
 
@@ -138,8 +139,9 @@ def fit_clips(
     distances: Distances,
     op: PictureLoss,
     steps: int,
-) -> Float[Array, "M F 21 3"]:
-    """The poses (rotation vectors, radians) whose renders are most like each motion's clip.
+    root: Root = "fixed",
+) -> Float[Array, "M F R 3"]:
+    """The poses (rows of `md_jax.mocap.poseprior`) whose renders are most like each motion's clip.
 
     Args:
         priors: likely poses, one for each motion.
@@ -149,18 +151,20 @@ def fit_clips(
         distances: compares a clip with renders of poses.
         op: loss and gradient of renders against `Targets`.
         steps: of the descent.
+        root: what of it moves; the priors' own.
     """
     starts: dict[int, np.ndarray] = {}
     for alike in _filmed_alike(priors, azimuth, elevation):
         first, prior = alike[0], priors[alike[0]]
-        verts, joints = lbs.pose(baked, prior.library), lbs.joints_of(baked, prior.library)[:, 1:22]
+        library = parts_of(prior.library, root)
+        verts, joints = lbs.pose(baked, *library), lbs.joints_of(baked, *library)[:, 1:22]
         seen = video[jnp.asarray(alike)].reshape(-1, *video.shape[2:])
         costs = distances(verts, seen, azimuth[first], elevation[first], SEARCH_BLUR * video.shape[2])
         for m, own in zip(alike, np.split(costs, len(alike)), strict=True):
             starts[m] = prior.library[best_path(own / np.median(own), STIFFNESS * square_apart(joints))]
     white = jnp.stack([jnp.asarray(prior.whitened(starts[m])) for m, prior in enumerate(priors)])
     means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
-    white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps)
+    white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps, root)
     return jax.vmap(to_poses)(white, means, axes)
 
 
@@ -193,21 +197,22 @@ def best_path(costs: Float[np.ndarray, "F K"], steps: Float[np.ndarray, "K K"]) 
 
 
 def _descend(
-    white: Float[Array, "M F 63"],
-    means: Float[Array, "M 21 3"],
-    axes: Float[Array, "M 63 63"],
+    white: Float[Array, "M F D"],
+    means: Float[Array, "M R 3"],
+    axes: Float[Array, "M D D"],
     baked: lbs.BakedBody,
     targets: Targets,
     op: PictureLoss,
     steps: int,
-) -> Float[Array, "M F 63"]:
+    root: Root,
+) -> Float[Array, "M F D"]:
     """Adam on the poses, each frame's apart, while the blur shrinks."""
     height = targets.video.shape[2]
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps, 0.05), b2=0.99)
     scale = jnp.float32((height / 32) ** 2)  # so many pixels weigh as much as those of 32×32
 
     def vertices(white: Array, baked: lbs.BakedBody) -> Array:
-        return lbs.pose(baked, jax.vmap(to_poses)(white, means, axes))
+        return lbs.pose(baked, *parts_of(jax.vmap(to_poses)(white, means, axes), root))
 
     def unlikely(white: Array) -> Array:
         bends = jnp.diff(white, n=2, axis=1) if white.shape[1] > 2 else jnp.zeros(())
@@ -226,16 +231,18 @@ def _descend(
     return white
 
 
-def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F 21 3"]) -> Any:
-    """Parameters of the fields whose poses come nearest to these; the root stays as it is.
+def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3"]) -> Any:
+    """Parameters of the fields whose poses come nearest to these.
 
     Args:
-        fields, params: from `posefield.init_fields`, with root="fixed".
-        poses: rotation vectors, radians.
+        fields, params: from `posefield.init_fields`.
+        poses: rows of `md_jax.mocap.poseprior`, for the fields' root.
     """
     goal = poses
     if fields.rotation == "6d":
-        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses))
+        turns = 21 if fields.root == "fixed" else 22
+        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses[..., :turns, :]))
+        goal = jnp.concatenate([goal, jnp.pad(poses[..., turns:, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
     optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
 
     def loss(params: Any) -> Array:

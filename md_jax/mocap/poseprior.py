@@ -2,6 +2,9 @@
 
 The Gaussian is what the pose statistics leave out: how joints move together. The library holds single poses, never a
 motion, so that a search over it may find a pose of another action or person, but no recording.
+
+A pose is rows of three numbers, as a PoseField's values are: the root's rotation vector where it turns, those of the 21
+body joints, and the root's place where it moves, of which only the height counts (cameras go along with the root).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,12 +21,17 @@ from jaxtyping import Array, Float
 from md_jax.body import lbs, rotations
 from md_jax.errors import UserError
 from md_jax.files import is_folder
-from md_jax.mocap.clips import Clip, load_clips, mirror_pose, split_source
+from md_jax.mocap.clips import FLIP, Clip, load_clips, mirror_pose, split_source
 from md_jax.mocap.statistics import GENERIC, PoseStatistics
+from md_jax.mocap.windows import Root, every_window
 
 COUNT = 512  # poses of a library: about 10 cm (root mean square over joints) from any pose of its clips
 _PER_ACTION = 600  # poses that a library is chosen from, of each action: none counts more for being longer
 _LEAST_VARIANCE = 1e-4  # rad², of a direction that the capture never takes
+_LEAST_HEIGHT = 0.05**2  # m², of the root: some captures have no height
+WINDOW = 0.9  # seconds: turning and height count from a window's first frame
+
+Rows = Any  # arrays (…, R, 3) of NumPy or JAX
 
 
 @dataclass(frozen=True)
@@ -30,23 +39,27 @@ class PosePrior:
     """Poses as mean + axes · w, where w of the capture's poses has unit variance in every direction.
 
     Attributes:
-        mean: rotation vectors of the 21 body joints, radians: the statistics' mean.
-        axes: radians a unit of w.
+        mean: radians and metres: the statistics' mean.
+        axes: radians and metres a unit of w, D = 3·R.
         library: poses that lie apart, rotation vectors nearest to the mean.
     """
 
-    mean: Float[np.ndarray, "21 3"]
-    axes: Float[np.ndarray, "63 63"]
-    library: Float[np.ndarray, "K 21 3"]
+    mean: Float[np.ndarray, "R 3"]
+    axes: Float[np.ndarray, "D D"]
+    library: Float[np.ndarray, "K R 3"]
 
-    def whitened(self, poses: Float[np.ndarray, "*N 21 3"]) -> Float[np.ndarray, "*N 63"]:
+    def whitened(self, poses: Float[np.ndarray, "*N R 3"]) -> Float[np.ndarray, "*N D"]:
         """The w of poses."""
-        flat = (poses - self.mean).reshape(*poses.shape[:-2], 63).astype(np.float64)
+        flat = (poses - self.mean).reshape(*poses.shape[:-2], -1).astype(np.float64)
         return np.linalg.solve(self.axes.astype(np.float64), flat[..., None])[..., 0].astype(np.float32)
 
 
 def pose_prior(
-    clips: Sequence[Clip], statistics: PoseStatistics, baked: lbs.BakedBody, count: int = COUNT
+    clips: Sequence[Clip],
+    statistics: PoseStatistics,
+    baked: lbs.BakedBody,
+    count: int = COUNT,
+    root: Root = "fixed",
 ) -> PosePrior:
     """The poses of the clips of the statistics' action; of all actions, and both sides, where they are pooled.
 
@@ -55,6 +68,7 @@ def pose_prior(
         statistics: whose action is taken, and whose mean is the centre.
         baked: the body whose joints tell how far poses are from each other.
         count: of the library, or as many as there are.
+        root: what of it moves.
 
     Raises:
         UserError: no clip shows the action.
@@ -63,23 +77,62 @@ def pose_prior(
     by_action: dict[str, list[np.ndarray]] = {}
     for clip in clips:
         if pooled or clip.action == statistics.action:
-            by_action.setdefault(clip.action, []).append(clip.body_pose)
+            by_action.setdefault(clip.action, []).append(_rows(clip, root))
     if not by_action:
         raise UserError(f"no motion capture of {statistics.action!r} to take poses from: add --action=generic.")
     groups = []
     for _, parts in sorted(by_action.items()):
         poses = np.concatenate(parts)
         poses = poses[np.unique(np.linspace(0, len(poses) - 1, min(len(poses), _PER_ACTION)).round().astype(int))]
-        groups.append(np.concatenate([poses, mirror_pose(poses)]) if pooled else poses)
+        groups.append(np.concatenate([poses, _mirrored(poses, root)]) if pooled else poses)
     poses = np.concatenate(groups).astype(np.float32)
-    centre = np.broadcast_to(statistics.body_mean, poses.shape).astype(np.float32)
-    poses = rotations.on_host(rotations.nearest_axis_angle, poses, centre)
+    mean = _mean(statistics, root)
+    turns = slice(0, 21 if root == "fixed" else 22)
+    centre = np.broadcast_to(mean, poses.shape).astype(np.float32)[:, turns]
+    poses[:, turns] = rotations.on_host(rotations.nearest_axis_angle, poses[:, turns], centre)
     weight = np.concatenate([np.full(len(group), 1 / (len(group) * len(groups))) for group in groups])
-    away = (poses - statistics.body_mean).reshape(-1, 63).astype(np.float64)
-    variance, directions = np.linalg.eigh((away * weight[:, None]).T @ away)
+    away = (poses - mean).reshape(len(poses), -1).astype(np.float64)
+    covariance = (away * weight[:, None]).T @ away
+    if root == "full":
+        covariance[-2, -2] = max(covariance[-2, -2], _LEAST_HEIGHT)
+    variance, directions = np.linalg.eigh(covariance)
     axes = directions * np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
-    joints = np.asarray(lbs.joints_of(baked, poses))[:, 1:22]
-    return PosePrior(statistics.body_mean, axes.astype(np.float32), poses[apart(joints, count)])
+    joints = np.asarray(lbs.joints_of(baked, *parts_of(poses, root)))[:, 1:22]
+    return PosePrior(mean, axes.astype(np.float32), poses[apart(joints, count)])
+
+
+def parts_of(poses: Rows, root: Root) -> tuple[Rows, Rows | None, Rows | None]:
+    """(body joints (…, 21, 3), the root's rotation vector or None, its place or None) of rows (…, R, 3)."""
+    if root == "fixed":
+        return poses, None, None
+    return poses[..., 1:22, :], poses[..., 0, :], poses[..., 22, :] if root == "full" else None
+
+
+def _rows(clip: Clip, root: Root) -> Float[np.ndarray, "T R 3"]:
+    """A clip's poses, each as in a window that begins up to `WINDOW` seconds before it."""
+    if root == "fixed":
+        return clip.body_pose
+    frames = min(max(round(WINDOW * clip.fps), 1), len(clip.body_pose))
+    cut = every_window([clip], frames=frames, fps=clip.fps, stride=frames / clip.fps, root="full")
+    body, turned, moved = (part.reshape(-1, *part.shape[2:]) for part in cut[:3])
+    rows = [turned[:, None], body] + ([moved[:, None] * (0, 1, 0)] if root == "full" else [])
+    return np.concatenate(rows, axis=1).astype(np.float32)
+
+
+def _mirrored(poses: Float[np.ndarray, "N R 3"], root: Root) -> Float[np.ndarray, "N R 3"]:
+    if root == "fixed":
+        return mirror_pose(poses)
+    return np.concatenate([poses[:, :1] * FLIP, mirror_pose(poses[:, 1:22]), poses[:, 22:]], axis=1)
+
+
+def _mean(statistics: PoseStatistics, root: Root) -> Float[np.ndarray, "R 3"]:
+    rows = [statistics.body_mean]
+    if root != "fixed":
+        rows.insert(0, statistics.root_mean[None])
+    if root == "full":
+        assert statistics.transl_mean is not None
+        rows.append(statistics.transl_mean[None] * (0, 1, 0))
+    return np.concatenate(rows).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=2)
@@ -109,7 +162,7 @@ def apart(points: Float[np.ndarray, "N P 3"], count: int) -> list[int]:
 
 
 def to_poses(
-    white: Float[Array, "*N 63"], mean: Float[Array, "21 3"], axes: Float[Array, "63 63"]
-) -> Float[Array, "*N 21 3"]:
+    white: Float[Array, "*N D"], mean: Float[Array, "R 3"], axes: Float[Array, "D D"]
+) -> Float[Array, "*N R 3"]:
     """Poses of w, differentiable (see `PosePrior`)."""
-    return mean + (white @ axes.T).reshape(*white.shape[:-1], 21, 3)
+    return mean + (white @ axes.T).reshape(*white.shape[:-1], -1, 3)

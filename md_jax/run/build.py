@@ -72,7 +72,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     """
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
     if config.mode == "fit":
-        check_fit(config.prior, config.root)
+        check_fit(config.prior)
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
     parts = [parts_of(sentence) for sentence in sentences]
