@@ -119,7 +119,10 @@ class PoseProblem:
         tau = (start[:, :, None] + jnp.arange(length)).astype(float)
         tau = (tau % frames if loop else tau).reshape(len(start), -1)
         share = (length - 1) / (frames if loop else frames - 1)
-        return posed_vertices(fields, params, baked, tau, follow=True), {"reg": share * losses.smoothness(values, loop), **asked}
+        return posed_vertices(fields, params, baked, tau, follow=True), {
+            "reg": share * losses.smoothness(values, loop),
+            **asked,
+        }
 
     def whole(self, params: Params) -> Float[Array, "M F V 3"]:
         """The posed vertices; see `Problem`."""
