@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,36 @@ def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
     if not (isinstance(frames, int) and isinstance(fps, int | float) and frames > 0 and fps > 0):
         return None, None  # a wrong value is told where the prior is loaded
     return frames, float(fps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How the videos look that a prior was trained on: a run is filmed alike. Radians, metres, pixels."""
+
+    elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # low and high
+    fov: float = math.radians(50.0)  # vertical
+    distance: float = 3.0  # from the body's centre
+    height: int | None = None  # None: only the loaded prior knows
+    width: int | None = None
+
+
+def camera_of(prior: str, path: str = "") -> Camera | None:
+    """The camera of a video prior, without its weights; None where its folder states none that can be used.
+
+    Raises:
+        BridgeError: as in `recipe_of`.
+    """
+    recipe = recipe_of(prior, path=path)
+    if BORROWED.get(prior, prior) != EMBEDDED:
+        return Camera(height=recipe.height, width=recipe.width)
+    stated = _settings(Path(path or _SHIPPED) / _SETTINGS) or {}
+    elevation = stated.get("elevation")
+    fov, distance, height, width = numbers = [stated.get(name) for name in ("fov", "distance", "height", "width")]
+    pair = isinstance(elevation, list) and len(elevation) == 2 and all(map(_is_number, elevation))
+    if not pair or not all(_is_number(x) and x > 0 for x in numbers):
+        return None  # a wrong value is told where the prior is loaded
+    low, high = map(math.radians, elevation)
+    return Camera((low, high), math.radians(fov), float(distance), recipe.height or height, recipe.width or width)
 
 
 @functools.lru_cache

@@ -31,10 +31,10 @@ from md_jax.output import export, pictures
 from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 from md_jax.retarget.animate import read_character, write_retargeted
-from md_jax.run.build import Job, motion_number
+from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
-from md_jax.run.workdir import write_json
+from md_jax.run.workdir import motion_number, write_json
 
 STILL, FITTED, UNGUIDED = "mean pose, held still", "fitted to a sample, not refined", "guidance 0"
 
