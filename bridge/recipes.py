@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,40 @@ def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
     if not (isinstance(frames, int) and isinstance(fps, int | float) and frames > 0 and fps > 0):
         return None, None  # a wrong value is told where the prior is loaded
     return frames, float(fps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How the videos look that a prior was trained on: a run is filmed alike. Radians, metres, pixels."""
+
+    elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # low and high
+    fov: float = math.radians(50.0)  # vertical
+    distance: float = 3.0  # from the body's centre
+    height: int | None = None  # None: only the loaded prior knows
+    width: int | None = None  # of one camera
+    cameras: int = 1  # whose pictures stand side by side in a clip
+
+
+def camera_of(prior: str, path: str = "") -> Camera | None:
+    """The camera of a video prior, without its weights; None where its folder states none that can be used.
+
+    Raises:
+        BridgeError: as in `recipe_of`.
+    """
+    recipe = recipe_of(prior, path=path)
+    if BORROWED.get(prior, prior) != EMBEDDED:
+        return Camera(height=recipe.height, width=recipe.width)
+    stated = _settings(Path(path or _SHIPPED) / _SETTINGS) or {}
+    elevation: Any = stated.get("elevation")
+    cameras = stated.get("cameras", [0.0])
+    numbers: list[Any] = [stated.get(name) for name in ("fov", "distance", "height", "width")]
+    lists = isinstance(elevation, list) and len(elevation) == 2 and isinstance(cameras, list) and len(cameras) > 0
+    if not lists or not all(map(_is_number, elevation)) or not all(_is_number(x) and x > 0 for x in numbers):
+        return None  # a wrong value is told where the prior is loaded
+    low, high = map(math.radians, elevation)
+    fov, distance, height, width = map(float, numbers)
+    sizes = recipe.height or int(height), (recipe.width or int(width)) // len(cameras)
+    return Camera((low, high), math.radians(fov), distance, *sizes, len(cameras))
 
 
 @functools.lru_cache

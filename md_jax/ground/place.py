@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import maximum_filter1d
 
 from md_jax.body import lbs
@@ -19,6 +19,7 @@ from md_jax.mocap.statistics import PoseStatistics
 Ground = Literal["auto", "travel", "inplace", "none"]
 TRAVELS = 0.3  # m/s: what is faster on average goes somewhere
 SECONDS = 0.9  # of the windows that statistics of translation are of: on average half of them from the first frame
+LOOP_SECONDS = 1.0  # of a loop that are looked at before its start and after its end
 LIFT_SECONDS = 0.1  # how long before and after a deep frame the body is lifted
 
 
@@ -26,7 +27,7 @@ class Grounded(NamedTuple):
     """A motion on the floor.
 
     Attributes:
-        motion: y up, the floor at y = 0, the first frame's root above the origin.
+        motion: y up, the floor at y = 0, the first frame's root above the origin unless `how` is "none".
         how: "travel", "inplace" or "none".
         before: how the motion stood where its root was, on a floor at the lowest point of all frames.
         after: how it stands now, measured before "inplace" takes the travel out.
@@ -40,7 +41,7 @@ class Grounded(NamedTuple):
     turned: float
 
 
-def on_ground(motion: Motion, body: Stander, how: Ground = "auto") -> Grounded:
+def on_ground(motion: Motion, body: Stander, how: Ground = "auto", *, loop: bool = False) -> Grounded:
     """Put a motion on the floor.
 
     Heights come from the poses: the centre of mass follows the lowest point, or falls (`md_jax.ground.flight`). The way
@@ -54,24 +55,29 @@ def on_ground(motion: Motion, body: Stander, how: Ground = "auto") -> Grounded:
         how: "travel": the body goes where its feet take it; "inplace": the mean velocity is taken out again, as on a
             treadmill; "auto": the first for what goes faster than `TRAVELS`, else the second; "none": the lowest point
             of all frames on the floor, and nothing else.
+        loop: the motion goes round, and still does so afterwards: each turn goes on where the one before has ended.
     """
-    flat = _moved(motion, -motion.transl[:1])
-    lowest = heights(body, flat)
-    flat = _moved(flat, np.array([0, -lowest.min(), 0]))
+    lowest = heights(body, motion)
+    flat = _moved(motion, np.array([0, -lowest.min(), 0]))
     unknown = np.zeros(len(lowest), bool)
     before = measure(flat, body, unknown)
     if how == "none" or len(lowest) < 3:
         return Grounded(flat, "none", before, before, 0.0)
-    placed, flies = place(motion, body)
+    frames = len(lowest)
+    margin = min(frames, round(LOOP_SECONDS * motion.fps)) if loop else 0
+    placed, flies = place(_frames(motion, np.arange(-margin, frames + margin) % frames), body)
     polished = _polished(placed, body, flies)
+    turn = frames if loop else frames - 1  # frames from the start to where the way is measured
+    gone = (polished.transl[margin + turn] - polished.transl[margin]) * (1, 0, 1)
+    own = np.arange(margin, margin + frames)
+    polished, flies = _frames(polished, own), flies[own]
     polished = _moved(polished, -polished.transl[:1] * (1, 0, 1))
     after = measure(polished, body, flies)
     turned = np.degrees(np.abs(polished.body_pose - motion.body_pose)[:, :9].max())
     if how == "auto":
-        how = "travel" if after.travel > TRAVELS * motion.duration else "inplace"
+        how = "travel" if np.linalg.norm(gone) > TRAVELS * turn / motion.fps else "inplace"
     if how == "inplace":
-        share = np.linspace(0, 1, len(lowest))[:, None]
-        polished = _moved(polished, -share * (polished.transl[-1:] - polished.transl[:1]) * (1, 0, 1))
+        polished = _moved(polished, -np.arange(frames)[:, None] / turn * gone)
     return Grounded(polished, how, before, after, float(turned))
 
 
@@ -137,3 +143,9 @@ def _soles(motion: Motion, body: Stander) -> Float[np.ndarray, "F 2*S 3"]:
 
 def _moved(motion: Motion, by: np.ndarray) -> Motion:
     return dataclasses.replace(motion, transl=motion.transl + by)
+
+
+def _frames(motion: Motion, which: Int[np.ndarray, "n"]) -> Motion:
+    """Some of a motion's frames, in any order."""
+    arrays = {name: getattr(motion, name)[which] for name in ("body_pose", "root_orient", "transl", "face_and_hands")}
+    return dataclasses.replace(motion, **arrays)

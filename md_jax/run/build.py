@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from md_jax.body import lbs
+from md_jax.body.framing import Lens, cameras_on, check_framing, surface_of
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.control.reading import asked_of
@@ -21,11 +22,12 @@ from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.match import check_fit, fitted_start
 from md_jax.fit.posefield import Fields, Span
-from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
+from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields, posed_vertices
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.poseprior import prior_clips
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
+from md_jax.presets import camera_of
 from md_jax.prompts.parts import Part, parts_of
 from md_jax.prompts.views import azimuth_arcs
 from md_jax.run import torch_side
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from bridge.build import TorchSide
 
 CIRCLE = [(-math.pi, math.pi)]
+Chosen = Sequence[tuple[PoseStatistics, str]]
+"""The statistics of each part of a motion, and why these."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +92,12 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
+    arcs = arcs_of(config, sentences)
+    check_start(config, sentences, chosen, body, baked, arcs)
     motions = [config.first_motion + m for m, each in enumerate(parts) for _ in each]
     built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body, motions)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
-    # A view in the prompt wins over the circle, --azimuths over both.
-    arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
-    if config.azimuths:
-        arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
     clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
     length = plan(config, parts, clip)
@@ -146,9 +148,55 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     )
 
 
-def motion_number(config: Config, m: int, count: int) -> str:
-    """The end of a sheet's small print: which motion of the seed it is, under the number that its folder has."""
-    return f", motion-{config.first_motion + m:02d}" if count > 1 or config.first_motion else ""
+def arcs_of(config: Config, sentences: Sequence[str]) -> list[list[tuple[float, float]]]:
+    """Where each motion's cameras may stand: a view in the prompt wins over the circle, --azimuths over both."""
+    if config.azimuths:
+        return [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
+    return [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
+
+
+def check_start(
+    config: Config,
+    sentences: Sequence[str],
+    chosen: Sequence[Chosen],
+    body: Body,
+    baked: lbs.BakedBody,
+    arcs: Sequence[Sequence[tuple[float, float]]],
+) -> None:
+    """Refuse a start that the cameras see too little of, before the prior's weights are read.
+
+    Nothing moves at the start: it is the mean pose of each part of a motion.
+
+    Args:
+        config, sentences, chosen: the options, and of each motion its prompt and the statistics of its parts.
+        body, baked: what is filmed.
+        arcs: of each motion (`arcs_of`).
+
+    Raises:
+        UserError: less than `LEAST` of the body is in the picture.
+    """
+    prior = camera_of(config.prior, config.prior_path)
+    if prior is None:
+        return
+    height = config.height or prior.height
+    width = config.width // prior.cameras if config.width else prior.width
+    lens = Lens(
+        distance=config.distance or prior.distance,
+        fov=math.radians(config.fov) if config.fov else prior.fov,
+        aspect=width / height if height and width else None,
+        target=torch_side.body_centre(body),
+    )
+    elevation = tuple(math.radians(e) for e in config.elevation) or prior.elevation
+    surface = surface_of(body)
+    seen = set()
+    for sentence, parts, own in zip(sentences, chosen, arcs, strict=True):
+        cameras = cameras_on(own, (elevation[0], elevation[-1]))
+        for statistics, _ in parts:
+            if (key := (id(statistics), tuple(own))) in seen:
+                continue
+            seen.add(key)
+            verts = posed_vertices(*make_fields(config, [statistics], frames=2), baked, follow=True)
+            check_framing(np.asarray(verts[0, :1]), surface, cameras, lens, sentence, config.root)
 
 
 def first_render(
@@ -165,14 +213,11 @@ def first_render(
     """
     drawn = draws_at(config, problem, len(problem.azimuth_ranges), jnp.zeros((), jnp.int32), problem.key)
     azimuth, elevation = (x[:: config.views] for x in (drawn.azimuth, drawn.elevation))
-    z = built.first_latents(problem.vertices(params), azimuth, elevation)
+    filmed = posed_vertices(problem.fields, params, problem.baked, follow=True)
+    z = built.first_latents(filmed, azimuth, elevation)
     cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
     latent = LatentProblem(problem.key, problem.latent_shape, cameras, problem.elevation_range, decode=built.decode)
     return latent, {"z": z}
-
-
-Chosen = Sequence[tuple[PoseStatistics, str]]
-"""The statistics of each part of a motion, and why these."""
 
 
 def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:

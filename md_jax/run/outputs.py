@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from md_jax.body.rotations import matrix_to_axis_angle
 from md_jax.config import Config
 from md_jax.files import make_folder
 from md_jax.fit import posefield
-from md_jax.fit.problems import Params, PoseProblem
+from md_jax.fit.problems import Params, PoseProblem, posed_vertices
 from md_jax.fit.train import TrainState
 from md_jax.ground.floor import on_floor
 from md_jax.ground.place import Ground, on_ground, rounded, travels
@@ -31,10 +33,10 @@ from md_jax.output import export, pictures
 from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 from md_jax.retarget.animate import read_character, write_retargeted
-from md_jax.run.build import Job, motion_number
+from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
-from md_jax.run.workdir import write_json
+from md_jax.run.workdir import motion_number, write_json
 
 STILL, FITTED, UNGUIDED = "mean pose, held still", "fitted to a sample, not refined", "guidance 0"
 
@@ -82,11 +84,12 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
-    verts = np.asarray(problem.vertices(state.params))
+    filmed = functools.partial(posed_vertices, problem.fields, baked=problem.baked, follow=True)
+    verts = np.asarray(filmed(state.params))
     start = FITTED if config.mode == "fit" else STILL
-    controls = {start: np.asarray(problem.vertices(job.params))}
+    controls = {start: np.asarray(filmed(job.params))}
     if control is not None:
-        controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
+        controls[UNGUIDED] = np.asarray(filmed(control.params))
     poses = posefield.poses(problem.fields, state.params)
     params = {start: job.params} if control is None else {start: job.params, UNGUIDED: control.params}
     fine = sampled(job, state.params)
@@ -102,9 +105,12 @@ def write_outputs(
         target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
         make_folder(target)
         motion = motion_of(job, poses, m)
-        standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
         note = "" if count == 1 else target.name
-        grounded = on_ground(fine[m], body, ground_of(job, m))
+        grounded = on_ground(fine[m], body, ground_of(job, m), loop=config.loop)
+        starts = {
+            label: clips[m] if grounded.how == "none" else from_origin(clips[m]) for label, clips in beside.items()
+        }
+        standing = {label: on_floor(clip, job.body) for label, clip in starts.items()}
         made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
         controls_of = {label: clip.motion for label, clip in standing.items()}
         shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
@@ -127,7 +133,7 @@ def write_outputs(
             "steps": int(state.step),
             "skipped_steps": int(state.skipped[m]),
             "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
-            "movement": movement(job.body, motion),
+            "movement": movement(job.body, as_filmed(motion)),
             "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
             "mean_vertex_speed": _speed(verts[m], job.fps),
             "ground": rounded(grounded),
@@ -143,8 +149,13 @@ def write_outputs(
 
 
 def ground_of(job: Job, m: int) -> Ground:
-    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses."""
-    config = job.config
+    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses.
+
+    Where places are asked for, they are places in the files: nothing moves the body from there.
+    """
+    config, targets = job.config, job.problem.targets if isinstance(job.problem, PoseProblem) else None
+    if config.ground == "auto" and targets is not None and (targets.pins is not None or targets.path is not None):
+        return "none"
     moves = None if config.ground != "auto" else travels(load_statistics(job.actions[m], config.statistics))
     return config.ground if moves is None else ("travel" if moves else "inplace")
 
@@ -238,6 +249,16 @@ def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = No
         gender=job.config.gender,
         prompt=job.prompts[m],
     )
+
+
+def from_origin(motion: Motion) -> Motion:
+    """The motion with its first frame's root above the origin."""
+    return dataclasses.replace(motion, transl=motion.transl - motion.transl[:1] * np.array([1, 0, 1], np.float32))
+
+
+def as_filmed(motion: Motion) -> Motion:
+    """The motion as a camera sees it that goes along with the root: what --root=full does along the floor is unseen."""
+    return dataclasses.replace(motion, transl=motion.transl * np.array([0, 1, 0], np.float32))
 
 
 def movement(body: Body, motion: Motion) -> dict[str, float]:

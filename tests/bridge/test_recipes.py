@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.priors import LOADERS
-from bridge.recipes import BORROWED, IMAGE_PRIORS, PRIORS, recipe_of
+from bridge.priors import LOADERS, PriorSpec, load_prior
+from bridge.recipes import BORROWED, IMAGE_PRIORS, PRIORS, camera_of, recipe_of
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "bridge" / "priors" / "embedded" / "assets"
@@ -70,3 +70,16 @@ def test_a_damaged_recipe_is_named(tmp_path, recipe):
 def test_what_is_no_video_prior_is_refused(name, message):
     with pytest.raises(BridgeError, match=message):
         recipe_of(name)
+
+
+def test_the_camera_is_known_before_the_prior_is_loaded(tmp_path):
+    stated = json.loads((ASSETS / "prior.json").read_text())
+    known, loaded = camera_of("embedded"), load_prior("embedded").spec
+    for name in ("elevation", "fov", "distance", "height", "width"):
+        assert getattr(known, name) == pytest.approx(getattr(loaded, name)), name
+    assert known.distance == stated["distance"]
+    assert (camera_of("wan21").height, camera_of("videocrafter1").width) == (480, None)
+    assert camera_of("wan21").fov == PriorSpec.fov
+    for wrong in ({"fov": "40"}, {"distance": 0}, {"elevation": [5]}, {"height": None}):
+        (tmp_path / "prior.json").write_text(json.dumps({**stated, **wrong}))
+        assert camera_of("embedded", str(tmp_path)) is None

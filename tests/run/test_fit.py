@@ -12,6 +12,7 @@ from md_jax import main
 from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.fit import match, posefield
+from md_jax.library import make_motion
 from md_jax.mocap import poseprior
 from md_jax.options.resolve import resolve
 from md_jax.run import outputs, workdir
@@ -47,6 +48,17 @@ def test_the_sheet_calls_the_start_by_its_name(config, tmp_path):
     main.run_job(opened, folder, Console(quiet=True))
     controls = json.loads((folder / "summary.json").read_text())["controls"]
     assert list(controls) == [outputs.FITTED] and controls[outputs.FITTED]["mean_vertex_speed"] > 0
+
+
+def test_a_fit_is_a_function_too_and_stands_on_the_floor(config, tmp_path):
+    from md_jax.body.model import load_body
+    from md_jax.ground.points import heights, stander
+
+    motion = make_motion("a person is walking", workdir=tmp_path / "run", prior_path=config.prior_path, **SMALL)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["ground"]["how"] == "travel"
+    lowest = heights(stander(load_body()), motion)
+    assert lowest.min() > -1e-3 and lowest.min() < 0.01
 
 
 @pytest.mark.slow
