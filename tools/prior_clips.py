@@ -57,8 +57,5 @@ class Captions:
     def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
         texts = self.texts(clips, index, rng, drop=drop)
         rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
-        unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
-        if drop:
-            named = zip(rows, texts, strict=True)
-            rows = [prior_text.jitter(row, unknown, rng) if text else row for row, text in named]
+        pad = self.tokenizer.pad_token_id
         return torch.tensor([row + [pad] * (prior_text.MAX_TOKENS - len(row)) for row in rows])

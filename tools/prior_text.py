@@ -11,31 +11,15 @@ from typing import Any
 
 from md_jax.prompts.views import VIEWS, view_of
 
-MAX_TOKENS = 32
+MAX_TOKENS = 24
 MOMENT = "moment {}"  # what a caption calls one of an action's moments (tools.prior_moments)
 MOMENTS = 48
-VIEWED, AT_A_MOMENT, HOW = 0.8, 0.85, 0.7  # shares of the captions that say so
-SUBJECTS = (
-    "a person", "a man", "a woman", "someone", "a human", "the person", "the man", "the woman", "a figure", "a boy",
-    "a girl", "a character", "an athlete", "he", "she", "people", "somebody", "a guy", "a human being", "a child",
+# what tools.prior_moments finds of a window; a run's sentences are put in these words (md_jax.prompts.manner)
+SAID = (
+    "slowly", "quickly", "turning left", "turning right", "with the left hand", "with the right hand",
+    "with the left foot", "with the right foot",
 )  # fmt: skip
-OPENINGS = (
-    "", "", "", "", "a video of ", "a shot of ", "a clip of ", "a rendering of ", "an animation of ", "a full body shot"
-    " of ", "a 3d render of ", "a photo of ", "an image of ", "a realistic video of ",
-)  # fmt: skip
-ENDINGS = (
-    "", "", "", "", "", "", " around", " outside", " on the spot", " in place", " in the street", " on a beach",
-    " in a park", " happily", " alone", ", full body", ", full-body", " at home",
-)  # fmt: skip
-# how a window moves, as tools.prior_moments finds it, and what captions say for it
-SAID = {
-    "slowly": ("slowly", "slowly", "slow", "in slow motion"),
-    "quickly": ("quickly", "quickly", "fast", "rapidly"),
-    "turning left": ("turning left", "to the left", "turning to the left"),
-    "turning right": ("turning right", "to the right", "turning to the right"),
-    **{f"with the {side} {limb}": (f"with the {side} {limb}", f"with his {side} {other}", f"{side} {limb}")
-       for side in ("left", "right") for limb, other in (("hand", "arm"), ("foot", "leg"))},
-}  # fmt: skip
+VIEWED, AT_A_MOMENT, HOW = 0.9, 0.9, 0.7  # shares of the captions that say so
 
 
 def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -55,29 +39,11 @@ def caption(entry: dict[str, Any], how: Sequence[str], moment: int, azimuth: flo
         azimuth: of the first camera, radians.
         rng: draws what is said, and how.
     """
-    words = rng.choice([entry["phrase"], entry["phrase"], *entry["synonyms"]])
-    verb = rng.choice((" is ", " is ", " is ", " ", " who is ", " that is ", ", ", " are "))
-    text = rng.choice(OPENINGS) + rng.choice(SUBJECTS) + verb + words
-    if rng.random() < 0.1:
-        text = words  # the bare action
-    told = [rng.choice(SAID[key]) for key in how if key and rng.random() < HOW]
-    text = " ".join([text, *told]) + rng.choice(ENDINGS)
+    told = [key for key in how if key and rng.random() < HOW]
+    text = " ".join([f"a person is {entry['phrase']}", *told])
     if rng.random() < AT_A_MOMENT:
         text = f"{text}, {MOMENT.format(moment)}"
-    view, kind = view_of(azimuth), rng.random()
-    if kind < 0.5 * VIEWED:
-        text = f"{text}, {view.name}"
-    elif kind < VIEWED:
-        name = rng.choice(view.captions)
-        text = f"{text}, {name}" if rng.random() < 0.7 else f"{name} of {text}"
-    return text
-
-
-def jitter(token_ids: list[int], unknown: int, rng: random.Random) -> list[int]:
-    """Now and then an unknown word put in, so that words never seen in training do little harm."""
-    while len(token_ids) < MAX_TOKENS - 2 and rng.random() < 0.3:
-        token_ids.insert(rng.randint(1, len(token_ids) - 1), unknown)
-    return token_ids
+    return f"{text}, {view_of(azimuth).name}" if rng.random() < VIEWED else text
 
 
 def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
@@ -85,8 +51,7 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *(view.name for view in VIEWS), "is are who that of with doing"]
-    texts += [text for said in SAID.values() for text in said]
+    texts = ["a person is", *SAID, *(view.name for view in VIEWS)]
     texts += [MOMENT.format(k + 1) for k in range(MOMENTS)]
     texts += [name for view in VIEWS for name in view.captions]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]

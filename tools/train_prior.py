@@ -4,7 +4,7 @@
     python -m tools.train_prior --data=DATA --out=FOLDER      # train, resume, export; FOLDER is a diffusers folder
 
 The network predicts the clean clip ("sample"). At this size that matters: with velocity or noise prediction the trunk
-would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR + 1/2, 5).
+would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR + 1, 5).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from tools.prior_clips import Captions, Clips
 STEPS_OF_SCHEDULE = 1000
 PACKING = 2
 TEXT_WIDTH = 128
+LAYERS = 1
+NOISY = 0.6  # exponent of uniform times
 LARGEST_WEIGHT = 5.0  # of the loss at low noise, where the answer is nearly given
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 
@@ -80,7 +82,7 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
         intermediate_size=2 * TEXT_WIDTH,
-        num_hidden_layers=2,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         projection_dim=TEXT_WIDTH,
         max_position_embeddings=prior_text.MAX_TOKENS,
@@ -118,7 +120,7 @@ def loss_of(
     with torch.autocast(packed.device.type, dtype=torch.bfloat16):
         raw = networks(packed, timesteps(t, STEPS_OF_SCHEDULE), tokens)
     error = (unpack_frames(raw.float(), PACKING, 3, cameras) - video).square().flatten(1).mean(1)
-    return ((alpha / sigma).square() + 0.5).clamp(max=LARGEST_WEIGHT) * error
+    return ((alpha / sigma).square() + 1).clamp(max=LARGEST_WEIGHT) * error
 
 
 @torch.no_grad()
@@ -168,11 +170,9 @@ def export(
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def load_weights(networks: Networks, folder: Path) -> None:
-    """Weights of an exported prior (`out/prior`, or the shipped one) of the same widths and words."""
-    for name in ("unet", "text_encoder"):
-        file = next((folder / name).glob("*.safetensors"))
-        getattr(networks, name).load_state_dict(load_file(file))
+def load_unet(networks: Networks, folder: Path) -> None:
+    """The UNet of an exported prior (`out/prior`, or the shipped one) of the same widths; its words may be others."""
+    networks.unet.load_state_dict(load_file(next((folder / "unet").glob("*.safetensors"))))
 
 
 def train(args: SimpleNamespace) -> None:
@@ -207,7 +207,7 @@ def train(args: SimpleNamespace) -> None:
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
     elif args.init:
-        load_weights(networks, Path(args.init))
+        load_unet(networks, Path(args.init))
         average.load_state_dict(networks.state_dict())
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
 
@@ -222,8 +222,8 @@ def train(args: SimpleNamespace) -> None:
         index = np_rng.choice(clips.train, args.batch, replace=False, p=weight / weight.sum())
         video = clips.video(index).to(device)
         noise = torch.randn(video.shape, generator=generator).to(device)
-        # stratified times: each batch sees the whole range
-        t = (torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch
+        # stratified times: each batch sees the whole range, and more of its noisy end, where captions decide
+        t = ((torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch) ** NOISY
         tokens = captions.tokens(clips, index, rng, drop=EMPTY_SHARE).to(device)
         loss = loss_of(forward, video, tokens, t.clamp(1e-3, 0.999).to(device), noise, table, cameras).mean()
         loss.backward()
@@ -263,7 +263,7 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
         __doc__, "tools.train_prior", argv, needed=("data", "out"),
         data=(str, "folder written by tools.prior_data"),
         out=(str, "folder for resume.pt and the exported prior/"),
-        init=("", "prior/ folder to start from (same words and widths)"),
+        init=("", "prior/ folder whose UNet to start from (of the same widths)"),
         actions_file=("md_jax/assets/actions.json", "the table of actions"),
         actions=([], "names of actions, separated by commas; default: all that DATA holds"),
         share=([], "ACTION=X,...: its clips are drawn X times as often as others"),

@@ -117,7 +117,7 @@ def sentence_for_prior(sentence: str, known: Collection[str] | None = None, mann
     turning = " turning over" if not manner and {"turning", "upside"} & set(reading.manner) else ""
     said = "".join(f" {phrase}" for phrase in manner_of(sentence, manner))
     view = ", {view} view" if PLACE in sentence else ""
-    if reading.quarters:
+    if reading.quarters and not manner:  # whose captions name one view: `as_seen` adds each camera's
         view = f", {' or '.join(names_of_quarters(reading.quarters))}"
     return f"a person is {words.entries[reading.action.action].phrase}{said}{turning}{view}"
 

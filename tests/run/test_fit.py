@@ -86,7 +86,6 @@ def test_a_stopped_run_ends_as_an_unstopped_one(config, tmp_path):
     ("given", "message"),
     [
         ({"prior": "modelscope", "prior_path": "x"}, "--prior=modelscope show others: use --prior=embedded"),
-        ({"root": "orient"}, "add --root=fixed"),
         ({"prompt": "walking: 2 | punching"}, "--mode=fit makes one clip of one sentence"),
         ({"seconds": 4.0}, "--seconds would do nothing here: only --mode=pose"),
     ],
