@@ -146,6 +146,9 @@ class Config:
     supersample: int = option(2, "Samples a pixel and axis.", low=1, high=8)
     renderer: Literal["auto", "warp", "nvdiffrast"] = option(
         "auto", "Rasteriser; 'auto' takes the fastest that is there.")  # fmt: skip
+    detail: Literal["auto", "full", "12000", "6000", "3000"] = option(
+        "auto", "Triangles that the body is drawn with while it is optimised: 'auto' takes fewer for small pictures,"
+        " 'full' all. Files always have all.")  # fmt: skip
     antialias: Literal["edge", "nvdiffrast"] = option("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
 
     # Optimisation

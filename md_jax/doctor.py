@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.options.command import parse_simple
+from md_jax.outside.environment import keep_compiled
 from md_jax.outside.memory import available
 
 GIB = 1 << 30
@@ -126,6 +127,7 @@ def device(options: Options) -> str:
     from bridge.configure import configure, cuda_problem, jax_cuda_major
     from bridge.errors import BridgeError
 
+    keep_compiled()
     options.cuda_problem = cuda_problem()  # before JAX is kept on the CPU, which would be one more
     try:
         options.found_device = configure(options.device)

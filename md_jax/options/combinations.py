@@ -49,6 +49,7 @@ RULES = (
     Rule(("frequencies",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index: add --posefield=default"),
     Rule(("reg_weight",), lambda c: c.mode == "pose", "--mode=latent has no poses to smooth"),
+    Rule(("detail",), lambda c: c.mode == "pose", "--mode=latent draws the body once, with all of its triangles"),
     Rule(("seconds", "loop"), lambda c: c.mode == "pose", "--mode=latent makes one clip of the prior's length"),
     Rule(("loop",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index, which never goes round: add --posefield=default"),

@@ -39,6 +39,18 @@ def cache_folder() -> Path:
     return Path(base) / "md_jax"
 
 
+def keep_compiled() -> None:
+    """Keep the programs that JAX compiles between processes, where the user's caches lie; imports JAX.
+
+    All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less.
+    """
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # the caller's own, or of a call before
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 def _writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)

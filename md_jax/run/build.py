@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from md_jax.body import lbs
+from md_jax.body.detail import Surface
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.control.reading import asked_of
@@ -43,6 +44,8 @@ class Job:
     prompts: list[str]  # one a motion
     actions: list[str]  # whose statistics each motion uses
     body: Body
+    baked: lbs.BakedBody  # all of it, in the run's shape
+    surface: Surface  # the part that the problem moves and the critic sees
     problem: Problem
     params: Params  # before the first step
     op: CriticLoss
@@ -84,7 +87,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
-    built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body)
+    spoken = [part.sentence for each in parts for part in each]
+    built, surface = torch_side.build(config, device, spoken, body)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
     # A view in the prompt wins over the circle, --azimuths over both.
@@ -100,7 +104,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         targets = make_targets(asked, body, baked, frames=length.frames, fps=clip.fps, loop=config.loop)
     posed = PoseProblem(
         fields=fields,
-        baked=baked,
+        baked=lbs.select(baked, surface.vertices),
         key=jax.random.key(config.seed),
         latent_shape=built.latent_shape,
         azimuth_ranges=arcs,
@@ -116,6 +120,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         prompts=sentences,
         actions=[actions_of(each) for each in chosen],
         body=body,
+        baked=baked,
+        surface=surface,
         problem=problem,
         params=params,
         op=built.guided,
@@ -128,6 +134,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
             sentences,
             [why for each in chosen for _, why in each],
             body,
+            surface,
             built,
             length_line(length, clip, config.loop) if length.windows else "",
             measured,
@@ -214,6 +221,7 @@ def _choices(
     sentences: list[str],
     actions: list[str],
     body: Body,
+    surface: Surface,
     built: TorchSide,
     length: str,
     measured: dict[str, float],
@@ -221,6 +229,8 @@ def _choices(
     """What was chosen, for the terminal."""
     frames, size = built.frames, f"{built.width}x{built.height}"
     seconds = (frames - 1) / built.fps
+    coarse = len(surface.triangles) < len(body.triangles)
+    drawn = f"; drawn with {len(surface.triangles):,} of {len(body.triangles):,} triangles" if coarse else ""
     lines = [
         ("prompt", "\n".join(dict.fromkeys(sentences))),
         ("action", "\n".join(dict.fromkeys(actions))),
@@ -236,7 +246,7 @@ def _choices(
         lines.append(("images", f"{config.image_prior}: {seen}, scale {scale:g}"))
     lines += [
         ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
-        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
+        ("body", f"{config.body}, {len(body.v_template):,} vertices{drawn}"),
         ("machine", f"{device}, {config.steps} steps, pictures by {built.renderer}"),
     ]
     if config.preset == "paper" and config.renderer != "nvdiffrast":

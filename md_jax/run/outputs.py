@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +81,7 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
+    problem = dataclasses.replace(problem, baked=job.baked)  # the whole body, not what was drawn of it
     verts = np.asarray(problem.vertices(state.params))
     controls = {STILL: np.asarray(problem.vertices(job.params))}
     if control is not None:
@@ -89,45 +94,58 @@ def write_outputs(
     last = (metrics or [{}])[-1]
 
     character = read_character(config.character, config.character_map) if config.character else None
-    folders = []
-    shown = []
-    for m in range(count):
-        target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
-        make_folder(target)
-        motion = motion_of(job, poses, m)
-        standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
-        note = "" if count == 1 else target.name
-        made = on_floor(fine[m], job.body)
-        controls_of = {label: clip.motion for label, clip in standing.items()}
-        shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
-        paths = export.export_motion(
-            target,
-            made,
-            job.body,
-            subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
-            controls=standing,
-            up=config.up,
-            render_frames=render_frames,
-        )
-        if character is not None:
-            paths[on_character(config)] = target / on_character(config)
-            write_retargeted(paths[on_character(config)], shown[-1].motion, job.body, character)
-        summary = {
-            "prompt": job.prompts[m],
-            "action": job.actions[m],
-            "steps": int(state.step),
-            "skipped_steps": int(state.skipped[m]),
-            "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
-            "movement": movement(job.body, motion),
-            "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
-            "mean_vertex_speed": _speed(verts[m], job.fps),
-            "peak_memory_mib": peak_memory(),
-            **job.measured,
-        }
-        write_json(target / "summary.json", summary)
-        folders.append(target)
-    links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
+    folders, shown, exported = list[Path](), list[Shown](), list[Future[dict[str, Path]]]()
+    links: tuple[str, ...] = ()  # of several motions the files lie in folders of their own
+    # Encoding a video leaves Python's lock: while one motion's is written, the next one's pictures are drawn.
+    at_once = min(count, os.cpu_count() or 1)
+    with ThreadPoolExecutor(at_once) as several:
+        for m in range(count):
+            target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
+            make_folder(target)
+            if m >= at_once:
+                exported[m - at_once].result()  # no more motions' vertices than these are held at a time
+            motion = motion_of(job, poses, m)
+            standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
+            note = "" if count == 1 else target.name
+            made = on_floor(fine[m], job.body)
+            controls_of = {label: clip.motion for label, clip in standing.items()}
+            shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
+            write_files = functools.partial(
+                export.export_motion,
+                target,
+                made,
+                job.body,
+                subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
+                f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
+                controls=standing,
+                up=config.up,
+                render_frames=render_frames,
+            )
+            if count == 1:
+                links = tuple(write_files())
+            else:
+                exported.append(several.submit(write_files))
+            if character is not None:
+                write_retargeted(target / on_character(config), made.motion, job.body, character)
+                links = (*links, on_character(config)) if count == 1 else ()
+            summary = {
+                "prompt": job.prompts[m],
+                "action": job.actions[m],
+                "steps": int(state.step),
+                "skipped_steps": int(state.skipped[m]),
+                "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
+                "movement": movement(job.body, motion),
+                "controls": {
+                    label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()
+                },
+                "mean_vertex_speed": _speed(verts[m], job.fps),
+                "peak_memory_mib": peak_memory(),
+                **job.measured,
+            }
+            write_json(target / "summary.json", summary)
+            folders.append(target)
+    for each in exported:
+        each.result()  # raises what went wrong there
     recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / PAGE, title_of(job.prompts), job.body, shown, recipe)
     return folders

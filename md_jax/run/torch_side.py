@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from bridge.build import Request, TorchSide
+    from md_jax.body.detail import Surface
     from md_jax.body.model import Body
 
 
@@ -84,23 +85,34 @@ def start(device: str) -> str:
         return configure(device)
 
 
-def build(config: Config, device: str, sentences: Sequence[str], body: Body) -> TorchSide:
-    """The torch side of a run, with everything loaded and checked.
+def build(
+    config: Config, device: str, sentences: Sequence[str], body: Body, surface: Surface | None = None
+) -> tuple[TorchSide, Surface]:
+    """The torch side of a run, with everything loaded and checked, and what it draws of the body.
 
     Args:
         config: the options.
         device: from `start`.
         sentences: one a motion.
         body: what is drawn.
+        surface: the part of it; None: in as much detail as --detail and the pictures' size want.
 
     Raises:
         UserError: something cannot be found, loaded, or done as asked.
     """
     with user_errors():
         from bridge import build as torch_build
+        from md_jax.body import detail
 
-        request = _request(config, device, sentences, body)
-        return torch_build.build(request, *map(np.asarray, (body.triangles, body.vertex_colors, body.v_template)))
+        wanted = config.detail if config.mode == "pose" else "full"
+        chosen: list[Surface] = []
+
+        def drawn(samples: float) -> torch_build.Drawn:
+            chosen.append(detail.choose(body, wanted, samples) if surface is None else surface)
+            (part,) = chosen
+            return part.triangles, part.vertex_colors, np.asarray(body.v_template)[part.vertices]
+
+        return torch_build.build(_request(config, device, sentences, body), drawn), chosen[0]
 
 
 def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
