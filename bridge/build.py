@@ -15,8 +15,10 @@ from bridge.critic import Batching, Critic
 from bridge.distill.critic import CriticSettings, Term, VertexCritic
 from bridge.distill.latents import LatentCritic, decoded, first_latents
 from bridge.distill.objectives import Guidance
+from bridge.distill.pictures import PictureCritic, distances
 from bridge.distill.prompts import Prompts, embed_prompts
 from bridge.distill.retry import CarefulCritic
+from bridge.distill.sample import ClipSampler
 from bridge.errors import BridgeError
 from bridge.exchange import to_torch
 from bridge.op import TorchLoss, torch_loss
@@ -110,6 +112,27 @@ class TorchSide:
     prior: Prior
     mesh: Mesh
     settings: CriticSettings
+    sampler: ClipSampler
+    pictures: TorchLoss  # of vertices and `bridge.distill.pictures.ClipTargets`
+
+    def sample(
+        self, azimuth: Float[Array, "M"], noise: Float[Array, "M C f h w"], steps: int, scale: float
+    ) -> Float[Array, "M F H W 3"]:
+        """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`)."""
+        video = self.sampler(to_torch(azimuth), to_torch(noise), steps, scale, self.frames)
+        return jnp.asarray(video.cpu().numpy())
+
+    def distances(
+        self,
+        verts: Float[Array, "K V 3"],
+        video: Float[Array, "F H W 3"],
+        azimuth: Float[Array, ""],
+        elevation: Float[Array, ""],
+        blur: float,
+    ) -> Float[np.ndarray, "F K"]:
+        """How far each frame of a clip is from the render of each pose (`bridge.distill.pictures.distances`)."""
+        posed, clip, around, above = map(to_torch, (verts, video, azimuth, elevation))
+        return distances(posed, clip, around, above, self.mesh, self.settings, blur).cpu().numpy()
 
     def first_latents(
         self, verts: Float[Array, "M F V 3"], azimuth: Float[Array, "M"], elevation: Float[Array, "M"]
@@ -204,6 +227,8 @@ def build(request: Request, drawn: Callable[[float], Drawn]) -> TorchSide:
         prior=prior,
         mesh=mesh,
         settings=settings,
+        sampler=ClipSampler(prior, prompts, request.prior_batch, clipped=spec.pixel_stride == 1),
+        pictures=torch_loss(PictureCritic(mesh, settings), "staged"),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,26 @@ _LATENT: dict[str, Any] = {
     "preview_every": 250,
 }
 
+# A body that has been fitted to a sample is refined at low times, with little smoothness: the embedded prior's own
+# weight, made for a guidance of 30, would leave it still. docs/guidance.md tells how these were chosen.
+_FIT: dict[str, Any] = {
+    "guidance_scale": 6.0,
+    "t_min": (0.02,),
+    "t_max": (0.6,),
+    "t_schedule": "constant",
+    "reg_weight": 0.005,
+    "frequencies": 4,
+    "steps": 60,
+    "learning_rate": 0.005,
+}
+
 
 def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     """The recipe of a video prior.
 
     Args:
         prior: one of PRIORS.
-        mode: "pose" or "latent".
+        mode: "pose", "fit" or "latent".
         path: of the embedded prior, a folder of its kind; one that states no recipe is run by the shipped one.
 
     Raises:
@@ -122,7 +136,8 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     if prior not in PRIORS:
         raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
     pose, latent = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
-    return pose if mode == "pose" else dataclasses.replace(pose, **{**_LATENT, **latent})
+    of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": {**_LATENT, **latent}}
+    return dataclasses.replace(pose, **of_mode[mode])
 
 
 def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
@@ -139,6 +154,37 @@ def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
     if not (isinstance(frames, int) and isinstance(fps, int | float) and frames > 0 and fps > 0):
         return None, None  # a wrong value is told where the prior is loaded
     return frames, float(fps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How the videos look that a prior was trained on: a run is filmed alike. Radians, metres, pixels."""
+
+    elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # low and high
+    fov: float = math.radians(50.0)  # vertical
+    distance: float = 3.0  # from the body's centre
+    height: int | None = None  # None: only the loaded prior knows
+    width: int | None = None
+
+
+def camera_of(prior: str, path: str = "") -> Camera | None:
+    """The camera of a video prior, without its weights; None where its folder states none that can be used.
+
+    Raises:
+        BridgeError: as in `recipe_of`.
+    """
+    recipe = recipe_of(prior, path=path)
+    if BORROWED.get(prior, prior) != EMBEDDED:
+        return Camera(height=recipe.height, width=recipe.width)
+    stated = _settings(Path(path or _SHIPPED) / _SETTINGS) or {}
+    elevation: Any = stated.get("elevation")
+    numbers: list[Any] = [stated.get(name) for name in ("fov", "distance", "height", "width")]
+    fov, distance, height, width = numbers
+    pair = isinstance(elevation, list) and len(elevation) == 2 and all(map(_is_number, elevation))
+    if not pair or not all(_is_number(x) and x > 0 for x in numbers):
+        return None  # a wrong value is told where the prior is loaded
+    low, high = map(math.radians, elevation)
+    return Camera((low, high), math.radians(fov), float(distance), recipe.height or height, recipe.width or width)
 
 
 @functools.lru_cache

@@ -55,8 +55,9 @@ class Config:
     seed: int = option(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = option(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
-    mode: Literal["pose", "latent"] = option("pose", "'pose' moves a body; 'latent' optimises a video itself, from the"
-                                             " first render (the paper's ablation).", first=True)  # fmt: skip
+    mode: Literal["pose", "fit", "latent"] = option(
+        "pose", "'pose' moves a body; 'fit' samples one clip, fits the body to it and then refines it as 'pose' does;"
+        " 'latent' optimises a video itself (the paper's ablation).", first=True)  # fmt: skip
     preset: Literal["none", "paper", "corrected"] = option(
         "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
         " paper's method without them.", first=True)  # fmt: skip
@@ -97,6 +98,9 @@ class Config:
     image_guidance_scale: float | None = option(None, "Its guidance scale; default: --guidance_scale.", low=0)
     image_weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = option(
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
+
+    sample_steps: int = option(25, "For --mode=fit: steps of DDIM that sample the clip.", low=2, high=1000)
+    fit_steps: int = option(60, "For --mode=fit: steps of the descent on the clip's pictures.", low=1)
 
     # Motion
     seconds: float | None = option(None, "Length of the motion; default: the prior's clip. A longer one is judged"
@@ -182,6 +186,9 @@ class Config:
     preview_every: int = _own("Steps between preview pictures; 0 = none.", low=0)
     export_fps: float = option(30.0, "Frames a second of the motion files and the video, sampled from the PoseField:"
                                " 24, 30, 60, 120 ...", low=1, high=240, first=True)  # fmt: skip
+    ground: Literal["auto", "travel", "inplace", "none"] = option(
+        "auto", "Feet on the floor of the files: 'travel' takes the body where standing feet take it, 'inplace' as on"
+        " a treadmill, 'none' leaves it where it is; 'auto': travel for actions that travel.", first=True)  # fmt: skip
     hands: Literal["relaxed", "flat"] = option("relaxed", "Fingers in the files: the body's own at rest, or straight.")
     up: Literal["z", "y"] = option("z", "Up axis of motion.npz: 'z' as AMASS and Blender have it, or 'y'.")
     character: str = option("", "A rigged .glb or .vrm of your own that gets the motion, too.", first=True)

@@ -68,7 +68,7 @@ def make_motions(
             lines.write_text("\n".join(" ".join(prompt.split()) for prompt in prompts) + "\n", encoding="utf-8")
             given["prompts_file"] = str(lines)
         config: Config = resolve(given)
-        if config.mode != "pose":
+        if config.mode == "latent":
             raise UserError(f"--mode={config.mode} makes videos, not motions: use the command line.")
         config, home = folders.open_run(config, set())
         written = main.run_job(config, home, Console(quiet=not show))

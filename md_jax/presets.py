@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from md_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from bridge.recipes import Camera
 
 # Where the paper's method (Janson et al. 2024, sec. 4) is not the defaults of `bridge.recipes.Recipe`: its own clip.
 _METHOD: dict[str, Any] = {"distillation": "sds", "bound_sigma": 3.0, "frames": 10, "fps": 8.0}
@@ -80,6 +83,21 @@ def clip_seconds(prior: str, path: str = "", frames: int | None = None, fps: flo
         raise UserError(str(error)) from error
     frames, fps = frames or own_frames, fps or own_fps
     return frames / fps if frames and fps else None
+
+
+def camera_of(prior: str, path: str = "") -> Camera | None:
+    """The camera that a prior wants (`bridge.recipes.camera_of`), before it is loaded.
+
+    Raises:
+        UserError: there is no such video prior, or its folder's recipe cannot be read.
+    """
+    from bridge import recipes
+    from bridge.errors import BridgeError
+
+    try:
+        return recipes.camera_of(prior, path)
+    except BridgeError as error:
+        raise UserError(str(error)) from error
 
 
 def preset_values(preset: str, prior: str) -> dict[str, Any]:

@@ -2,18 +2,29 @@
 
     python -m tools.build_statistics [CLIPS] [--out=md_jax/assets/statistics.npz]
 
-CLIPS is a folder of AMASS-style .npz files in one sub-folder an action, or a file of tools.pack_mocap; the
-default is the shipped motion capture. `python -m md_jax.main --statistics=FILE` uses the result.
+CLIPS is a folder of AMASS-style .npz files in one sub-folder an action, or a file of tools.pack_mocap; the default is
+the shipped motion capture: poses of an action come from the clips that the embedded prior and the yardstick know, where
+they have any of it, and translation from the clips that have some.
+`python -m md_jax.main --statistics=FILE` uses the result.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from md_jax.mocap.clips import load_clips
-from md_jax.mocap.statistics import GENERIC, compute_statistics, save_statistics
+from md_jax.mocap.clips import load_clips, moving_clips
+from md_jax.mocap.statistics import GENERIC, PoseStatistics, compute_statistics, save_statistics
 from md_jax.options.command import parse_simple, stop
 from md_jax.run.torch_side import run_program
+
+
+def with_translation(poses: PoseStatistics, moved: PoseStatistics | None) -> PoseStatistics:
+    """The statistics with the translation of others, if there are any."""
+    if moved is None:
+        return poses
+    return dataclasses.replace(poses, transl_mean=moved.transl_mean, transl_std=moved.transl_std)
 
 
 def main() -> None:
@@ -25,6 +36,14 @@ def main() -> None:
     clips = load_clips(args.clips[0] if args.clips else None)
     actions = [*sorted({clip.action for clip in clips}), GENERIC]
     statistics = [compute_statistics(clips, action) for action in actions]
+    if not args.clips:
+        moving = moving_clips()
+        new = sorted({clip.action for clip in moving} - set(actions))
+        moved = {action: compute_statistics(moving, action) for action in {c.action for c in moving} | {GENERIC}}
+        statistics = [with_translation(each, moved.get(each.action)) for each in statistics]
+        statistics[-1:-1] = [moved[action] for action in new]
+        actions[-1:-1] = new
+        clips = clips + [clip for clip in moving if clip.action in new]
     save_statistics(args.out, statistics)
     print(f"{'action':20s} {'seconds':>8s} {'clips':>6s} {'joint std':>10s} {'largest':>8s} {'root std':>9s}")
     for action, found in zip(actions, statistics, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bridge.errors import BridgeError
+from bridge.recipes import Camera
 
 Prediction = Literal["eps", "v", "flow", "sample"]  # what a model outputs
 Compile = Literal["off", "on", "graphs"]
@@ -53,9 +53,9 @@ class PriorSpec:
     pads_frames: bool = False  # by `encode`; the gradient of the copies goes to the last frame
     fixed_frames: bool = False
     fixed_size: bool = False  # videos of another size are resized to the native one by `encode`
-    elevation: tuple[float, float] = (math.radians(15.0), math.radians(15.0))  # radians, low and high
-    fov: float = math.radians(50.0)  # radians, vertical
-    distance: float = 3.0  # metres from the body's centre
+    elevation: tuple[float, float] = Camera.elevation  # radians, low and high
+    fov: float = Camera.fov  # radians, vertical
+    distance: float = Camera.distance  # metres from the body's centre
     background: tuple[float, float, float] = (0.9, 0.9, 0.9)
     dtype: str = "float32"  # of the weights: one of PRECISIONS
     licence: str = "unknown"

@@ -77,6 +77,9 @@ def asked_of(config: Config) -> Asked:
     if path and config.root != "full":
         raise UserError("--path moves the pelvis over the ground, and --root=" + config.root + " leaves it where it is:"
                         " add --root=full.")  # fmt: skip
+    if (pins or path) and config.ground in ("travel", "inplace"):
+        raise UserError(f"--ground={config.ground} moves the body in the files away from the places that are asked for:"
+                        " add --ground=auto or --ground=none.")  # fmt: skip
     return Asked(tuple(pins), tuple(keys), path, config.avoid)
 
 

@@ -114,12 +114,15 @@ class PoseProblem:
             missed = misses(targets, lambda tau: posefield.poses(fields, params, tau))
             asked["control"] = sum(missed.values(), jnp.zeros(()))
         if self.windows is None or start is None:
-            return posed_vertices(fields, params, baked), {"reg": losses.smoothness(values), **asked}
+            return posed_vertices(fields, params, baked, follow=True), {"reg": losses.smoothness(values), **asked}
         length, frames, loop = self.windows.length, self.windows.frames, self.windows.loop
         tau = (start[:, :, None] + jnp.arange(length)).astype(float)
         tau = (tau % frames if loop else tau).reshape(len(start), -1)
         share = (length - 1) / (frames if loop else frames - 1)
-        return posed_vertices(fields, params, baked, tau), {"reg": share * losses.smoothness(values, loop), **asked}
+        return posed_vertices(fields, params, baked, tau, follow=True), {
+            "reg": share * losses.smoothness(values, loop),
+            **asked,
+        }
 
     def whole(self, params: Params) -> Float[Array, "M F V 3"]:
         """The posed vertices; see `Problem`."""
@@ -188,8 +191,20 @@ def make_fields(
 
 
 def posed_vertices(
-    fields: posefield.Fields, params: Params, baked: lbs.BakedBody, tau: Float[Array, "M F"] | None = None
+    fields: posefield.Fields,
+    params: Params,
+    baked: lbs.BakedBody,
+    tau: Float[Array, "M F"] | None = None,
+    *,
+    follow: bool = False,
 ) -> Float[Array, "M F V 3"]:
-    """Posed vertices of every motion, in metres, at its frame indices `tau` (default: all frames)."""
+    """Posed vertices of every motion, in metres, at its frame indices `tau` (default: all frames).
+
+    With `follow` as a camera sees them that goes along with the root: at the origin along the floor, with the gradient
+    of a translation all the same.
+    """
     pose = posefield.poses(fields, params, tau)
+    if follow and pose.transl is not None:
+        seen = pose.transl - jax.lax.stop_gradient(pose.transl * jnp.array([1.0, 0.0, 1.0]))
+        pose = pose._replace(transl=seen)
     return lbs.pose(baked, pose.body, pose.root, pose.transl)

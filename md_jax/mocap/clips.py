@@ -69,9 +69,9 @@ def load_clips(source: str | os.PathLike | None = None, actions: Sequence[str] |
         UserError: there is nothing to load, or an action is not there.
     """
     if source is None:
-        clips = unpack_clips(read_npz(str(resources.files("md_jax") / "assets" / "mocap.npz"), PACKED))
+        clips = unpack_clips(read_npz(str(resources.files("md_jax") / "assets" / "mocap.npz"), READ))
     elif is_file(source):
-        clips = unpack_clips(read_npz(source, PACKED), source)
+        clips = unpack_clips(read_npz(source, READ), source)
     else:
         clips = _load_folder(Path(source))
     known = sorted({clip.action for clip in clips})
@@ -113,16 +113,25 @@ def recording_of(name: str) -> str:
 
 # Packed clips: rotation vectors as multiples of 1/4096 rad (error at most 1.3e-4 rad each), and of those the
 # differences in time, which deflate to half the size. int16 wraps around exactly in both directions.
-_STEPS_PER_RADIAN = 4096
+# Translation likewise, in 1/2048 m.
+_STEPS_PER_RADIAN, _STEPS_PER_METRE = 4096, 2048
 
 
 def pack_clips(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """Clips as a few small plain arrays (translation is left out); `unpack_clips` reverses it."""
+    """Clips as a few small plain arrays; `unpack_clips` reverses it. Translation is kept if every clip has it."""
     poses = [np.concatenate([clip.root_orient[:, None], clip.body_pose], axis=1) for clip in clips]
     steps = np.round(np.concatenate(poses).reshape(-1, 66) * _STEPS_PER_RADIAN)
     if np.abs(steps).max() > np.iinfo(np.int16).max:
         raise ValueError(f"rotation vectors must stay below 8 rad; got {np.abs(steps).max() / _STEPS_PER_RADIAN}.")
+    places = {}
+    if all(clip.transl is not None for clip in clips):
+        metres = np.concatenate([np.asarray(clip.transl) for clip in clips])
+        if np.abs(metres).max() * _STEPS_PER_METRE > np.iinfo(np.int16).max:
+            raise ValueError(f"translation must stay below 16 m; got {np.abs(metres).max()}.")
+        whole = np.round(metres * _STEPS_PER_METRE).astype(np.int16)
+        places = {"place_steps": np.diff(whole, axis=0, prepend=np.zeros((1, 3), np.int16))}
     return {
+        **places,
         "pose_steps": np.diff(steps.astype(np.int16), axis=0, prepend=np.zeros((1, 66), np.int16)),
         "lengths": np.array([len(pose) for pose in poses], np.int32),
         "fps": np.array([clip.fps for clip in clips], np.float32),
@@ -131,6 +140,7 @@ def pack_clips(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
 
 
 PACKED = ("pose_steps", "lengths", "fps", "name", "action", "recording", "source")
+READ = (*PACKED, "place_steps")
 
 
 def unpack_clips(data: Mapping[str, np.ndarray], path: str | os.PathLike = "packed clips") -> list[Clip]:
@@ -166,11 +176,24 @@ def unpack_clips(data: Mapping[str, np.ndarray], path: str | os.PathLike = "pack
     steps = np.cumsum(data["pose_steps"], axis=0, dtype=np.int16)
     poses = steps.astype(np.float32).reshape(-1, 22, 3) / _STEPS_PER_RADIAN
     pieces = np.split(poses, np.cumsum(lengths)[:-1])
+    ways: Sequence[np.ndarray | None] = [None] * len(pieces)
+    if "place_steps" in data:
+        numbers_in(path, "place_steps", data["place_steps"], (len(poses), 3))
+        places = np.cumsum(data["place_steps"], axis=0, dtype=np.int16).astype(np.float32) / _STEPS_PER_METRE
+        ways = np.split(places, np.cumsum(lengths)[:-1])
     texts = zip(*(data[key] for key in PACKED[3:]), strict=True)
     return [
-        Clip(str(name), str(action), str(recording), str(source), float(fps), pose[:, 1:], pose[:, 0])
-        for (name, action, recording, source), fps, pose in zip(texts, rates, pieces, strict=True)
+        Clip(str(name), str(action), str(recording), str(source), float(fps), pose[:, 1:], pose[:, 0], way)
+        for (name, action, recording, source), fps, pose, way in zip(texts, rates, pieces, ways, strict=True)
     ]
+
+
+def moving_clips() -> list[Clip]:
+    """The shipped clips with translation (CMU): more actions, known to the statistics alone.
+
+    The embedded prior and the yardstick were made from `load_clips()`; neither has seen these.
+    """
+    return load_clips(str(resources.files("md_jax") / "assets" / "mocap_moving.npz"))
 
 
 # --- splitting ----------------------------------------------------------------------------------------------

@@ -172,9 +172,15 @@ def _root_windows(
 
 
 def save_statistics(path: str | os.PathLike, statistics: Sequence[PoseStatistics]) -> None:
-    """Write statistics to an npz: each array stacked over the actions; translation only if all have it."""
+    """Write statistics to an npz: each array stacked over the actions; `moves` says which have translation."""
+    moves = [each.transl_mean is not None for each in statistics]
     columns = {f.name: [getattr(each, f.name) for each in statistics] for f in fields(PoseStatistics)}
-    arrays: dict = {k: np.array(v) for k, v in columns.items() if all(x is not None for x in v)}
+    arrays: dict = {k: np.array([np.zeros(3) if x is None else x for x in v]) for k, v in columns.items()}
+    if not any(moves):
+        arrays = {k: v for k, v in arrays.items() if not k.startswith("transl")}
+    elif not all(moves):
+        arrays["moves"] = np.array(moves, np.int8)
+        arrays["transl_std"][~np.array(moves)] = 1.0  # never read
     np.savez(path, **arrays)
 
 
@@ -187,7 +193,8 @@ def _table(source: str) -> dict[str, PoseStatistics]:
         return {action: compute_statistics(clips, action) for action in [*actions, GENERIC]}
     path = source or str(resources.files("md_jax") / "assets" / "statistics.npz")
     names = [field.name for field in fields(PoseStatistics)]
-    data = read_npz(path, names)
+    data = read_npz(path, [*names, "moves"])
+    moves = data.pop("moves", None)
     if missing := [name for name in names if name not in data and not name.startswith("transl")]:
         raise UserError(
             f"{path} holds no pose statistics: {', '.join(missing)} not found. Expected a file written by"
@@ -196,7 +203,11 @@ def _table(source: str) -> dict[str, PoseStatistics]:
     _check_table(path, data)
     rows = zip(*(data[name] for name in names if name in data), strict=True)
     found = [dict(zip((name for name in names if name in data), row, strict=True)) for row in rows]
-    for row in found:
+    if moves is not None:
+        numbers_in(path, "moves", moves, (len(found),))
+    for i, row in enumerate(found):
+        if moves is not None and not moves[i]:
+            row.update(transl_mean=None, transl_std=None)
         row.update(action=str(row["action"]), source=str(row["source"]), frames=int(row["frames"]))
     return {row["action"]: PoseStatistics(**row) for row in found}
 

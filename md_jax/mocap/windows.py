@@ -42,7 +42,7 @@ def cut_windows(
 ) -> Windows:
     """Windows at given places.
 
-    The first frame's yaw is removed and its horizontal position put at the origin; the mirror is applied
+    The first frame's yaw is removed and its position put at the origin, height included; the mirror is applied
     after that.
 
     Args:
@@ -188,10 +188,10 @@ def _room(clips: Sequence[Clip], frames: int, fps: float, speed: float) -> Float
 
 
 def _face_forward(root_orient: Float[Array, "N F 3"], transl: Float[Array, "N F 3"]) -> Float[Array, "N F 6"]:
-    """Both, turned so that the first frame's yaw is zero, and moved so that it stands at x = z = 0."""
+    """Both, turned so that the first frame's yaw is zero, and moved so that its root is at the origin."""
     matrix = rotations.axis_angle_to_matrix(root_orient)
     yaw = rotations.yaw_of(matrix[:, :1])
-    transl = transl - transl[:, :1] * jnp.array([1.0, 0, 1])
+    transl = transl - transl[:, :1]
     back = rotations.yaw_matrix(-yaw)
     root_orient = rotations.matrix_to_axis_angle(back @ matrix)
     return jnp.concatenate([root_orient, (back @ transl[..., None])[..., 0]], axis=-1)

@@ -23,8 +23,8 @@ def resolve(given: Mapping[str, Any], *, refuse: bool = True) -> Config:
         UserError: a value is out of its bounds, contradicts another, or would do nothing.
     """
     known = {name: given.get(name, FIELDS[name].default) for name in ("preset", "prior", "mode", "prior_path")}
-    if known["preset"] != "none" and known["mode"] == "latent" and refuse:
-        raise UserError(f"--preset={known['preset']} is of pose mode; the paper's latent mode is --mode=latent alone.")
+    if known["preset"] != "none" and known["mode"] != "pose" and refuse:
+        raise UserError(f"--preset={known['preset']} is of pose mode: give --mode={known['mode']} alone.")
     preset = preset_values(known["preset"], known["prior"]) if known["mode"] == "pose" else {}
     config = Config(**{**preset, **given})
     if refuse:

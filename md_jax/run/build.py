@@ -13,6 +13,7 @@ import numpy as np
 
 from md_jax.body import lbs
 from md_jax.body.detail import Surface
+from md_jax.body.framing import Lens, cameras_on, check_framing, surface_of
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.control.reading import asked_of
@@ -20,20 +21,24 @@ from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
+from md_jax.fit.match import check_fit, fitted_start
 from md_jax.fit.posefield import Fields, Span
-from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields
+from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields, posed_vertices
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
+from md_jax.mocap.poseprior import prior_clips
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
+from md_jax.presets import camera_of
 from md_jax.prompts.parts import Part, parts_of
-from md_jax.prompts.views import azimuth_arcs
+from md_jax.prompts.views import arcs_of
 from md_jax.run import torch_side
 from md_jax.timeline.plan import Clip, Plan, length_line, plan
 
 if TYPE_CHECKING:
     from bridge.build import TorchSide
 
-CIRCLE = [(-math.pi, math.pi)]
+Chosen = Sequence[tuple[PoseStatistics, str]]
+"""The statistics of each part of a motion, and why these."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +77,13 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         UserError: an option does not fit the prior, the body or the statistics, or the torch side cannot be built.
     """
     optimizer_of(config)  # an unknown name should not wait until everything is loaded
+    if config.mode == "fit":
+        check_fit(config.prior, config.root)
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
     parts = [parts_of(sentence) for sentence in sentences]
-    if config.mode == "latent" and any(len(each) > 1 for each in parts):
-        raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
+    if config.mode != "pose" and any(len(each) > 1 for each in parts):
+        raise UserError(f"--mode={config.mode} makes one clip of one sentence: leave the bars out of the prompt.")
     asked = asked_of(config)
     chosen = [statistics_of(config, each) for each in parts]
     body = load_body(config.body, config.gender)
@@ -87,14 +94,12 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
+    arcs = arcs_of(sentences, config.azimuths)
+    check_start(config, sentences, chosen, body, baked, arcs)
     spoken = [part.sentence for each in parts for part in each]
     built, surface = torch_side.build(config, device, spoken, body)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
-    # A view in the prompt wins over the circle, --azimuths over both.
-    arcs = [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
-    if config.azimuths:
-        arcs = [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
     clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
     length = plan(config, parts, clip)
@@ -113,7 +118,12 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         windows=length.windows,
         targets=targets,
     )
-    problem, params = (posed, params) if config.mode == "pose" else first_render(config, posed, params, built)
+    problem: Problem = posed
+    if config.mode == "latent":
+        problem, params = first_render(config, posed, params, built)
+    if config.mode == "fit":
+        likely = [statistics for ((statistics, _),) in chosen]
+        params = fitted_start(config, posed, params, built, likely, prior_clips(config.statistics))
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,
@@ -143,9 +153,47 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     )
 
 
-def motion_number(config: Config, m: int, count: int) -> str:
-    """The end of a sheet's small print: which motion of the seed it is, under the number that its folder has."""
-    return f", motion-{config.first_motion + m:02d}" if count > 1 or config.first_motion else ""
+def check_start(
+    config: Config,
+    sentences: Sequence[str],
+    chosen: Sequence[Chosen],
+    body: Body,
+    baked: lbs.BakedBody,
+    arcs: Sequence[Sequence[tuple[float, float]]],
+) -> None:
+    """Refuse a start that the cameras see too little of, before the prior's weights are read.
+
+    Nothing moves at the start: it is the mean pose of each part of a motion.
+
+    Args:
+        config, sentences, chosen: the options, and of each motion its prompt and the statistics of its parts.
+        body, baked: what is filmed.
+        arcs: of each motion (`md_jax.prompts.views.arcs_of`).
+
+    Raises:
+        UserError: less than `LEAST` of the body is in the picture.
+    """
+    prior = camera_of(config.prior, config.prior_path)
+    if prior is None:
+        return
+    height, width = config.height or prior.height, config.width or prior.width
+    lens = Lens(
+        distance=config.distance or prior.distance,
+        fov=math.radians(config.fov) if config.fov else prior.fov,
+        aspect=width / height if height and width else None,
+        target=torch_side.body_centre(body),
+    )
+    elevation = tuple(math.radians(e) for e in config.elevation) or prior.elevation
+    areas = surface_of(body)
+    seen = set()
+    for sentence, parts, own in zip(sentences, chosen, arcs, strict=True):
+        cameras = cameras_on(own, (elevation[0], elevation[-1]))
+        for statistics, _ in parts:
+            if (key := (id(statistics), tuple(own))) in seen:
+                continue
+            seen.add(key)
+            verts = posed_vertices(*make_fields(config, [statistics], frames=2), baked, follow=True)
+            check_framing(np.asarray(verts[0, :1]), areas, cameras, lens, sentence, config.root)
 
 
 def first_render(
@@ -162,14 +210,11 @@ def first_render(
     """
     drawn = draws_at(config, problem, len(problem.azimuth_ranges), jnp.zeros((), jnp.int32), problem.key)
     azimuth, elevation = (x[:: config.views] for x in (drawn.azimuth, drawn.elevation))
-    z = built.first_latents(problem.vertices(params), azimuth, elevation)
+    filmed = posed_vertices(problem.fields, params, problem.baked, follow=True)
+    z = built.first_latents(filmed, azimuth, elevation)
     cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
     latent = LatentProblem(problem.key, problem.latent_shape, cameras, problem.elevation_range, decode=built.decode)
     return latent, {"z": z}
-
-
-Chosen = Sequence[tuple[PoseStatistics, str]]
-"""The statistics of each part of a motion, and why these."""
 
 
 def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:

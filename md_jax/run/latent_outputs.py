@@ -16,10 +16,10 @@ from md_jax.fit.train import TrainState
 from md_jax.output import sheet
 from md_jax.output.pictures import RenderFrames
 from md_jax.output.video import write_mp4
-from md_jax.run.build import Job, motion_number
+from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
-from md_jax.run.workdir import write_json
+from md_jax.run.workdir import motion_number, write_json
 
 TILE_HEIGHT, VIDEO_HEIGHT = 192, 384  # pixels; a small video is shown with large pixels
 FIRST, UNGUIDED = "first render", "guidance 0"

@@ -22,21 +22,25 @@ from md_jax.body.rotations import matrix_to_axis_angle
 from md_jax.config import Config
 from md_jax.files import make_folder
 from md_jax.fit import posefield
-from md_jax.fit.problems import Params, PoseProblem
+from md_jax.fit.problems import Params, PoseProblem, posed_vertices
 from md_jax.fit.train import TrainState
 from md_jax.ground.floor import on_floor
+from md_jax.ground.place import Ground, on_ground, rounded, travels
+from md_jax.ground.points import stander_of
 from md_jax.mocap.motion import Motion, resample
+from md_jax.mocap.posing import Posed, vertices_of
+from md_jax.mocap.statistics import load_statistics
 from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
 from md_jax.page.scene import Shown
 from md_jax.retarget.animate import read_character, write_retargeted
-from md_jax.run.build import Job, motion_number
+from md_jax.run.build import Job
 from md_jax.run.logs import read_metrics
 from md_jax.run.torch_side import peak_memory
-from md_jax.run.workdir import write_json
+from md_jax.run.workdir import motion_number, write_json
 
-STILL, UNGUIDED = "mean pose, held still", "guidance 0"
+STILL, FITTED, UNGUIDED = "mean pose, held still", "fitted to a sample, not refined", "guidance 0"
 
 
 class Source(Protocol):
@@ -56,7 +60,8 @@ class Source(Protocol):
 
 def files(config: Config, several: bool) -> tuple[str, ...]:
     """A line for each file that a run leaves (see `md_jax.run.results.Results`)."""
-    beside = "the mean pose held still" + (", and guidance 0" if config.control_run else "")
+    start = "the fit that it began with" if config.mode == "fit" else "the mean pose held still"
+    beside = start + (", and guidance 0" if config.control_run else "")
     return (
         f"sheet.png     the motion, beside {beside}",
         "motion.mp4    the motion from four sides",
@@ -81,18 +86,20 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
-    problem = dataclasses.replace(problem, baked=job.baked)  # the whole body, not what was drawn of it
-    verts = np.asarray(problem.vertices(state.params))
-    controls = {STILL: np.asarray(problem.vertices(job.params))}
+    filmed = functools.partial(posed_vertices, problem.fields, baked=job.baked, follow=True)  # all of the body
+    verts = np.asarray(filmed(state.params))
+    start = FITTED if config.mode == "fit" else STILL
+    controls = {start: np.asarray(filmed(job.params))}
     if control is not None:
-        controls[UNGUIDED] = np.asarray(problem.vertices(control.params))
+        controls[UNGUIDED] = np.asarray(filmed(control.params))
     poses = posefield.poses(problem.fields, state.params)
-    params = {STILL: job.params} if control is None else {STILL: job.params, UNGUIDED: control.params}
+    params = {start: job.params} if control is None else {start: job.params, UNGUIDED: control.params}
     fine = sampled(job, state.params)
     beside = {label: sampled(job, each) for label, each in params.items()}
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
+    stander = stander_of(job.body, fine[0])
     character = read_character(config.character, config.character_map) if config.character else None
     folders, shown, exported = list[Path](), list[Shown](), list[Future[dict[str, Path]]]()
     links: tuple[str, ...] = ()  # of several motions the files lie in folders of their own
@@ -105,9 +112,13 @@ def write_outputs(
             if m >= at_once:
                 exported[m - at_once].result()  # no more motions' vertices than these are held at a time
             motion = motion_of(job, poses, m)
-            standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
             note = "" if count == 1 else target.name
-            made = on_floor(fine[m], job.body)
+            grounded = on_ground(fine[m], stander, ground_of(job, m), loop=config.loop)
+            starts = {
+                label: clips[m] if grounded.how == "none" else from_origin(clips[m]) for label, clips in beside.items()
+            }
+            standing = {label: on_floor(clip, job.body) for label, clip in starts.items()}
+            made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
             controls_of = {label: clip.motion for label, clip in standing.items()}
             shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
             write_files = functools.partial(
@@ -134,11 +145,12 @@ def write_outputs(
                 "steps": int(state.step),
                 "skipped_steps": int(state.skipped[m]),
                 "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
-                "movement": movement(job.body, motion),
+                "movement": movement(job.body, as_filmed(motion)),
                 "controls": {
                     label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()
                 },
                 "mean_vertex_speed": _speed(verts[m], job.fps),
+                "ground": rounded(grounded),
                 "peak_memory_mib": peak_memory(),
                 **job.measured,
             }
@@ -149,6 +161,18 @@ def write_outputs(
     recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / PAGE, title_of(job.prompts), job.body, shown, recipe)
     return folders
+
+
+def ground_of(job: Job, m: int) -> Ground:
+    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses.
+
+    Where places are asked for, they are places in the files: nothing moves the body from there.
+    """
+    config, targets = job.config, job.problem.targets if isinstance(job.problem, PoseProblem) else None
+    if config.ground == "auto" and targets is not None and (targets.pins is not None or targets.path is not None):
+        return "none"
+    moves = None if config.ground != "auto" else travels(load_statistics(job.actions[m], config.statistics))
+    return config.ground if moves is None else ("travel" if moves else "inplace")
 
 
 def on_character(config: Config) -> str:
@@ -240,6 +264,16 @@ def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = No
         gender=job.config.gender,
         prompt=job.prompts[m],
     )
+
+
+def from_origin(motion: Motion) -> Motion:
+    """The motion with its first frame's root above the origin."""
+    return dataclasses.replace(motion, transl=motion.transl - motion.transl[:1] * np.array([1, 0, 1], np.float32))
+
+
+def as_filmed(motion: Motion) -> Motion:
+    """The motion as a camera sees it that goes along with the root: what --root=full does along the floor is unseen."""
+    return dataclasses.replace(motion, transl=motion.transl * np.array([0, 1, 0], np.float32))
 
 
 def movement(body: Body, motion: Motion) -> dict[str, float]:

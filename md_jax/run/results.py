@@ -34,4 +34,4 @@ class Results(Protocol):
         ...
 
 
-RESULTS: dict[str, Results] = {"pose": outputs, "latent": latent_outputs}
+RESULTS: dict[str, Results] = {"pose": outputs, "fit": outputs, "latent": latent_outputs}

@@ -104,7 +104,7 @@ def build(
         from bridge import build as torch_build
         from md_jax.body import detail
 
-        wanted = config.detail if config.mode == "pose" else "full"
+        wanted = "full" if config.mode == "latent" else config.detail
         chosen: list[Surface] = []
 
         def drawn(samples: float) -> torch_build.Drawn:

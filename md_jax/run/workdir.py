@@ -129,6 +129,11 @@ def environment(devices: str, clip: Clip) -> dict[str, Any]:
     }
 
 
+def motion_number(config: Config, m: int, count: int) -> str:
+    """The end of a sheet's small print: which motion of the seed it is, under the number that its folder has."""
+    return f", motion-{config.first_motion + m:02d}" if count > 1 or config.first_motion else ""
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all (see `write_bytes`)."""
     write_bytes(path, (to_json(value, indent=2) + "\n").encode())

@@ -13,11 +13,11 @@ from md_jax.errors import UserError
 from md_jax.files import read_json
 from md_jax.run.workdir import write_json
 
-LATENT, POSE = "latent", "pose"
+LATENT = "latent"
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The record of every cell, sorted by prompt, prior, mode (pose first) and seed; each with its own "folder"."""
+    """The record of every cell, sorted by prompt, prior, mode (latent last) and seed; each with its own "folder"."""
     records = []
     for file in sorted((folder / "cells").glob("*.json")):
         record = read_json(file)
@@ -45,10 +45,10 @@ def check_record(file: Path, record: Any) -> None:
 
 
 def judge_motions(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """The evaluation (`md_jax.evaluate`) of all finished cells in pose mode; "motions" go by the cell's folder."""
+    """The evaluation (`md_jax.evaluate`) of all finished cells that move a body; "motions" go by the cell's folder."""
     from md_jax.evaluate.command import evaluate
 
-    found = [r for r in records if r["state"] == "done" and r["mode"] == POSE]
+    found = [r for r in records if r["state"] == "done" and r["mode"] != LATENT]
     if not found:
         return {"motions": {}}
     result = evaluate([str(folder / r["folder"] / "motion.npz") for r in found], prior="none")

@@ -86,7 +86,7 @@ def watch(folder: Path) -> Watched:
         UserError: it has no body to show, or a file of it is missing, damaged or of another version.
     """
     config = from_flagfile(folder / FLAGS_FILE)
-    if config.mode != "pose":
+    if config.mode == "latent":
         raise UserError(f"--mode={config.mode} moves no body; its pictures so far are in {folder / 'previews'}.")
     clip = _clip(folder)
     sentences = prompts(config)
@@ -139,10 +139,13 @@ def answer(run: Watched, seen: int) -> dict[str, Any]:
     metrics = read_metrics(run.folder)
     now = progress(run, metrics)  # before the checkpoint: what is called finished below is the last one
     step, shown = newest(run)
+    body = f"the body is that of step {step}"
+    if step == 0 and run.config.mode == "fit":
+        body = "the body stands in the mean pose until the first checkpoint holds what was fitted"
     made = made_of(run.config, run.actions, metrics, previews_in(run.folder), ())
     told: dict[str, Any] = {
         "step": step,
-        "status": f"{now.text}; the body is that of step {step}",
+        "status": f"{now.text}; {body}",
         "going_on": now.going_on,
         "finished": PAGE if now.finished and not now.going_on else "",
         **data_of(made),

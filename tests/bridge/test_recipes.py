@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.priors import LOADERS
-from bridge.recipes import BORROWED, IMAGE_PRIORS, PRIORS, recipe_of
+from bridge.priors import LOADERS, PriorSpec, load_prior
+from bridge.recipes import BORROWED, IMAGE_PRIORS, PRIORS, camera_of, recipe_of
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "bridge" / "priors" / "embedded" / "assets"
@@ -34,6 +34,13 @@ def test_the_embedded_recipe_is_its_folders():
     assert recipe.guidance_scale == stated["pose"]["guidance_scale"]
     assert recipe.t_min == tuple(stated["pose"]["t_min"])
     assert recipe_of("embedded", "latent").guidance_scale == stated["latent"]["guidance_scale"]
+
+
+def test_fit_mode_refines_gently():
+    """Below the times that decide a motion, with less guidance and less smoothness than distillation from scratch."""
+    pose, fit = recipe_of("embedded"), recipe_of("embedded", "fit")
+    assert fit.t_max[0] < pose.t_max[0] and fit.guidance_scale < pose.guidance_scale
+    assert fit.reg_weight < pose.reg_weight / 10 and fit.views == pose.views
 
 
 def folder(tmp_path, recipe):
@@ -63,3 +70,16 @@ def test_a_damaged_recipe_is_named(tmp_path, recipe):
 def test_what_is_no_video_prior_is_refused(name, message):
     with pytest.raises(BridgeError, match=message):
         recipe_of(name)
+
+
+def test_the_camera_is_known_before_the_prior_is_loaded(tmp_path):
+    stated = json.loads((ASSETS / "prior.json").read_text())
+    known, loaded = camera_of("embedded"), load_prior("embedded").spec
+    for name in ("elevation", "fov", "distance", "height", "width"):
+        assert getattr(known, name) == pytest.approx(getattr(loaded, name)), name
+    assert known.distance == stated["distance"]
+    assert (camera_of("wan21").height, camera_of("videocrafter1").width) == (480, None)
+    assert camera_of("wan21").fov == PriorSpec.fov
+    for wrong in ({"fov": "40"}, {"distance": 0}, {"elevation": [5]}, {"height": None}):
+        (tmp_path / "prior.json").write_text(json.dumps({**stated, **wrong}))
+        assert camera_of("embedded", str(tmp_path)) is None

@@ -121,3 +121,14 @@ def test_a_path_needs_a_root_that_moves(tmp_path):
     (tmp_path / "way.csv").write_text("0,0\n1,1\n")
     with pytest.raises(UserError, match="add --root=full"):
         asked_of(Config(path=str(tmp_path / "way.csv")))
+
+
+def test_the_floor_moves_no_place_that_is_asked_for(tmp_path):
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps([{"time": 0.5, "joints": {"head": [0, 1.6, 0]}}]))
+    for asked in ({"pin": "left_hand:0,1,0"}, {"keyframes": str(keys)}):
+        for ground in ("travel", "inplace"):
+            with pytest.raises(UserError, match=f"--ground={ground} moves the body"):
+                asked_of(Config(ground=ground, **asked))
+        assert asked_of(Config(ground="none", **asked)).pins and asked_of(Config(**asked)).pins
+    assert asked_of(Config(ground="travel", avoid=True))

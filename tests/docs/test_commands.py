@@ -133,6 +133,7 @@ def test_make_motion_is_the_command_line(tmp_path):
     [
         ({"prompts_file": "x"}, "make_motion takes the sentences themselves"),
         ({"num_motions": 4}, "makes one motion, got num_motions=4"),
+        ({"mode": "latent"}, "--mode=latent makes videos, not motions"),
     ],
 )
 def test_what_make_motion_refuses(options, said):

@@ -39,7 +39,9 @@ def test_every_field_is_in_the_table():
     assert not set(ALWAYS) & ruled
 
 
-@pytest.mark.parametrize("changes", [{"mode": "pose"}, {"mode": "latent"}])
+@pytest.mark.parametrize(
+    "changes", [{"mode": "pose"}, {"mode": "latent"}, {"mode": "fit", "fit_steps": 1, "sample_steps": 2}]
+)
 def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
     """Asked of a real run: no field that counts as read may go unasked for."""
     small = {"steps": 1, "views": 1, "preview_every": 1, "log_every": 1, "device": "cpu", "prompt": "a person runs"}
@@ -51,8 +53,8 @@ def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
 
 
 IN_LATENT = {"detail", "frequencies", "bound", "bound_sigma", "posefield", "reg_weight", "tiny_vae", "encode_chunk",
-             "export_fps", "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path", "avoid",
-             "character"}  # fmt: skip
+             "export_fps", "ground", "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path",
+             "avoid", "character"}  # fmt: skip
 
 
 def test_latent_mode_leaves_the_posefield_aside():
@@ -65,13 +67,13 @@ def another(name):
         "prompt": "a man runs", "negative_prompt": "x", "source_prompt": "x", "t_min": "0.2", "t_max": "0.7",
         "image_prior_path": "x", "tiny_vae": "x", "bound_sigma": "2", "image_frames": "3", "motion_amp": "2",
         "gender": "male", "oom": "retry", "posefield": "paper", "bound": "clamp", "image_weighting": "one",
-        "hands": "flat", "up": "y", "detail": "full", "loop": "true", "avoid": "true",
+        "hands": "flat", "ground": "none", "up": "y", "detail": "full", "loop": "true", "avoid": "true",
         "image_size": "16", "frequencies": "5", "scale_arr": "false", "prior_batch": "3", "encode_chunk": "2",
     }  # fmt: skip
     return special.get(name, "7")
 
 
-@pytest.mark.parametrize("mode", ["pose", "latent"])
+@pytest.mark.parametrize("mode", ["pose", "fit", "latent"])
 @pytest.mark.parametrize("name", sorted({name for rule in RULES for name in rule.names}))
 def test_an_unread_option_is_refused_when_given(name, mode):
     """With the plainest command: refused by the table, in one line that names the flag, or taken over."""

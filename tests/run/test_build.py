@@ -61,3 +61,49 @@ def test_low_vram_takes_the_same_step(folder):
 def test_what_the_machine_lacks_is_said_before_anything_is_computed(folder, flags):
     with pytest.raises(UserError, match="GPUs alone"):
         make(folder, **flags)
+
+
+def moved_statistics(path, transl):
+    """Statistics of a walk with another translation, in a file."""
+    import dataclasses
+
+    from md_jax.mocap.statistics import load_statistics, save_statistics
+
+    walking = load_statistics("walking")
+    save_statistics(path, [dataclasses.replace(walking, transl_mean=np.array(transl, np.float32))])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"distance": 1.0}, "take --distance="),
+        ({"fov": 12.0, "action": "walking"}, "take --distance="),
+        ({"height": 64, "width": 8}, "a larger --width"),
+        ({"prompt": "walking, front view", "azimuths": (90.0,), "distance": 0.9, "mode": "fit"}, "of the body in the"),
+        ({"distance": 1.0, "mode": "latent"}, "of the body in the picture"),
+        ({"root": "full", "up_there": True}, "or --root=orient"),
+    ],
+)
+def test_a_start_outside_the_picture_is_refused_before_anything_is_loaded(flags, message, tmp_path, monkeypatch):
+    from md_jax.run import torch_side
+
+    def no_load(*args):
+        raise AssertionError("the prior is loaded")
+
+    monkeypatch.setattr(torch_side, "build", no_load)
+    flags = dict(flags)
+    if flags.pop("up_there", False):
+        flags["statistics"] = moved_statistics(tmp_path / "up.npz", (0.0, 1.2, 0.0))
+    with pytest.raises(UserError, match=message) as error:
+        make("", **flags)
+    assert "\n" not in str(error.value) and "at least 90 % are expected" in str(error.value)
+
+
+def test_a_start_far_along_the_floor_is_in_the_picture(folder, tmp_path):
+    """For the camera goes along; also where latents are optimised, whose video is the start's."""
+    statistics = moved_statistics(tmp_path / "far.npz", (0.0, 0.0, 5.0))
+    make(folder, root="full", statistics=statistics)
+    settings = {"mode": "latent", "statistics": statistics, "views": 1}
+    latents = [make(folder, root=root, **settings).params["z"] for root in ("full", "orient")]
+    np.testing.assert_allclose(latents[0], latents[1], atol=1e-4)

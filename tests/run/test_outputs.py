@@ -1,5 +1,6 @@
 """What the files of a run are sampled from."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -7,12 +8,15 @@ import jax
 import numpy as np
 import pytest
 
+from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.config import Config
+from md_jax.control.reading import Asked, Pin
+from md_jax.control.targets import make_targets
 from md_jax.fit import posefield
 from md_jax.fit.problems import PoseProblem, make_fields
 from md_jax.mocap.statistics import load_statistics
-from md_jax.run.outputs import export_times, sampled
+from md_jax.run.outputs import as_filmed, export_times, from_origin, ground_of, movement, sampled
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +90,27 @@ def test_fingers(hands):
     expected = np.concatenate([job.body.hands_mean_left, job.body.hands_mean_right]).reshape(30, 3)
     assert np.abs(expected).max() > 0.3
     np.testing.assert_array_equal(fingers[:, 3:], np.broadcast_to((hands == "relaxed") * expected, (28, 30, 3)))
+
+
+def test_where_places_are_asked_for_nothing_moves_the_body():
+    def how(asked, **settings):
+        job, _ = job_of(Config(**settings))
+        body = job.body
+        targets = make_targets(asked, body, lbs.bake(body), frames=10, fps=10.0, loop=False) if asked else None
+        job.problem, job.actions = dataclasses.replace(job.problem, targets=targets), ["walking"]
+        return ground_of(job, 0)
+
+    assert how(None) == "travel" and how(Asked(avoid=True)) == "travel"
+    assert how(Asked(pins=(Pin(20, (0.2, 1.1, 0.4)),))) == how(Asked(path=((0.0, 0.0), (0.0, 1.0)))) == "none"
+    assert how(Asked(avoid=True), ground="inplace") == "inplace"
+
+
+def test_movement_is_what_the_camera_sees():
+    """It goes along with the root: a body that only wanders along the floor does not move."""
+    still = sampled(*job_of(Config()))[0]
+    way = np.cumsum(np.full(still.transl.shape, 0.05, np.float32), axis=0)
+    along, up = (dataclasses.replace(still, transl=way * np.array(axes, np.float32)) for axes in ((1, 0, 1), (0, 1, 0)))
+    body = load_body()
+    assert movement(body, as_filmed(along)) == movement(body, still) != movement(body, as_filmed(up))
+    np.testing.assert_allclose(from_origin(along).transl[0], 0)
+    np.testing.assert_array_equal(from_origin(up).transl, up.transl)

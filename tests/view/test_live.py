@@ -113,6 +113,15 @@ def test_what_cannot_be_watched(tmp_path):
         live.watch(tmp_path)
 
 
+def test_a_fit_is_watched_like_any_body(tmp_path):
+    """Its start is fitted to a sample, which nobody but the run itself has."""
+    run = begin(tmp_path / "run", dataclasses.replace(CONFIG, mode="fit"))
+    assert "mean pose until the first checkpoint" in live.answer(run, seen=-1)["status"]
+    advance(run, 10)
+    told = live.answer(run, seen=0)
+    assert told["step"] == 10 and told["status"].endswith("the body is that of step 10") and told["motions"]
+
+
 @pytest.fixture
 def address(run):
     with serve.make_server(serve.Answers(run, lambda text: None)) as server:

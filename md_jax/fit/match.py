@@ -1,0 +1,253 @@
+"""Fitting motions to clips: a search over single poses first, then descent on blurred pictures, then the PoseField.
+
+Descent alone fails on real clips, from whatever blur: from the side one leg hides the other, so that either way out of
+the mean pose looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose
+of the library and camera. Descent goes by joint angles in the coordinates of the capture's own poses, where one step is
+as likely in any direction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from md_jax.body import lbs, rotations
+from md_jax.config import Config
+from md_jax.errors import UserError
+from md_jax.fit import posefield
+from md_jax.fit.problems import Params, PoseProblem
+from md_jax.mocap.clips import Clip
+from md_jax.mocap.poseprior import PosePrior, pose_prior, to_poses
+from md_jax.mocap.statistics import PoseStatistics
+
+SIDE = math.radians(75)  # where a sample is filmed from, if nothing says otherwise: from here no limb hides another
+SAMPLE = 2**31 - 2  # folded into a motion's key for the noise of its sample, as `md_jax.fit.draws.FIXED` is
+
+SEARCH_BLUR = 1 / 32  # of the picture's height: a pixel of 32
+STIFFNESS = 2.0  # of a path through the library: median picture distances a square metre
+BLURS = (1.5 / 32, 0.3 / 32)  # of the picture's height, first and last step of the descent
+RATE = 0.1  # of the descent, in standard deviations of poses
+UNLIKELY, UNSTEADY = 0.03, 0.03  # weights of unlikely poses and of acceleration, beside squared pixels of 32×32
+FIELD_STEPS, FIELD_RATE = 600, 0.02
+
+Distances = Callable[[Array, Array, Array, Array, float], Float[np.ndarray, "F K"]]
+"""(vertices (K, V, 3), video (F, H, W, 3), azimuth, elevation, blur) -> squared distances of pictures (F, K)."""
+
+
+class Targets(NamedTuple):
+    """What M motions should look like, each from its camera."""
+
+    azimuth: Float[Array, "M"]  # radians
+    elevation: Float[Array, "M"]  # radians
+    video: Float[Array, "M F H W 3"]  # in [0, 1]
+    blur: Float[Array, ""]  # standard deviation, pixels
+
+
+class PictureLoss(Protocol):
+    """How far renders are from `Targets` (`bridge.distill.pictures.PictureCritic`, as a JAX function)."""
+
+    def loss_and_grad(
+        self, x: Float[Array, "M F V 3"], draws: Targets, /
+    ) -> tuple[Float[Array, "M"], Float[Array, "M F V 3"], dict[str, Array]]:
+        """(loss, its gradient in the vertices, no metrics)."""
+        ...
+
+
+class ClipSource(Protocol):
+    """What samples clips, and compares the body with them (`bridge.build.TorchSide`)."""
+
+    @property
+    def pictures(self) -> PictureLoss: ...
+
+    def sample(
+        self, azimuth: Float[Array, "M"], noise: Float[Array, "M C f h w"], steps: int, scale: float
+    ) -> Float[Array, "M F H W 3"]:
+        """A clip of each motion, in [0, 1]."""
+        ...
+
+    def distances(
+        self, verts: Array, video: Array, azimuth: Array, elevation: Array, blur: float
+    ) -> Float[np.ndarray, "F K"]:
+        """See `Distances`."""
+        ...
+
+
+def check_fit(prior: str, root: str) -> None:
+    """Refuse what a fit cannot do, before anything is loaded.
+
+    Raises:
+        UserError: samples do not show our body, or more than joints would have to be fitted.
+    """
+    if prior != "embedded":
+        raise UserError(f"--mode=fit compares pictures of our own body pixel by pixel, and samples of"
+                        f" --prior={prior} show others: use --prior=embedded, or --mode=pose.")  # fmt: skip
+    if root != "fixed":
+        raise UserError(f"--mode=fit fits the joints alone, got --root={root}: add --root=fixed.")
+
+
+def fitted_start(
+    config: Config,
+    problem: PoseProblem,
+    params: Params,
+    source: ClipSource,
+    statistics: Sequence[PoseStatistics],
+    clips: Sequence[Clip],
+) -> Params:
+    """Sample a clip of every motion, and fit its PoseField to that.
+
+    Args:
+        config, problem, params: as pose mode would begin.
+        source: samples, films and compares.
+        statistics: of each motion.
+        clips: motion capture of what poses are likely.
+
+    Returns:
+        The parameters to go on from; the same for the same seed.
+    """
+    cameras, noise = [], []
+    for m, arcs in enumerate(problem.azimuth_ranges, config.first_motion):
+        low, high = arcs[0]
+        cameras.append(SIDE if high - low > 1.99 * math.pi else (low + high) / 2)
+        key = jax.random.fold_in(jax.random.fold_in(problem.key, m), SAMPLE)
+        noise.append(jax.random.normal(key, problem.latent_shape))
+    azimuth = jnp.asarray(cameras, jnp.float32)
+    elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
+    video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, config.guidance_scale)
+    of_action = {each.action: pose_prior(clips, each, problem.baked) for each in statistics}
+    poses = fit_clips(
+        [of_action[each.action] for each in statistics],
+        problem.baked, azimuth, elevation, video, source.distances, source.pictures, config.fit_steps,
+    )  # fmt: skip
+    return field_at(problem.fields, params, poses)
+
+
+def fit_clips(
+    priors: list[PosePrior],
+    baked: lbs.BakedBody,
+    azimuth: Float[Array, "M"],
+    elevation: Float[Array, "M"],
+    video: Float[Array, "M F H W 3"],
+    distances: Distances,
+    op: PictureLoss,
+    steps: int,
+) -> Float[Array, "M F 21 3"]:
+    """The poses (rotation vectors, radians) whose renders are most like each motion's clip.
+
+    Args:
+        priors: likely poses, one for each motion.
+        baked: the body.
+        azimuth, elevation: of each clip's camera, radians.
+        video: the clips, in [0, 1].
+        distances: compares a clip with renders of poses.
+        op: loss and gradient of renders against `Targets`.
+        steps: of the descent.
+    """
+    starts: dict[int, np.ndarray] = {}
+    for alike in _filmed_alike(priors, azimuth, elevation):
+        first, prior = alike[0], priors[alike[0]]
+        verts, joints = lbs.pose(baked, prior.library), lbs.joints_of(baked, prior.library)[:, 1:22]
+        seen = video[jnp.asarray(alike)].reshape(-1, *video.shape[2:])
+        costs = distances(verts, seen, azimuth[first], elevation[first], SEARCH_BLUR * video.shape[2])
+        for m, own in zip(alike, np.split(costs, len(alike)), strict=True):
+            starts[m] = prior.library[best_path(own / np.median(own), STIFFNESS * square_apart(joints))]
+    white = jnp.stack([jnp.asarray(prior.whitened(starts[m])) for m, prior in enumerate(priors)])
+    means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
+    white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps)
+    return jax.vmap(to_poses)(white, means, axes)
+
+
+def _filmed_alike(priors: list[PosePrior], azimuth: Array, elevation: Array) -> list[list[int]]:
+    """Motions of one library and camera, together: its poses are filmed once for all of them."""
+    groups: dict[tuple[int, float, float], list[int]] = {}
+    for m, prior in enumerate(priors):
+        groups.setdefault((id(prior), float(azimuth[m]), float(elevation[m])), []).append(m)
+    return list(groups.values())
+
+
+def square_apart(joints: Float[Array, "K J 3"]) -> Float[np.ndarray, "K K"]:
+    """Squared mean distance over joints of each two poses, square metres."""
+    points = np.asarray(joints, np.float32)
+    rows = [np.linalg.norm(points - each, axis=-1).mean(axis=-1) for each in points]
+    return np.square(np.stack(rows))
+
+
+def best_path(costs: Float[np.ndarray, "F K"], steps: Float[np.ndarray, "K K"]) -> Int[np.ndarray, "F"]:
+    """The path of one state a frame with the least sum of costs and of steps between frames (Viterbi 1967)."""
+    total, came_from = costs[0], []
+    for cost in costs[1:]:
+        ways = total[:, None] + steps
+        came_from.append(ways.argmin(axis=0))
+        total = ways.min(axis=0) + cost
+    path = [int(total.argmin())]
+    for best in reversed(came_from):
+        path.append(int(best[path[-1]]))
+    return np.array(path[::-1])
+
+
+def _descend(
+    white: Float[Array, "M F 63"],
+    means: Float[Array, "M 21 3"],
+    axes: Float[Array, "M 63 63"],
+    baked: lbs.BakedBody,
+    targets: Targets,
+    op: PictureLoss,
+    steps: int,
+) -> Float[Array, "M F 63"]:
+    """Adam on the poses, each frame's apart, while the blur shrinks."""
+    height = targets.video.shape[2]
+    optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps, 0.05), b2=0.99)
+    scale = jnp.float32((height / 32) ** 2)  # so many pixels weigh as much as those of 32×32
+
+    def vertices(white: Array, baked: lbs.BakedBody) -> Array:
+        return lbs.pose(baked, jax.vmap(to_poses)(white, means, axes))
+
+    def unlikely(white: Array) -> Array:
+        bends = jnp.diff(white, n=2, axis=1) if white.shape[1] > 2 else jnp.zeros(())
+        return scale * (UNLIKELY * jnp.sum(white**2) + UNSTEADY * jnp.sum(bends**2))
+
+    @jax.jit
+    def backward(white: Array, baked: lbs.BakedBody, state: Any, grad: Array) -> tuple[Array, Any]:
+        _, pullback = jax.vjp(lambda w: vertices(w, baked), white)
+        updates, state = optimizer.update(pullback(grad)[0] + jax.grad(unlikely)(white), state)
+        return optax.apply_updates(white, updates), state
+
+    forward, state = jax.jit(vertices), optimizer.init(white)
+    for blur in np.geomspace(*BLURS, steps) * height:
+        _, grad, _ = op.loss_and_grad(forward(white, baked), targets._replace(blur=jnp.float32(blur)))
+        white, state = backward(white, baked, state, grad)
+    return white
+
+
+def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F 21 3"]) -> Any:
+    """Parameters of the fields whose poses come nearest to these; the root stays as it is.
+
+    Args:
+        fields, params: from `posefield.init_fields`, with root="fixed".
+        poses: rotation vectors, radians.
+    """
+    goal = poses
+    if fields.rotation == "6d":
+        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses))
+    optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
+
+    def loss(params: Any) -> Array:
+        return jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
+
+    @partial(jax.jit, donate_argnums=0)
+    def descend(params: Any) -> Any:
+        def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+            params, state = carried
+            updates, state = optimizer.update(jax.grad(loss)(params), state)
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]
+
+    return descend(jax.tree.map(jnp.array, params))

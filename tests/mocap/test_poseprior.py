@@ -1,0 +1,60 @@
+"""Likely poses: unit variance in every direction, a library that covers, and nothing of the held-out side."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from md_jax.body import lbs
+from md_jax.body.model import load_body
+from md_jax.errors import UserError
+from md_jax.evaluate.reference import HELD_OUT
+from md_jax.mocap.clips import load_clips
+from md_jax.mocap.poseprior import apart, pose_prior, prior_clips, to_poses
+from md_jax.mocap.statistics import load_statistics
+
+
+@pytest.fixture(scope="module")
+def baked():
+    return lbs.bake(load_body("free"))
+
+
+def test_apart_takes_the_farthest_each_time():
+    points = np.array([0.0, 0.1, 5.0, 9.0, 4.4])[:, None, None] * [[[1.0, 0, 0]]]
+    assert apart(points, 4) == [4, 3, 0, 1] or apart(points, 4)[:3] == [4, 3, 0]
+    assert sorted(apart(points, 9)) == [0, 1, 2, 3, 4]
+
+
+def test_an_action_s_poses_have_unit_variance(baked):
+    clips = [clip for clip in prior_clips() if clip.action == "swordplay"]
+    prior = pose_prior(clips, load_statistics("swordplay"), baked, count=40)
+    poses = np.concatenate([clip.body_pose for clip in clips])
+    poses = poses[np.unique(np.linspace(0, len(poses) - 1, 600).round().astype(int))]
+    white = prior.whitened(poses)
+    np.testing.assert_allclose(to_poses(white, prior.mean, prior.axes), poses, atol=1e-3)
+    spread = np.sqrt(np.square(white[:, -30:]).mean(axis=0))  # along the widest axes
+    np.testing.assert_allclose(spread, 1, atol=0.02)
+    assert prior.library.shape == (40, 21, 3)
+    turned = (
+        Rotation.from_rotvec(prior.library.reshape(-1, 3))
+        * Rotation.from_rotvec(np.broadcast_to(prior.mean, prior.library.shape).reshape(-1, 3)).inv()
+    )
+    assert turned.magnitude().mean() > 0.05
+
+
+def test_pooled_poses_are_of_every_action_and_side(baked):
+    prior = pose_prior(prior_clips(), load_statistics(), baked, count=64)
+    white = prior.whitened(prior.library)
+    assert np.isfinite(white).all() and len(np.unique(prior.library.reshape(64, -1), axis=0)) == 64
+    assert np.abs(white[:, -1]).max() > 1.5  # they reach far along the widest axis
+
+
+def test_nothing_of_what_evaluate_holds_out():
+    from md_jax.mocap.clips import split_source
+
+    assert {c.name for c in prior_clips()} == {c.name for c in split_source(None, None, HELD_OUT).train}
+    assert len(prior_clips()) < len(load_clips())
+
+
+def test_an_unknown_action_is_named(baked):
+    with pytest.raises(UserError, match="no motion capture of 'walking'"):
+        pose_prior([], load_statistics("walking"), baked)
