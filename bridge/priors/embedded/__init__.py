@@ -65,7 +65,7 @@ def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
     for part, module in networks.items():
         try:
             weights = load_file(find_weights(SHIPPED / part, dtype).files[0])
-            module.load_state_dict({name: value.to(device, dtype) for name, value in weights.items()}, assign=True)
+            module.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
         except (OSError, RuntimeError, SafetensorError) as error:
             raise PriorError(f"{SHIPPED / part} cannot be loaded ({first_line(str(error))}): install again.") from error
         refuse_dead(SHIPPED / part, type(module).__name__, module)
