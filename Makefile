@@ -1,6 +1,7 @@
 # make run          install into .venv and do the main job (ARGS="--prompt='a man is running, side view'" adds flags)
 # make test         install and run the tests; make test-slow adds the slow ones
-# make lint bench docs clean    (docs: the site, into build/site)
+# make lint docs clean    (docs: the site, into build/site)
+# make bench bench-check   the table of benchmarks/README.md anew, on two idle cores; has one of its ratios got worse?
 # make fuzz torture soak   hostile files, for longer; interrupts, full disks, flipped bits; memory over 5,000 steps
 # make gpu-check    on a machine with an NVIDIA GPU: its tests and benchmarks, one report under benchmarks/results/
 
@@ -9,7 +10,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
 
-.PHONY: run test test-slow lint bench docs fuzz torture soak gpu-check clean
+.PHONY: run test test-slow lint bench bench-check docs fuzz torture soak gpu-check clean
 .DELETE_ON_ERROR:
 
 # One torch thread: sums split over threads round otherwise, and a motion should not depend on the number of cores.
@@ -30,9 +31,10 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.test
-	$(PY) -m benchmarks.lbs
-	$(PY) -m benchmarks.render
-	$(PY) -m benchmarks.bridge
+	$(PY) -m benchmarks.all $(ARGS)
+
+bench-check: $(VENV)/.test
+	$(PY) -m benchmarks.check $(ARGS)
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --site-dir build/site

@@ -60,7 +60,7 @@ def make_setup(case: str, config: Config) -> Job:
     if case == "kernel":
         assert isinstance(job.problem, PoseProblem)
         tiny = dataclasses.replace(job.problem, latent_shape=(1, 1, 1, 1))
-        shape = (len(job.prompts), job.problem.fields.frames, len(job.body.v_template), 3)
+        shape = (len(job.prompts), job.problem.fields.frames, len(job.surface.vertices), 3)
         grad = jax.device_put(np.random.default_rng(0).normal(size=shape).astype(np.float32), jax.devices()[0])
         given: Any = GivenGradient(grad, job.device)
         job = dataclasses.replace(job, problem=tiny, op=given)
@@ -236,4 +236,10 @@ ARMS: dict[str, Callable[[Job], Arm]] = {
     "torch ours foreach": lambda job: torch_arm(job, "ours", "foreach"),
     "torch ours fused": lambda job: torch_arm(job, "ours", "fused"),
     "torch ours compiled": lambda job: torch_arm(job, "ours", "fused", compiled=True),
+    "torch ours coarse": lambda job: torch_arm(job, "ours", "fused"),
 }
+
+
+def config_of(arm: str, config: Config) -> Config:
+    """The options of an arm: torch draws the full mesh, as people write it, but for the arm that takes ours."""
+    return dataclasses.replace(config, detail="full") if arm.startswith("torch") and "coarse" not in arm else config

@@ -2,9 +2,9 @@
 
     python -m benchmarks.fit --what=real,samples --actions=walking,running --count=3
 
-`real`: held-out motion, filmed from one camera at the prior's size and fitted from pooled statistics: the joints' mean
-error. `samples`: clips that the prior samples under the action's sentence, fitted in the same way. Both are judged by
-md_jax.evaluate's distance to held-out motion. Nothing is refined by distillation here.
+`real`: held-out motion, filmed from one camera at the prior's size, with all of the body's triangles, and fitted from
+pooled statistics: the joints' mean error. `samples`: clips that the prior samples under the action's sentence, fitted
+alike. Both are judged by md_jax.evaluate's distance to held-out motion. Nothing is refined by distillation here.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ ELEVATION = 0.2  # radians
 
 
 def videos_of(built: TorchSide, poses: Float[np.ndarray, "M F 21 3"], azimuth: float) -> Float[np.ndarray, "M F H W 3"]:
-    """Renders of poses as the prior's clips look."""
+    """Renders of poses as the prior's clips look: with all of the body's triangles."""
     import jax.numpy as jnp
 
     from bridge.distill.critic import film
     from bridge.exchange import to_torch
+    from bridge.render.mesh import make_mesh
     from md_jax.body import lbs
     from md_jax.evaluate.measures import free_body
 
+    body, baked = free_body()
+    mesh = make_mesh(body.triangles, body.vertex_colors)
     around, above = (to_torch(jnp.full(1, angle, jnp.float32)) for angle in (azimuth, ELEVATION))
     height, width = built.height, built.width
-    verts = [to_torch(lbs.pose(free_body()[1], pose))[None] for pose in poses]
-    return np.concatenate([film(v, around, above, built.mesh, built.settings, height, width).numpy() for v in verts])
+    verts = [to_torch(lbs.pose(baked, pose))[None] for pose in poses]
+    return np.concatenate([film(v, around, above, mesh, built.settings, height, width).numpy() for v in verts])
 
 
 def measure(args: SimpleNamespace) -> None:
@@ -47,6 +50,7 @@ def measure(args: SimpleNamespace) -> None:
     import jax
     import jax.numpy as jnp
 
+    from md_jax.body import lbs
     from md_jax.config import Config
     from md_jax.evaluate import measures
     from md_jax.evaluate.scores import Entry, score, summarise
@@ -63,13 +67,14 @@ def measure(args: SimpleNamespace) -> None:
     count, yardstick = args.count, load_yardstick()
     prior = pose_prior(prior_clips(), load_statistics(), baked)
     sentences = [prompt_of_action(action) for action in args.actions for _ in range(count)]
-    built = torch_side.build(Config(action="generic", mode="fit"), "cpu", sentences, body)
+    built, surface = torch_side.build(Config(action="generic", mode="fit"), "cpu", sentences, body)
+    drawn = lbs.select(baked, surface.vertices)
 
     def fit(video: np.ndarray) -> Float[np.ndarray, "M F 21 3"]:
         around, above = (jnp.full(len(video), angle, jnp.float32) for angle in (SIDE, ELEVATION))
         clips = jnp.asarray(video)
         poses = fit_clips(
-            [prior] * len(video), baked, around, above, clips, built.distances, built.pictures, args.steps
+            [prior] * len(video), drawn, around, above, clips, built.distances, built.pictures, args.steps
         )
         return np.asarray(poses)
 

@@ -33,6 +33,7 @@ from md_jax.errors import UserError
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.options.command import numbers, parse_simple
 from md_jax.options.flags import to_flagfile
+from md_jax.outside.environment import keep_compiled
 from md_jax.run.torch_side import run_program
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     everyone = list(dict.fromkeys([*candidates_of(names, args.rates, args.schedules, args.rates_each), baseline]))
     for candidate in everyone:  # a wrong name should not wait for its turn
         make_optimizer(candidate.optimizer, candidate.learning_rate, steps=1, schedule=candidate.schedule)
-    _share_programs()
+    keep_compiled()  # all candidates of a rung have the forward pass in common
     environment = timing.environment("jax", "torch", "optax", "diffusers")
     yardstick = load_yardstick()
     rungs = plan_of(args, config, everyone, files, begun)
@@ -279,17 +280,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def program() -> None:
     """`main` as the command line runs it: what it returns is no exit code."""
     main()
-
-
-def _share_programs() -> None:
-    """All candidates of a rung have the forward pass in common: compile it once, keep it where the main job does."""
-    import jax
-
-    from md_jax.outside.environment import cache_folder
-
-    if not getattr(jax.config, "jax_compilation_cache_dir", None):
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # as in the main job
 
 
 if __name__ == "__main__":

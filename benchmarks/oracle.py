@@ -44,7 +44,7 @@ def oracle_op(job: Job, actions: Sequence[str]) -> TorchLoss:
     from bridge.priors import load_prior
 
     spec = load_prior(job.config.prior, job.config.prior_path).spec
-    mesh = make_mesh(job.body.triangles, job.body.vertex_colors)
+    mesh = make_mesh(job.surface.triangles, job.surface.vertex_colors)
     problem = job.problem
     assert isinstance(problem, PoseProblem)
     poses = held_out_poses(actions, problem.fields.frames, job.fps)

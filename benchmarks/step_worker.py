@@ -70,7 +70,8 @@ def measure(task: Task) -> dict[str, Any]:
     config = from_flagfile(ROOT / task.flagfile)
     from benchmarks import arms  # starts the frameworks
 
-    job = arms.make_setup(task.case, dataclasses.replace(config, **dict(task.options)))
+    config = arms.config_of(task.arm, dataclasses.replace(config, **dict(task.options)))
+    job = arms.make_setup(task.case, config)
     arm = arms.ARMS[task.arm](job)
     resident = forget_peak()
     ready = time.perf_counter()
@@ -98,7 +99,7 @@ def measure(task: Task) -> dict[str, Any]:
         "motions": len(job.prompts),
         "views": job.config.views,
         "frames": job.clip.frames,
-        "vertices": len(job.body.v_template),
+        "vertices": len(job.surface.vertices),
     }
 
 

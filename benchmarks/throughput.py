@@ -139,7 +139,7 @@ def options_of(name: str, value: Any, folder: Path) -> dict[str, Any]:
         return {"height": value, "width": value}
     if name == "cell":
         path = synthetic.write(folder / f"body-{value}.npz", synthetic.coarser_free_body(value))
-        return {"body": str(path)}
+        return {"body": str(path), "detail": "full"}
     return {name: value}
 
 

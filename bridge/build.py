@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +29,9 @@ from bridge.render.choice import choose, picture_seconds
 from bridge.render.mesh import Mesh, make_mesh
 
 __all__ = ["Guidance", "ImageRequest", "Request", "TorchSide", "build"]
+
+Drawn = tuple[Int[np.ndarray, "T 3"], Float[np.ndarray, "V 3"], Float[np.ndarray, "V 3"]]
+"""A body to draw: its triangles, its vertices' colours (sRGB in [0, 1]), and where they are at rest (metres)."""
 
 Sentences = Sequence[Sequence[str]]
 """(M, 4): what is said of each motion as seen from the front, its left, the back and its right."""
@@ -150,19 +154,13 @@ class TorchSide:
         return self.prior.cosine if isinstance(self.prior, TinyGradient) else None
 
 
-def build(
-    request: Request,
-    triangles: Int[np.ndarray, "T 3"],
-    colors: Float[np.ndarray, "V 3"],
-    vertices: Float[np.ndarray, "V 3"],
-) -> TorchSide:
+def build(request: Request, drawn: Callable[[float], Drawn]) -> TorchSide:
     """Load, check and connect everything in torch.
 
     Args:
         request: what is wanted.
-        triangles: of the body.
-        colors: of its vertices, sRGB in [0, 1].
-        vertices: the body at rest, metres: "auto" times the renderers on it.
+        drawn: the body to draw in pictures of so many samples a metre at the body's distance; called once. "auto" times
+            the renderers on it.
 
     Raises:
         BridgeError: something cannot be found, loaded, or done as asked; the message says what to do.
@@ -190,12 +188,14 @@ def build(
         prior = with_tiny_vae(prior, request.tiny_vae, device)
     prompts = embed_prompts(prior, request.sentences, request.negative, request.sources)
 
+    distance, fov = request.distance or spec.distance, request.fov or spec.fov
+    triangles, colors, vertices = drawn(height * request.supersample / (2 * distance * math.tan(fov / 2)))
     mesh = make_mesh(triangles, colors, device)
     settings = CriticSettings(
         height=height,
         width=width,
-        distance=request.distance or spec.distance,
-        fov=request.fov or spec.fov,
+        distance=distance,
+        fov=fov,
         target=request.target,
         background=request.background or spec.background,
         cameras=spec.cameras,

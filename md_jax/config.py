@@ -116,7 +116,7 @@ class Config:
     fps: float | None = _own("Frames a second of the clip.", low=0.1, high=1000)
     frequencies: int = _own("Octaves of the PoseField's time features, the lowest half a cycle in the clip: 3 cannot"
                             " jitter, 4 shows what ten frames can show.", low=1, high=8)  # fmt: skip
-    reg_weight: float = _own("Weight of the smoothness term, summed squared frame differences.", low=0, first=True)
+    reg_weight: float = _own("Weight of the smoothness term, summed squared frame differences.", low=0)
     rotation: Literal["axis_angle", "6d"] = option("axis_angle", "What the PoseField's outputs mean.")
     bound: Literal["tanh", "clamp"] = option("tanh", "How poses are kept within the statistics.")
     bound_sigma: float = option(3.0, "Half width of the bound in standard deviations.", low=0.01)
@@ -150,6 +150,9 @@ class Config:
     supersample: int = option(2, "Samples a pixel and axis.", low=1, high=8)
     renderer: Literal["auto", "warp", "nvdiffrast"] = option(
         "auto", "Rasteriser; 'auto' takes the fastest that is there.")  # fmt: skip
+    detail: Literal["auto", "full", "12000", "6000", "3000"] = option(
+        "auto", "Triangles that the body is drawn with while it is optimised: 'auto' takes fewer for small pictures,"
+        " 'full' all. Files always have all.")  # fmt: skip
     antialias: Literal["edge", "nvdiffrast"] = option("edge", "Antialiasing by all silhouette edges, or nvdiffrast's.")
 
     # Optimisation

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from md_jax.options.command import parse_simple
+from md_jax.options.command import parse_simple, program
+from md_jax.outside.environment import keep_compiled
 from md_jax.outside.memory import available
 
 GIB = 1 << 30
@@ -126,6 +127,7 @@ def device(options: Options) -> str:
     from bridge.configure import configure, cuda_problem, jax_cuda_major
     from bridge.errors import BridgeError
 
+    keep_compiled()
     options.cuda_problem = cuda_problem()  # before JAX is kept on the CPU, which would be one more
     try:
         options.found_device = configure(options.device)
@@ -295,5 +297,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if ok else 1
 
 
+def run() -> None:
+    """Look and print, and end over any error in one line."""
+    with program():
+        code = main()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

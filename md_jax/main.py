@@ -124,6 +124,7 @@ def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
 
 
 def _run(config: Config, sentences: list[str], folder: Path, console: Console) -> list[Path]:
+    from md_jax.body.detail import surface_digest
     from md_jax.output.export import make_renderer
     from md_jax.run import workdir
     from md_jax.run.build import make_job
@@ -131,7 +132,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     from md_jax.run.results import RESULTS
 
     start = time.perf_counter()
-    _use_compilation_cache()
+    environment.keep_compiled()
     try:
         job = make_job(config, sentences)
     except Exception:
@@ -141,15 +142,16 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     console.print(f"[bold]md_jax[/] turns a sentence into motion; everything goes to [bold]{shown}[/]", soft_wrap=True)
     for name, value in job.choices:
         console.print(f"  {name:<9} {value}".replace("\n", "\n" + " " * 12), markup=False)
-    check_inputs(folder, config, sentences, functools.partial(_say, console))
+    check_inputs(folder, config, sentences, surface_digest(job.surface), functools.partial(_say, console))
     workdir.write_json(folder / "environment.json", workdir.environment(_devices(), job.clip))
 
     render_frames, results = make_renderer(job.body, job.device), RESULTS[config.mode]
+    render_drawn = make_renderer(job.surface, job.device)  # what the previews show
 
     def on_preview(step: int, shown: Any) -> None:
         path = folder / "previews" / f"step-{step:05d}.png"
         make_folder(path.parent)
-        results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_frames)
+        results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_drawn)
 
     op = job.control if config.guidance_scale == 0 else job.op
     state = _fit(job, config, op, folder, console, "motion ", on_preview)
@@ -235,18 +237,6 @@ def _python() -> str:
     """The interpreter as one would type it here."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _use_compilation_cache() -> None:
-    """Keep compiled programs between runs, where the user's caches lie.
-
-    All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less. The control
-    run finds those of the run itself there, too.
-    """
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(environment.cache_folder() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _devices() -> str:

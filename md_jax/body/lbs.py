@@ -205,10 +205,10 @@ def _bake(body: Body, betas: Array, expression: Array, fixed_pose: Float[Array, 
 
 
 def select(baked: BakedBody, vertices: Int[np.ndarray, "N"]) -> BakedBody:
-    """The same body with only some of its vertices, in the order given: `pose` then costs next to nothing.
+    """The same body with only some of its vertices, in the order given: `pose` moves them as it moves the whole.
 
     Args:
-        baked: from `bake`.
+        baked: from `bake`; its joints stay the whole's.
         vertices: their indices.
     """
     if baked.correctives is None:

@@ -1,9 +1,12 @@
 """Rotations: axis-angle, quaternions (w, x, y, z), matrices and the 6D form; all batched and differentiable.
 
-Every function takes any leading batch axes. Values and gradients are exact and finite at the identity, where
-the textbook formulas divide 0 by 0: each `where` below also feeds its unused branch a harmless number, for
-the gradient of a `where` multiplies the unused branch by zero, and 0 · inf is NaN. The logarithm is stable up
-to half a turn; *at* half a turn the axis is defined only up to its sign, and one of the two is returned.
+Every function takes any leading batch axes. Those that are called outside of compiled functions, too, are compiled
+themselves: step by step they would load a program an operation, at every start.
+
+Values and gradients are exact and finite at the identity, where the textbook formulas divide 0 by 0: each `where` below
+also feeds its unused branch a harmless number, for the gradient of a `where` multiplies the unused branch by zero, and
+0 · inf is NaN. The logarithm is stable up to half a turn; *at* half a turn the axis is defined only up to its sign, and
+one of the two is returned.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ _SMALL_SQUARED = 1e-4
 _DEGENERATE_SQUARED = 1e-10
 
 
+@jax.jit
 def axis_angle_to_matrix(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
     """Rotation matrices of rotation vectors in radians (of any length).
 
@@ -41,6 +45,7 @@ def axis_angle_to_matrix(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "
     return eye + first * skew + second * (outer - squared * eye)  # [v]ₓ² = v vᵀ − θ² I
 
 
+@jax.jit
 def matrix_to_quaternion(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
     """Unit quaternions (w, x, y, z), w ≥ 0, of rotation matrices; no cancellation for any rotation.
 
@@ -62,6 +67,7 @@ def matrix_to_quaternion(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*b
     return jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
+@jax.jit
 def quaternion_to_matrix(quaternion: Float[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
     """Rotation matrices of unit quaternions (w, x, y, z)."""
     w, x, y, z = (quaternion[..., i] for i in range(4))
@@ -89,6 +95,7 @@ def nearest_axis_angle(
     return axis_angle + 2 * jnp.pi * turns * axis
 
 
+@jax.jit
 def axis_angle_to_quaternion(axis_angle: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4"]:
     """Unit quaternions (w, x, y, z) of rotation vectors in radians."""
     squared = jnp.sum(axis_angle * axis_angle, axis=-1, keepdims=True)
@@ -99,6 +106,7 @@ def axis_angle_to_quaternion(axis_angle: Float[Array, "*batch 3"]) -> Float[Arra
     return jnp.concatenate([w, scale * axis_angle], axis=-1)
 
 
+@jax.jit
 def quaternion_to_axis_angle(quaternion: Float[Array, "*batch 4"]) -> Float[Array, "*batch 3"]:
     """The shortest rotation vectors, at most π long, of quaternions (w, x, y, z) of any non-zero length."""
     quaternion = jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)  # q and −q are the same rotation
@@ -112,6 +120,7 @@ def quaternion_to_axis_angle(quaternion: Float[Array, "*batch 4"]) -> Float[Arra
     return jnp.where(small, series, 2 * jnp.arctan2(length, w) / length) * vector
 
 
+@jax.jit
 def matrix_to_axis_angle(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
     """The shortest rotation vectors, at most π long, of rotation matrices."""
     return quaternion_to_axis_angle(matrix_to_quaternion(matrix))
@@ -149,6 +158,7 @@ def matrix_to_6d(matrix: Float[Array, "*batch 3 3"]) -> Float[Array, "*batch 6"]
     return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)
 
 
+@jax.jit
 def sixd_to_matrix(sixd: Float[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
     """Rotation matrices from two columns of any length and angle, by Gram-Schmidt.
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from md_jax.errors import UserError
 from md_jax.files import to_json
 from md_jax.options.command import parse_simple
+from md_jax.outside.environment import keep_compiled
 
 if TYPE_CHECKING:
     from md_jax.evaluate.reference import Root
@@ -177,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
     if options.reference and console.is_terminal and not options.json:
         console.print("measuring the real motion first; some minutes ...")
+    keep_compiled()
     result = evaluate(
         options.motions,
         reference_source=options.reference or None,

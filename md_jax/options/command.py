@@ -85,6 +85,7 @@ def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()  # a full disk behind it is told here, and not as the interpreter ends
     except KeyboardInterrupt as error:
         print(stopped, file=sys.stderr)
         sys.exit(error.code if isinstance(error, interrupts.Stopped) else 130)

@@ -7,7 +7,9 @@ takes the renderer as an argument.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from md_jax.body.detail import Surface
 from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix
 from md_jax.files import write_bytes
@@ -53,7 +56,7 @@ RenderFrames = Callable[[np.ndarray, float, Framing], np.ndarray]
 """(vertices (F,V,3) metres, azimuth in radians, framing) -> (F,H,W,3) uint8."""
 
 
-def make_renderer(body: Body, device: str = "cpu") -> RenderFrames:
+def make_renderer(body: Body | Surface, device: str = "cpu") -> RenderFrames:
     """The renderer of the pictures, on the torch side.
 
     Args:
@@ -63,20 +66,25 @@ def make_renderer(body: Body, device: str = "cpu") -> RenderFrames:
     from bridge.render.snapshots import make_painter
 
     background = (sheet.PANEL[0] / 255, sheet.PANEL[1] / 255, sheet.PANEL[2] / 255)
-    paint = make_painter(
-        np.asarray(body.triangles), np.asarray(body.vertex_colors), background=background, device=device
-    )
+    one_at_a_time = threading.Lock()
+
+    @functools.cache
+    def painter() -> Callable[..., np.ndarray]:  # made for the first picture: a run that draws none needs none
+        return make_painter(
+            np.asarray(body.triangles), np.asarray(body.vertex_colors), background=background, device=device
+        )
 
     def render_frames(vertices: np.ndarray, azimuth: float, framing: Framing) -> np.ndarray:
-        return paint(
-            vertices,
-            azimuth=azimuth,
-            fov=FOV,
-            distance=framing.distance,
-            target=np.asarray(framing.target),
-            height=framing.height,
-            width=framing.width,
-        )
+        with one_at_a_time:
+            return painter()(
+                vertices,
+                azimuth=azimuth,
+                fov=FOV,
+                distance=framing.distance,
+                target=np.asarray(framing.target),
+                height=framing.height,
+                width=framing.width,
+            )
 
     return render_frames
 

@@ -7,6 +7,10 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 THREADS = "OMP_NUM_THREADS"
 
@@ -17,6 +21,7 @@ def prepare() -> None:
     - One torch thread on the CPU: sums split over threads round otherwise, and a motion should not depend on the number
       of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
     - What a terminal's encoding cannot show is replaced by a question mark.
+    - Output that nobody reads any more (`md-jax ... | head`) goes nowhere, and the run goes on.
     - JAX's rules of types are the standard ones, whatever a shell has set.
     - Where the user's cache folder cannot be written, a temporary one stands in for this run.
     """
@@ -26,6 +31,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr)
     if not _writable(cache_folder()):
         folder = Path(tempfile.mkdtemp(prefix="md_jax-cache-"))
         for name in ("XDG_CACHE_HOME", "WARP_CACHE_PATH", "MPLCONFIGDIR", "HF_HOME"):
@@ -33,10 +39,55 @@ def prepare() -> None:
         print(f"note: no cache folder can be written (XDG_CACHE_HOME names one): {folder} stands in", file=sys.stderr)
 
 
+class _Pipe(io.FileIO):
+    """A file whose reader may go away; what else stops it (a full disk) is told once."""
+
+    _closed = False
+
+    def write(self, data: Buffer, /) -> int:
+        size = memoryview(data).nbytes
+        if self._closed:
+            return size
+        try:
+            return super().write(data)
+        except OSError as error:
+            self._closed = True
+            if isinstance(error, BrokenPipeError):
+                return size
+            raise
+
+
+class _Patient(io.TextIOWrapper):
+    """Text that goes to a `_Pipe`."""
+
+
+def patient(stream: TextIO) -> TextIO:
+    """The same stream, which goes on when the reader of a pipe is gone; a terminal and what is no file stay as they
+    are."""
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, _Patient) or stream.isatty():
+        return stream
+    stream.flush()
+    raw = _Pipe(stream.fileno(), "w", closefd=False)
+    lines, through = stream.line_buffering, stream.write_through
+    return _Patient(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+
+
 def cache_folder() -> Path:
     """The user's cache folder for md_jax ($XDG_CACHE_HOME, else ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "md_jax"
+
+
+def keep_compiled() -> None:
+    """Keep the programs that JAX compiles between processes, where the user's caches lie; imports JAX.
+
+    All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less.
+    """
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # the caller's own, or of a call before
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _writable(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from md_jax.prompts.tokens import ARTICLES, tokens_of
 Arc = tuple[float, float]  # lowest and highest azimuth, radians
 PLACE = "{view}"  # in a sentence: "front", "side" or "back" stands here
 _QUARTER = math.pi / 2
+_CIRCLE = (-math.pi, math.pi)
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,18 @@ def azimuth_arcs(sentence: str) -> list[Arc] | None:
     """
     quarters, _ = find_views(tokens_of(sentence))
     return [VIEWS[quarter].arc for quarter in quarters] or None
+
+
+def arcs_of(sentences: Sequence[str], azimuths: Sequence[float] = ()) -> list[list[Arc]]:
+    """Where each sentence's cameras may stand: a view that it names wins over the circle, `azimuths` over both.
+
+    Args:
+        sentences: one a motion.
+        azimuths: degrees, as in --azimuths.
+    """
+    if azimuths:
+        return [[(math.radians(a), math.radians(a)) for a in azimuths]] * len(sentences)
+    return [azimuth_arcs(sentence) or [_CIRCLE] for sentence in sentences]
 
 
 def view_of(azimuth: float) -> View:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from md_jax.body import lbs
+from md_jax.body.detail import Surface
 from md_jax.body.framing import Lens, cameras_on, check_framing, surface_of
 from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
@@ -29,14 +30,13 @@ from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_act
 from md_jax.outside.memory import check_memory, estimate
 from md_jax.presets import camera_of
 from md_jax.prompts.parts import Part, parts_of
-from md_jax.prompts.views import azimuth_arcs
+from md_jax.prompts.views import arcs_of
 from md_jax.run import torch_side
 from md_jax.timeline.plan import Clip, Plan, length_line, plan
 
 if TYPE_CHECKING:
     from bridge.build import TorchSide
 
-CIRCLE = [(-math.pi, math.pi)]
 Chosen = Sequence[tuple[PoseStatistics, str]]
 """The statistics of each part of a motion, and why these."""
 
@@ -49,6 +49,8 @@ class Job:
     prompts: list[str]  # one a motion
     actions: list[str]  # whose statistics each motion uses
     body: Body
+    baked: lbs.BakedBody  # all of it, in the run's shape
+    surface: Surface  # the part that the problem moves and the critic sees
     problem: Problem
     params: Params  # before the first step
     op: CriticLoss
@@ -92,10 +94,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     size = (config.frames or 2, config.height or 64, config.width or 64)  # None: the prior's own, not loaded yet
     check_memory(estimate(config, len(sentences), *size, len(body.v_template)))
     baked = lbs.bake(body, betas=jnp.asarray(config.betas) if config.betas else None)
-    arcs = arcs_of(config, sentences)
+    arcs = arcs_of(sentences, config.azimuths)
     check_start(config, sentences, chosen, body, baked, arcs)
+    spoken = [part.sentence for each in parts for part in each]
     motions = [config.first_motion + m for m, each in enumerate(parts) for _ in each]
-    built = torch_side.build(config, device, [part.sentence for each in parts for part in each], body, motions)
+    built, surface = torch_side.build(config, device, spoken, body, motions=motions)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
@@ -107,7 +110,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         targets = make_targets(asked, body, baked, frames=length.frames, fps=clip.fps, loop=config.loop)
     posed = PoseProblem(
         fields=fields,
-        baked=baked,
+        baked=lbs.select(baked, surface.vertices),
         key=jax.random.key(config.seed),
         latent_shape=built.latent_shape,
         azimuth_ranges=arcs,
@@ -128,6 +131,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         prompts=sentences,
         actions=[actions_of(each) for each in chosen],
         body=body,
+        baked=baked,
+        surface=surface,
         problem=problem,
         params=params,
         op=built.guided,
@@ -140,19 +145,13 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
             sentences,
             [why for each in chosen for _, why in each],
             body,
+            surface,
             built,
             length_line(length, clip, config.loop) if length.windows else "",
             measured,
         ),
         measured=measured,
     )
-
-
-def arcs_of(config: Config, sentences: Sequence[str]) -> list[list[tuple[float, float]]]:
-    """Where each motion's cameras may stand: a view in the prompt wins over the circle, --azimuths over both."""
-    if config.azimuths:
-        return [[(math.radians(a), math.radians(a)) for a in config.azimuths]] * len(sentences)
-    return [azimuth_arcs(sentence) or CIRCLE for sentence in sentences]
 
 
 def check_start(
@@ -170,7 +169,7 @@ def check_start(
     Args:
         config, sentences, chosen: the options, and of each motion its prompt and the statistics of its parts.
         body, baked: what is filmed.
-        arcs: of each motion (`arcs_of`).
+        arcs: of each motion (`md_jax.prompts.views.arcs_of`).
 
     Raises:
         UserError: less than `LEAST` of the body is in the picture.
@@ -187,7 +186,7 @@ def check_start(
         target=torch_side.body_centre(body),
     )
     elevation = tuple(math.radians(e) for e in config.elevation) or prior.elevation
-    surface = surface_of(body)
+    areas = surface_of(body)
     seen = set()
     for sentence, parts, own in zip(sentences, chosen, arcs, strict=True):
         cameras = cameras_on(own, (elevation[0], elevation[-1]))
@@ -196,7 +195,7 @@ def check_start(
                 continue
             seen.add(key)
             verts = posed_vertices(*make_fields(config, [statistics], frames=2), baked, follow=True)
-            check_framing(np.asarray(verts[0, :1]), surface, cameras, lens, sentence, config.root)
+            check_framing(np.asarray(verts[0, :1]), areas, cameras, lens, sentence, config.root)
 
 
 def first_render(
@@ -269,6 +268,7 @@ def _choices(
     sentences: list[str],
     actions: list[str],
     body: Body,
+    surface: Surface,
     built: TorchSide,
     length: str,
     measured: dict[str, float],
@@ -276,6 +276,8 @@ def _choices(
     """What was chosen, for the terminal."""
     frames, size = built.frames, f"{built.width}x{built.height}"
     seconds = (frames - 1) / built.fps
+    coarse = len(surface.triangles) < len(body.triangles)
+    drawn = f"; drawn with {len(surface.triangles):,} of {len(body.triangles):,} triangles" if coarse else ""
     lines = [
         ("prompt", "\n".join(dict.fromkeys(sentences))),
         ("action", "\n".join(dict.fromkeys(actions))),
@@ -291,7 +293,7 @@ def _choices(
         lines.append(("images", f"{config.image_prior}: {seen}, scale {scale:g}"))
     lines += [
         ("guidance", f"{config.distillation}, scale {config.guidance_scale:g}, {config.views} views a step"),
-        ("body", f"{config.body}, {len(body.v_template):,} vertices"),
+        ("body", f"{config.body}, {len(body.v_template):,} vertices{drawn}"),
         ("machine", f"{device}, {config.steps} steps, pictures by {built.renderer}"),
     ]
     if config.preset == "paper" and config.renderer != "nvdiffrast":

@@ -18,17 +18,26 @@ from md_jax.errors import UserError
 from md_jax.files import files_under, is_file, is_folder, read_json, to_json, write_bytes
 
 INPUTS_FILE = "inputs.json"
+SURFACE = "surface"
 _DIGEST = "sha256"
 
 
-def check_inputs(folder: Path, config: Config, prompts: Sequence[str], tell: Callable[[str], None]) -> None:
+def check_inputs(
+    folder: Path, config: Config, prompts: Sequence[str], surface: str, tell: Callable[[str], None]
+) -> None:
     """Record what the run in `folder` is made from, or compare it with what was recorded.
+
+    Args:
+        folder: of the run.
+        config, prompts: the options and the sentences that they name.
+        surface: the digest of the mesh that the body is drawn with (`md_jax.body.detail.surface_digest`).
+        tell: called with a line where that cannot be told.
 
     Raises:
         UserError: a resumed run would go on from other sentences, files or settings than it began with.
         WriteError: the record cannot be written.
     """
-    now = inputs_of(config, prompts)
+    now = {**inputs_of(config, prompts), SURFACE: surface}
     path = folder / INPUTS_FILE
     if is_file(path):
         if (was := _recorded(path)) is not None:
@@ -113,5 +122,8 @@ def _compare(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
         if was.get(name) != now[name]:
             raise UserError(f"{begun} with {name}={was.get(name)}, and it is now {now[name]!r}: numbers would come out"
                             " otherwise; set it as it was.")  # fmt: skip
-    changed = [f"--{name}" for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    changed = [name for name in sorted(was.keys() | now.keys()) if was.get(name) != now.get(name)]
+    if changed == [SURFACE]:
+        raise UserError(f"{begun} with another mesh of the body than --detail gives here: start a new run.")
+    changed = [f"--{name}" for name in changed if name != SURFACE]
     raise UserError(f"{begun} with other files than {', '.join(changed)} now names: put them back, or start a new run.")

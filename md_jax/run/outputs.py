@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,7 +86,7 @@ def write_outputs(
     """
     config, count, problem = job.config, len(job.prompts), job.problem
     assert isinstance(problem, PoseProblem)
-    filmed = functools.partial(posed_vertices, problem.fields, baked=problem.baked, follow=True)
+    filmed = functools.partial(posed_vertices, problem.fields, baked=job.baked, follow=True)  # all of the body
     verts = np.asarray(filmed(state.params))
     start = FITTED if config.mode == "fit" else STILL
     controls = {start: np.asarray(filmed(job.params))}
@@ -97,52 +99,65 @@ def write_outputs(
     metrics = read_metrics(folder)
     last = (metrics or [{}])[-1]
 
-    body = stander_of(job.body, fine[0])
+    stander = stander_of(job.body, fine[0])
     character = read_character(config.character, config.character_map) if config.character else None
-    folders = []
-    shown = []
-    for m in range(count):
-        target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
-        make_folder(target)
-        motion = motion_of(job, poses, m)
-        note = "" if count == 1 else target.name
-        grounded = on_ground(fine[m], body, ground_of(job, m), loop=config.loop)
-        starts = {
-            label: clips[m] if grounded.how == "none" else from_origin(clips[m]) for label, clips in beside.items()
-        }
-        standing = {label: on_floor(clip, job.body) for label, clip in starts.items()}
-        made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
-        controls_of = {label: clip.motion for label, clip in standing.items()}
-        shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
-        paths = export.export_motion(
-            target,
-            made,
-            job.body,
-            subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
-            f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
-            controls=standing,
-            up=config.up,
-            render_frames=render_frames,
-        )
-        if character is not None:
-            paths[on_character(config)] = target / on_character(config)
-            write_retargeted(paths[on_character(config)], shown[-1].motion, job.body, character)
-        summary = {
-            "prompt": job.prompts[m],
-            "action": job.actions[m],
-            "steps": int(state.step),
-            "skipped_steps": int(state.skipped[m]),
-            "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
-            "movement": movement(job.body, as_filmed(motion)),
-            "controls": {label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()},
-            "mean_vertex_speed": _speed(verts[m], job.fps),
-            "ground": rounded(grounded),
-            "peak_memory_mib": peak_memory(),
-            **job.measured,
-        }
-        write_json(target / "summary.json", summary)
-        folders.append(target)
-    links = tuple(paths) if count == 1 else ()  # of several motions the files lie in folders of their own
+    folders, shown, exported = list[Path](), list[Shown](), list[Future[dict[str, Path]]]()
+    links: tuple[str, ...] = ()  # of several motions the files lie in folders of their own
+    # Encoding a video leaves Python's lock: while one motion's is written, the next one's pictures are drawn.
+    at_once = min(count, os.cpu_count() or 1)
+    with ThreadPoolExecutor(at_once) as several:
+        for m in range(count):
+            target = folder if count == 1 else folder / f"motion-{config.first_motion + m:02d}"
+            make_folder(target)
+            if m >= at_once:
+                exported[m - at_once].result()  # no more motions' vertices than these are held at a time
+            motion = motion_of(job, poses, m)
+            note = "" if count == 1 else target.name
+            grounded = on_ground(fine[m], stander, ground_of(job, m), loop=config.loop)
+            starts = {
+                label: clips[m] if grounded.how == "none" else from_origin(clips[m]) for label, clips in beside.items()
+            }
+            standing = {label: on_floor(clip, job.body) for label, clip in starts.items()}
+            made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
+            controls_of = {label: clip.motion for label, clip in standing.items()}
+            shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
+            write_files = functools.partial(
+                export.export_motion,
+                target,
+                made,
+                job.body,
+                subtitle=f"{config.prior} prior, {config.distillation}, guidance {config.guidance_scale:g},"
+                f" {config.steps} steps, seed {config.seed}" + motion_number(config, m, count),
+                controls=standing,
+                up=config.up,
+                render_frames=render_frames,
+            )
+            if count == 1:
+                links = tuple(write_files())
+            else:
+                exported.append(several.submit(write_files))
+            if character is not None:
+                write_retargeted(target / on_character(config), made.motion, job.body, character)
+                links = (*links, on_character(config)) if count == 1 else ()
+            summary = {
+                "prompt": job.prompts[m],
+                "action": job.actions[m],
+                "steps": int(state.step),
+                "skipped_steps": int(state.skipped[m]),
+                "final": {name: value[m] for name, value in last.items() if isinstance(value, list)},
+                "movement": movement(job.body, as_filmed(motion)),
+                "controls": {
+                    label: {"mean_vertex_speed": _speed(clips[m], job.fps)} for label, clips in controls.items()
+                },
+                "mean_vertex_speed": _speed(verts[m], job.fps),
+                "ground": rounded(grounded),
+                "peak_memory_mib": peak_memory(),
+                **job.measured,
+            }
+            write_json(target / "summary.json", summary)
+            folders.append(target)
+    for each in exported:
+        each.result()  # raises what went wrong there
     recipe = made_of(config, job.actions, metrics, previews_in(folder), links)
     write_page(folder / PAGE, title_of(job.prompts), job.body, shown, recipe)
     return folders

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from bridge.build import Request, TorchSide
+    from md_jax.body.detail import Surface
     from md_jax.body.model import Body
 
 
@@ -86,14 +87,22 @@ def start(device: str) -> str:
         return configure(device)
 
 
-def build(config: Config, device: str, sentences: Sequence[str], body: Body, motions: Sequence[int] = ()) -> TorchSide:
-    """The torch side of a run, with everything loaded and checked.
+def build(
+    config: Config,
+    device: str,
+    sentences: Sequence[str],
+    body: Body,
+    surface: Surface | None = None,
+    motions: Sequence[int] = (),
+) -> tuple[TorchSide, Surface]:
+    """The torch side of a run, with everything loaded and checked, and what it draws of the body.
 
     Args:
         config: the options.
         device: from `start`.
         sentences: one a motion, or one a part of it.
         body: what is drawn.
+        surface: the part of it; None: in as much detail as --detail and the pictures' size want.
         motions: the number of each sentence's motion, which draws its moment; default: 0, 1, …
 
     Raises:
@@ -101,10 +110,18 @@ def build(config: Config, device: str, sentences: Sequence[str], body: Body, mot
     """
     with user_errors():
         from bridge import build as torch_build
+        from md_jax.body import detail
 
         said = sentences_for(config, sentences, motions or range(len(sentences)))
-        request = _request(config, device, said, body)
-        return torch_build.build(request, *map(np.asarray, (body.triangles, body.vertex_colors, body.v_template)))
+        wanted = "full" if config.mode == "latent" else config.detail
+        chosen: list[Surface] = []
+
+        def drawn(samples: float) -> torch_build.Drawn:
+            chosen.append(detail.choose(body, wanted, samples) if surface is None else surface)
+            (part,) = chosen
+            return part.triangles, part.vertex_colors, np.asarray(body.v_template)[part.vertices]
+
+        return torch_build.build(_request(config, device, said, body), drawn), chosen[0]
 
 
 def sentences_for(config: Config, sentences: Sequence[str], motions: Sequence[int]) -> list[str]:

@@ -32,7 +32,9 @@ def test_an_arm_is_timed_and_taken_apart(arm, case):
     result = step_worker.measure(Task(arm, case, options=SMALL, warmup=1, steps=2, apart=1))
     assert len(result["times"]) == 2 and min(result["times"]) > 0
     assert result["first_step"] > 0 and result["memory"]["process"] >= 0
-    assert (result["motions"], result["views"], result["frames"], result["vertices"]) == (1, 1, 3, 13492)
+    assert (result["motions"], result["views"], result["frames"], result["vertices"]) == (
+        1, 1, 3, 13492 if arm.startswith("torch") else 1506,  # torch draws the full mesh, as people write it
+    )  # fmt: skip
     parts = result["parts"]
     assert set(parts) == set(step_time.PARTS) == set(arms.PARTS)
     assert (parts["render"] > 0) == (case == "null")

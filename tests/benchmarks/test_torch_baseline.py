@@ -25,7 +25,7 @@ from md_jax.mocap.statistics import load_statistics
 from md_jax.run import build as jobs
 
 STEPS = 50
-CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu")
+CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu", detail="full")
 
 
 def jax_run(config, problem, params, op):

@@ -31,7 +31,8 @@ def make(folders, prior, **changes):
         device="cpu", prior=prior, prior_path=folders[prior], sentences=SENTENCES, guidance=Guidance("sds", 7.5),
         target=(0.0, 0.0, 0.0), supersample=1,
     )  # fmt: skip
-    return build(dataclasses.replace(request, **changes), faces, np.ones((6, 3), np.float32), corners.numpy())
+    drawn = faces, np.ones((6, 3), np.float32), corners.numpy()
+    return build(dataclasses.replace(request, **changes), lambda samples: drawn)
 
 
 def test_what_is_not_asked_for_is_the_priors(folders):

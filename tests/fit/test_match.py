@@ -63,14 +63,15 @@ def fitted(frames, size, count, steps, action="walking", pooled=True, azimuth=1.
     """Joint errors (F, 21) in cm: of the mean pose, and of a fit to one held-out clip from one camera."""
     torch_side.start("cpu")
     body = load_body("free")
-    built = torch_side.build(Config(action="generic"), "cpu", ["a person is walking"], body)
+    built, surface = torch_side.build(Config(action="generic", mode="fit"), "cpu", ["a person is walking"], body)
+    assert len(surface.triangles) < len(body.triangles)
     baked, statistics = lbs.bake(body), load_statistics("generic" if pooled else action)
     held_out = [clip for clip in split_source(None, None, HELD_OUT).held_out if clip.action == action]
     truth = sample_windows(np.random.default_rng(3), held_out, 1, frames=frames, fps=10.0).body_pose[0]
     camera = jnp.float32([azimuth]), jnp.float32([0.2])
-    video = jnp.asarray(_pictures(built, lbs.pose(baked, truth), camera, size))
-    prior = pose_prior(prior_clips(), statistics, baked, count)
-    found = match.fit_clips([prior], baked, *camera, video, built.distances, built.pictures, steps)[0]
+    video = jnp.asarray(_pictures(built, body, lbs.pose(baked, truth), camera, size))
+    prior, drawn = pose_prior(prior_clips(), statistics, baked, count), lbs.select(baked, surface.vertices)
+    found = match.fit_clips([prior], drawn, *camera, video, built.distances, built.pictures, steps)[0]
 
     def error(poses):
         there = measures.joints(np.broadcast_to(np.asarray(poses), truth.shape))
@@ -79,12 +80,14 @@ def fitted(frames, size, count, steps, action="walking", pooled=True, azimuth=1.
     return error(statistics.body_mean), error(found)
 
 
-def _pictures(built, verts, camera, size):
+def _pictures(built, body, verts, camera, size):
+    """Of all of the body, as a prior's clips are."""
     from bridge.distill.critic import film
     from bridge.exchange import to_torch
+    from bridge.render.mesh import make_mesh
 
-    angles = map(to_torch, camera)
-    return film(to_torch(verts)[None], *angles, built.mesh, built.settings, size, size).numpy()
+    angles, mesh = map(to_torch, camera), make_mesh(body.triangles, body.vertex_colors)
+    return film(to_torch(verts)[None], *angles, mesh, built.settings, size, size).numpy()
 
 
 def test_a_known_motion_is_nearly_found_by_little_work():

@@ -52,9 +52,9 @@ def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
     assert not counts - READ
 
 
-IN_LATENT = {"frequencies", "bound", "bound_sigma", "posefield", "reg_weight", "tiny_vae", "encode_chunk", "export_fps",
-             "ground", "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path", "avoid",
-             "character"}  # fmt: skip
+IN_LATENT = {"detail", "frequencies", "bound", "bound_sigma", "posefield", "reg_weight", "tiny_vae", "encode_chunk",
+             "export_fps", "ground", "hands", "up", "seconds", "loop", "pin", "keyframes", "start", "end", "path",
+             "avoid", "character"}  # fmt: skip
 
 
 def test_latent_mode_leaves_the_posefield_aside():
@@ -67,7 +67,7 @@ def another(name):
         "prompt": "a man runs", "negative_prompt": "x", "source_prompt": "x", "t_min": "0.2", "t_max": "0.7",
         "image_prior_path": "x", "tiny_vae": "x", "bound_sigma": "2", "image_frames": "3", "motion_amp": "2",
         "gender": "male", "oom": "retry", "posefield": "paper", "bound": "clamp", "image_weighting": "one",
-        "hands": "flat", "ground": "none", "up": "y", "loop": "true", "avoid": "true",
+        "hands": "flat", "ground": "none", "up": "y", "detail": "full", "loop": "true", "avoid": "true",
         "image_size": "16", "frequencies": "5", "scale_arr": "false", "prior_batch": "3", "encode_chunk": "2",
     }  # fmt: skip
     return special.get(name, "7")

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from md_jax.outside import environment
 
 CODE = """
@@ -43,3 +45,18 @@ def test_pictures_go_to_files_whatever_is_set(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     environment.prepare()
     assert os.environ["MPLBACKEND"] == "Agg"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("program", ["md_jax.main --helpfull", "md_jax.doctor"])
+def test_output_that_nobody_reads_or_that_finds_no_room(program, unbuffered):
+    """`| head` ends a program's output and not the program; a full disk is one line."""
+    command = f"{sys.executable} -m {program}"
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    piped = ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"]
+    head = subprocess.run(piped, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (head.returncode, head.stderr, head.stdout.count("\n")) == (0, "", 1)
+    full = subprocess.run(
+        ["bash", "-c", f"{command} > /dev/full"], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (full.returncode, full.stderr) == (2, "error: [Errno 28] No space left on device\n")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from md_jax.prompts.views import VIEWS, as_seen, azimuth_arcs, names_of_quarters, view_of
+from md_jax.prompts.views import VIEWS, arcs_of, as_seen, azimuth_arcs, names_of_quarters, view_of
 
 DEGREE = math.pi / 180
 
@@ -39,6 +39,12 @@ def test_captions_name_their_own_view():
     for view in VIEWS:
         for caption in view.captions:
             assert view.arc in azimuth_arcs(f"a man is walking, {caption}"), caption
+
+
+def test_cameras_stand_where_the_sentence_says_and_wins_what_is_given():
+    circle, back = arcs_of(["a man walks", "a man walks, back view"])
+    assert circle == [(-math.pi, math.pi)] and back == azimuth_arcs("back view")
+    assert arcs_of(["a man walks, back view"] * 2, (90.0,)) == [[(pytest.approx(math.pi / 2),) * 2]] * 2
 
 
 def test_both_sides_together_are_the_side_view():

@@ -12,6 +12,7 @@ from md_jax import main
 from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.fit import match, posefield
+from md_jax.fit.train import init_state, make_step
 from md_jax.library import make_motion
 from md_jax.mocap import poseprior
 from md_jax.options.resolve import resolve
@@ -32,8 +33,10 @@ def config(tmp_path, monkeypatch):
 
 
 def test_a_seed_is_a_clip_and_a_motion_is_its_own(config):
+    """By descent: untrained networks sample noise, and whether the search takes one pose or two for it is chance."""
+
     def start(**changes):
-        job = make_job(dataclasses.replace(config, **changes))
+        job = make_job(dataclasses.replace(config, fit_steps=8, **changes))
         return np.asarray(posefield.poses(job.problem.fields, job.params).body)
 
     two = start(num_motions=2)
@@ -41,6 +44,25 @@ def test_a_seed_is_a_clip_and_a_motion_is_its_own(config):
     np.testing.assert_allclose(start()[0], two[0], atol=1e-3)
     assert np.abs(two[0] - two[1]).max() > 0.05
     assert np.abs(start(seed=1)[0] - two[0]).max() > 0.05
+
+
+def test_what_is_filmed_is_moved(config, monkeypatch):
+    """The search, the descent and the PoseField's steps see the vertices of the mesh that is drawn, and no others."""
+    from bridge.distill import critic, pictures
+
+    seen, film = [], critic.film
+
+    def counted(verts, azimuth, elevation, mesh, *rest):
+        seen.append((verts.shape[-2], len(mesh.colors)))
+        return film(verts, azimuth, elevation, mesh, *rest)
+
+    for module in (critic, pictures):
+        monkeypatch.setattr(module, "film", counted)
+    job = make_job(config)
+    searched, count = len(seen), len(job.surface.vertices)
+    assert searched == 3 and count < len(job.body.v_template)  # the library, and two steps of the descent
+    make_step(job.config, job.problem, job.op)(init_state(job.config, job.params))
+    assert len(seen) > searched and set(seen) == {(count, count)}
 
 
 def test_the_sheet_calls_the_start_by_its_name(config, tmp_path):
@@ -66,7 +88,6 @@ def test_a_stopped_run_ends_as_an_unstopped_one(config, tmp_path):
     def params(folder):
         job = make_job(config)
         from md_jax.fit.checkpoint import Checkpoints
-        from md_jax.fit.train import init_state
 
         return jax.tree.leaves(Checkpoints(folder / "checkpoints").restore(init_state(config, job.params)).params)
 

@@ -10,9 +10,9 @@ CONFIG = Config(prompt="a person is walking")
 PROMPTS = ["a person is walking"]
 
 
-def check(folder, config=CONFIG, prompts=PROMPTS):
+def check(folder, config=CONFIG, prompts=PROMPTS, surface="0123456789abcdef"):
     told: list[str] = []
-    inputs.check_inputs(folder, config, prompts, told.append)
+    inputs.check_inputs(folder, config, prompts, surface, told.append)
     return told
 
 
@@ -34,6 +34,12 @@ def test_a_changed_file_is_refused(tmp_path):
     before = inputs.digest(prior)
     (prior / "unet" / "weights").write_bytes(b"onf")
     assert inputs.digest(prior) != before
+
+
+def test_another_mesh_of_the_body_is_refused(tmp_path):
+    check(tmp_path)
+    with pytest.raises(UserError, match="begun with another mesh of the body than --detail gives here"):
+        check(tmp_path, surface="f" * 16)
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS"])

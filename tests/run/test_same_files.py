@@ -60,7 +60,7 @@ def test_the_same_command_gives_the_same_files(mode, tmp_path, monkeypatch):
 def test_a_first_picture_without_the_body_is_refused_in_latent_mode(tmp_path):
     config = Config(mode="latent", prior_path=str(tiny_priors.packed_folder(tmp_path / "prior")), **SHORT)
     body = load_body("free")
-    built = torch_side.build(config, torch_side.start("cpu"), [config.prompt], body)
+    built, _ = torch_side.build(config, torch_side.start("cpu"), [config.prompt], body)
     vertices = jnp.broadcast_to(jnp.asarray(body.v_template), (1, built.frames, *body.v_template.shape))
     angle = jnp.zeros(1)
     assert np.isfinite(built.first_latents(vertices, angle, angle)).all()

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import ftfy
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from bridge.priors.base import FolderPrior
-from bridge.priors.folder import Parts, load_parts
-from bridge.priors.spec import PriorError, PriorSpec, precision_name
+from bridge.priors.embedded import network, text
+from bridge.priors.folder import PREDICTIONS, Parts, load_parts
+from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
+from bridge.priors.weights.find import find_weights, first_line, read_json
+from bridge.priors.weights.networks import frozen, refuse_dead
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
@@ -30,8 +37,50 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fold
         PriorError: the folder is missing, damaged, or states no frames, size or camera.
     """
     folder = Path(path) if path else SHIPPED
-    parts = load_parts(folder, device, dtype)
-    return FolderPrior(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
+    parts = None if path else shipped_parts(device, dtype)
+    kind = FolderPrior if parts is None else ShippedPrior
+    parts = parts or load_parts(folder, device, dtype)
+    return kind(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
+
+
+class ShippedPrior(FolderPrior):
+    """The shipped prior by our own networks, which take no seconds of imports."""
+
+    def _read(self, texts: Sequence[str]) -> Text:
+        tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
+        return Text(self._text_encoder(tokens.to(self._device)).float())
+
+
+def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
+    """The components of the shipped folder; None where it holds other networks than ours (`network.fits`).
+
+    Raises:
+        PriorError: a file is missing or damaged.
+    """
+    unet, reader = read_json(SHIPPED / "unet" / "config.json"), read_json(SHIPPED / "text_encoder" / "config.json")
+    schedule = read_json(SHIPPED / "scheduler" / "scheduler_config.json")
+    if not network.fits(unet, reader, schedule):
+        return None
+    with torch.device("meta"):  # no numbers are drawn for weights that are read
+        networks = {"unet": network.Unet(unet), "text_encoder": text.TextEncoder(reader)}
+    for part, module in networks.items():
+        try:
+            weights = load_file(find_weights(SHIPPED / part, dtype).files[0])
+            module.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise PriorError(f"{SHIPPED / part} cannot be loaded ({first_line(str(error))}): install again.") from error
+        refuse_dead(SHIPPED / part, type(module).__name__, module)
+        frozen(module, device)
+    padding = read_json(SHIPPED / "tokenizer" / "tokenizer_config.json")["pad_token"]
+    return Parts(
+        **networks,
+        vae=None,
+        tokenizer=text.Tokenizer(SHIPPED / "tokenizer", reader["max_position_embeddings"], padding),
+        alphas_cumprod=network.alphas_cumprod(schedule),
+        prediction=PREDICTIONS[schedule["prediction_type"]],
+        settings=read_json(SHIPPED / "prior.json"),
+        actions=tuple(read_json(SHIPPED / "vocabulary.json")["actions"]),
+    )
 
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
