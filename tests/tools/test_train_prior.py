@@ -11,7 +11,8 @@ import torch
 from bridge.priors import load_prior
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
-from tests.bridge.priors.tiny_priors import ACTIONS, MOMENTS, SETTINGS
+from tests.bridge.priors.tiny_priors import ACTIONS, MOMENTS
+from tests.bridge.priors.tiny_priors import TWO_CAMERAS as SETTINGS
 from tools import prior_sheet, prior_text, train_prior
 
 

@@ -1,5 +1,6 @@
 """Pictures compared: the blur against scipy's, the critic against the renders that it stands for."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from bridge.distill.critic import CriticSettings, film
 from bridge.distill.pictures import PictureCritic, blurred, distances
+from bridge.errors import BridgeError
 from bridge.render.mesh import make_mesh
+from tests.bridge.distill.test_critic import octahedron
 
 SETTINGS = CriticSettings(24, 24, 3.0, math.radians(40), (0.0, 0.0, 0.0), (0.9, 0.9, 0.9))
 
@@ -83,3 +86,20 @@ def test_distances_are_the_critic_s_losses(box):
         targets = Targets(*one, video[m : m + 1, [1]], torch.tensor(1.0))
         loss = PictureCritic(mesh, SETTINGS)(verts[None, [2]], targets)[0]
         assert costs[1, 2].item() == pytest.approx(loss.item(), rel=1e-3)
+
+
+def test_a_clip_of_two_cameras_holds_what_each_of_them_sees():
+    corners, faces = octahedron()
+    mesh = make_mesh(faces, torch.rand(6, 3, generator=torch.Generator().manual_seed(0)))
+    verts = (corners + 0.1 * torch.randn(2, 3, 6, 3, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    azimuth, elevation = torch.tensor([0.3, 4.0]), torch.tensor([0.1, 0.3])
+    pair = dataclasses.replace(SETTINGS, cameras=(0.0, math.pi / 2))
+    both = film(verts, azimuth, elevation, mesh, pair, 24, 48)
+    first, second = (film(verts, azimuth + turn, elevation, mesh, SETTINGS, 24, 24) for turn in (0.0, math.pi / 2))
+    torch.testing.assert_close(both, torch.cat([first, second], dim=3))
+    weight = torch.randn(both.shape, generator=torch.Generator().manual_seed(2))
+    grads = [torch.autograd.grad((x * w).sum(), verts, retain_graph=True)[0]
+             for x, w in ((both, weight), (first, weight[..., :24, :]), (second, weight[..., 24:, :]))]  # fmt: skip
+    torch.testing.assert_close(grads[0], grads[1] + grads[2], rtol=1e-4, atol=1e-5)
+    with pytest.raises(BridgeError, match="2 cameras share a picture's width: expected one that 2 divides, got 25"):
+        film(verts, azimuth, elevation, mesh, pair, 24, 25)

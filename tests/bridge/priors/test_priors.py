@@ -1,6 +1,7 @@
 """Priors from folders: loading, text, latents and their gradient, prediction, and broken folders."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -128,7 +129,7 @@ def test_latent_shapes_follow_the_frame_rule():
 def test_the_embedded_spec_comes_from_the_folder(packed):
     spec = load_prior("embedded", str(packed)).spec
     assert (spec.frames, spec.fps, spec.height, spec.width) == (4, 10, 16, 16)
-    assert spec.latent_shape == (3, 4, 16, 16)
+    assert spec.latent_shape == (3, 4, 16, 16) and spec.cameras == (0.0,)
     assert spec.prediction == "sample"
     assert spec.actions == ("walking", "washwindow")
     with pytest.raises(PriorError, match="exactly 4 frames, got 5"):
@@ -194,6 +195,42 @@ def test_packing_is_reversible_and_keeps_blocks_together():
     channel, frame = 1, 2
     block = packed[0, (channel * 4 + frame) * 4 : (channel * 4 + frame + 1) * 4, 1, 2]
     assert torch.equal(block, video[0, channel, frame, 2:4, 4:6].flatten())
+
+
+def test_pictures_of_two_cameras_are_packed_over_each_other():
+    video = torch.arange(2 * 3 * 4 * 8 * 16, dtype=torch.float32).reshape(2, 3, 4, 8, 16)
+    packed = pack_frames(video, 2, 2)
+    assert packed.shape == (2, 2 * 3 * 4 * 4, 4, 4)
+    assert torch.equal(packed[:, :48], pack_frames(video[..., :8], 2))  # the first camera's channels come first
+    assert torch.equal(packed[:, 48:], pack_frames(video[..., 8:], 2))
+    assert torch.equal(unpack_frames(packed, 2, 3, 2), video)
+
+
+def test_a_prior_of_two_cameras_sees_both_pictures_at_one_place(tmp_path):
+    folder = tiny_priors.packed_folder(tmp_path / "two", settings=tiny_priors.TWO_CAMERAS)
+    prior, parts = load_prior("embedded", str(folder)), load_parts(folder, CPU, torch.float32)
+    assert prior.spec.latent_shape == (3, 4, 16, 32) and prior.spec.cameras == (0.0, math.pi / 2)
+    texts = prior.embed(["a person is walking"]).pair(torch.zeros(1).long())
+    z_t = torch.randn(1, *prior.spec.latent_shape)
+    (found, _), t = prior.predict(z_t, torch.tensor([0.4]), texts), torch.tensor([400.0])
+    with torch.no_grad():
+        raw = parts.unet(pack_frames(z_t, 2, 2), t, texts[0].hidden).sample
+    torch.testing.assert_close(found, unpack_frames(raw, 2, 3, 2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"cameras": []}, "expected 1 to 8 numbers"),
+        ({"cameras": [0.0, 90.0, 180.0]}, "3 cameras, height=16, width=32: that is 144 channels"),
+        ({"cameras": [0.0, 90.0], "frame_packing": 0}, "2 cameras without frame_packing"),
+    ],
+)
+def test_cameras_that_cannot_be_are_refused(tmp_path, stated, message):
+    folder = tiny_priors.packed_folder(tmp_path / "two", settings=tiny_priors.TWO_CAMERAS)
+    (folder / "prior.json").write_text(json.dumps(tiny_priors.TWO_CAMERAS | stated))
+    with pytest.raises(PriorError, match=message):
+        load_prior("embedded", str(folder))
 
 
 # --- diffusion --------------------------------------------------------------------------------------------------

@@ -12,24 +12,27 @@ ACTIONS = {
 }
 MOMENTS = {"walking": [0.5, 0.25, 0.25], "washwindow": [1.0]}
 SETTINGS = {
-    "frames": 4, "fps": 10, "height": 16, "width": 32, "cameras": [0.0, 90.0], "elevation": [5.0, 20.0], "fov": 40.0,
+    "frames": 4, "fps": 10, "height": 16, "width": 16, "cameras": [0.0], "elevation": [5.0, 20.0], "fov": 40.0,
     "distance": 3.2,
     "background": [0.9, 0.9, 0.9], "licence": "none",
     "frame_packing": 2,
 }  # fmt: skip
 
 
-def packed_folder(path, seed=0):
+TWO_CAMERAS = SETTINGS | {"width": 32, "cameras": [0.0, 90.0]}
+
+
+def packed_folder(path, seed=0, settings=SETTINGS):
     """A folder in the embedded prior's layout, written by the training tool's own export."""
     from tools import prior_text, train_prior
 
     torch.manual_seed(seed)
     tokenizer = prior_text.make_tokenizer(ACTIONS)
-    channels = 3 * len(SETTINGS["cameras"]) * SETTINGS["frames"] * SETTINGS["frame_packing"] ** 2
+    channels = 3 * len(settings["cameras"]) * settings["frames"] * settings["frame_packing"] ** 2
     networks = train_prior.make_networks(channels, 8, (16, 16), tokenizer)
     for parameter in networks.parameters():  # no output convolution that starts at zero
         parameter.data.add_(0.02 * torch.randn_like(parameter))
-    train_prior.export(path, networks, tokenizer, MOMENTS, copy.deepcopy(SETTINGS))
+    train_prior.export(path, networks, tokenizer, MOMENTS, copy.deepcopy(settings))
     return path
 
 
