@@ -20,8 +20,7 @@ class Clips:
     def __init__(self, folder: Path, actions: dict[str, Any]) -> None:
         self.meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         table = np.load(folder / "clips.npz")
-        self.azimuth, self.moment = table["azimuth"], table["moment"]
-        self.manner, self.side, self.turn = (table[name].astype(str) for name in ("manner", "side", "turn"))
+        self.azimuth, self.turning = table["azimuth"], table["turning"]
         self.action = np.array([self.meta["actions"][i] for i in table["action"]])
         self.pixels = np.memmap(folder / "clips.u8", np.uint8, "r").reshape(len(self.azimuth), *self.meta["shape"])
         wanted = np.isin(self.action, list(actions))
@@ -47,15 +46,16 @@ class Captions:
         def text_of(i: int) -> str:
             if rng.random() < drop:
                 return ""
-            how = [clips.manner[i], clips.side[i], clips.turn[i]]
-            return prior_text.caption(
-                self.actions[clips.action[i]], how, int(clips.moment[i]), float(clips.azimuth[i]), rng
-            )
+            entry, turning = self.actions[clips.action[i]], bool(clips.turning[i])
+            return prior_text.caption(entry, clips.azimuth[i], rng, turning=turning)
 
         return [text_of(i) for i in index]
 
     def tokens(self, clips: Clips, index: np.ndarray, rng: random.Random, *, drop: float) -> Tensor:
         texts = self.texts(clips, index, rng, drop=drop)
         rows = self.tokenizer(texts, truncation=True, max_length=prior_text.MAX_TOKENS).input_ids
-        pad = self.tokenizer.pad_token_id
+        unknown, pad = self.tokenizer.unk_token_id, self.tokenizer.pad_token_id
+        if drop:
+            named = zip(rows, texts, strict=True)
+            rows = [prior_text.jitter(row, unknown, rng) if text else row for row, text in named]
         return torch.tensor([row + [pad] * (prior_text.MAX_TOKENS - len(row)) for row in rows])

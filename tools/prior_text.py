@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from md_jax.prompts.views import VIEWS, view_of
 
 MAX_TOKENS = 24
-MOMENT = "moment {}"  # what a caption calls one of an action's moments (tools.prior_moments)
-MOMENTS = 48
-# what tools.prior_moments finds of a window; a run's sentences are put in these words (md_jax.prompts.manner)
-SAID = (
-    "slowly", "quickly", "turning left", "turning right", "with the left hand", "with the right hand",
-    "with the left foot", "with the right foot",
+SUBJECTS = (
+    "a person", "a man", "a woman", "someone", "a human", "the person", "the man", "the woman", "a figure", "a boy",
+    "a girl", "a character", "an athlete", "he", "she", "people", "somebody", "a guy", "a human being", "a child",
 )  # fmt: skip
-VIEWED, AT_A_MOMENT, HOW = 0.9, 0.9, 0.7  # shares of the captions that say so
+OPENINGS = (
+    "", "", "", "", "a video of ", "a shot of ", "a clip of ", "a rendering of ", "an animation of ", "a full body shot"
+    " of ", "a 3d render of ", "a photo of ", "an image of ", "a realistic video of ",
+)  # fmt: skip
+ENDINGS = (
+    "", "", "", "", " slowly", " quickly", " fast", " forward", " around", " outside", " on the spot", " in place",
+    " in the street", " on a beach", " in a park", " happily", " alone", ", full body", ", full-body", " at home",
+)  # fmt: skip
+TURNING = (" turning over", " turning over", " going upside down", " with the whole body turning")
 
 
 def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -29,21 +33,30 @@ def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[st
     return {name: table[name] for name in names}
 
 
-def caption(entry: dict[str, Any], how: Sequence[str], moment: int, azimuth: float, rng: random.Random) -> str:
-    """A sentence for a clip of this action.
+def caption(entry: dict[str, Any], azimuth: float, rng: random.Random, *, turning: bool = False) -> str:
+    """A sentence for a clip of this action, filmed from `azimuth` (radians); every fourth says nothing of the view."""
+    words = rng.choice([entry["phrase"], entry["phrase"], *entry["synonyms"]])
+    verb = rng.choice((" is ", " is ", " is ", " ", " who is ", " that is ", ", ", " are "))
+    text = rng.choice(OPENINGS) + rng.choice(SUBJECTS) + verb + words + rng.choice(ENDINGS)
+    if rng.random() < 0.1:
+        text = words  # the bare action
+    if turning:
+        text += rng.choice(TURNING)
+    view = view_of(azimuth)
+    kind = rng.random()
+    if kind < 0.5:
+        text = f"{text}, {view.name}"
+    elif kind < 0.75:
+        name = rng.choice(view.captions)
+        text = f"{text}, {name}" if rng.random() < 0.7 else f"{name} of {text}"
+    return text
 
-    Args:
-        entry: of the table of actions.
-        how: what else is true of the clip: keys of SAID, or "".
-        moment: which of the action's moments it is, from 1 on.
-        azimuth: of the first camera, radians.
-        rng: draws what is said, and how.
-    """
-    told = [key for key in how if key and rng.random() < HOW]
-    text = " ".join([f"a person is {entry['phrase']}", *told])
-    if rng.random() < AT_A_MOMENT:
-        text = f"{text}, {MOMENT.format(moment)}"
-    return f"{text}, {view_of(azimuth).name}" if rng.random() < VIEWED else text
+
+def jitter(token_ids: list[int], unknown: int, rng: random.Random) -> list[int]:
+    """Now and then an unknown word put in, so that words never seen in training do little harm."""
+    while len(token_ids) < MAX_TOKENS - 2 and rng.random() < 0.3:
+        token_ids.insert(rng.randint(1, len(token_ids) - 1), unknown)
+    return token_ids
 
 
 def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
@@ -51,8 +64,7 @@ def make_tokenizer(actions: dict[str, dict[str, Any]]) -> Any:
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts = ["a person is", *SAID, *(view.name for view in VIEWS)]
-    texts += [MOMENT.format(k + 1) for k in range(MOMENTS)]
+    texts = [*SUBJECTS, *OPENINGS, *ENDINGS, *TURNING, *(view.name for view in VIEWS), "is are who that of with doing"]
     texts += [name for view in VIEWS for name in view.captions]
     texts += [text for entry in actions.values() for text in (entry["phrase"], *entry["synonyms"])]
     words = sorted({word for text in texts for word in re.findall(r"[a-z0-9']+", text.lower())})

@@ -4,7 +4,7 @@
     python -m tools.train_prior --data=DATA --out=FOLDER      # train, resume, export; FOLDER is a diffusers folder
 
 The network predicts the clean clip ("sample"). At this size that matters: with velocity or noise prediction the trunk
-would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR + 1, 5).
+would have to carry the noise of 30,720 pixels. The loss is weighted by min(SNR + 1/2, 5).
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ from tools.prior_clips import Captions, Clips
 
 STEPS_OF_SCHEDULE = 1000
 PACKING = 2
-TEXT_WIDTH = 128
-LAYERS = 1
-NOISY = 0.6  # exponent of uniform times
 LARGEST_WEIGHT = 5.0  # of the loss at low noise, where the answer is nearly given
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 
@@ -71,7 +68,7 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
         down_block_types=("DownBlock2D",) * levels,
         up_block_types=("UpBlock2D",) * levels,
         layers_per_block=1,
-        cross_attention_dim=TEXT_WIDTH,
+        cross_attention_dim=64,
         attention_head_dim=4,
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
@@ -80,11 +77,11 @@ def make_networks(channels: int, size: int, widths: tuple[int, ...], tokenizer: 
     )
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=2 * TEXT_WIDTH,
-        num_hidden_layers=LAYERS,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
         num_attention_heads=4,
-        projection_dim=TEXT_WIDTH,
+        projection_dim=64,
         max_position_embeddings=prior_text.MAX_TOKENS,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
@@ -104,23 +101,17 @@ def make_scheduler() -> Any:
 
 
 def loss_of(
-    networks: Callable[..., Tensor],
-    video: Tensor,
-    tokens: Tensor,
-    t: Tensor,
-    noise: Tensor,
-    table: Tensor,
-    cameras: int = 1,
+    networks: Callable[..., Tensor], video: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor
 ) -> Tensor:
     """Weighted squared error (N,) of the predicted clean clips."""
     alpha, sigma = alpha_sigma_from_table(t, table)
-    packed = pack_frames(add_noise(video, noise, alpha, sigma), PACKING, cameras)
+    packed = pack_frames(add_noise(video, noise, alpha, sigma), PACKING)
     if packed.device.type == "cpu":
         packed = packed.contiguous(memory_format=torch.channels_last)
     with torch.autocast(packed.device.type, dtype=torch.bfloat16):
         raw = networks(packed, timesteps(t, STEPS_OF_SCHEDULE), tokens)
-    error = (unpack_frames(raw.float(), PACKING, 3, cameras) - video).square().flatten(1).mean(1)
-    return ((alpha / sigma).square() + 1).clamp(max=LARGEST_WEIGHT) * error
+    error = (unpack_frames(raw.float(), PACKING, 3) - video).square().flatten(1).mean(1)
+    return ((alpha / sigma).square() + 0.5).clamp(max=LARGEST_WEIGHT) * error
 
 
 @torch.no_grad()
@@ -135,14 +126,11 @@ def validation_loss(networks: Networks, clips: Clips, captions: Captions, table:
         t = torch.linspace(0.02, 0.98, len(part))
         noise = torch.randn(video.shape, generator=generator)
         tokens = captions.tokens(clips, part, rng, drop=0.0)
-        cameras = len(clips.meta["settings"]["cameras"])
-        total.append(loss_of(networks, video, tokens.to(device), t.to(device), noise.to(device), table, cameras))
+        total.append(loss_of(networks, video, tokens.to(device), t.to(device), noise.to(device), table))
     return torch.cat(total).mean().item()
 
 
-def export(
-    folder: Path, networks: Networks, tokenizer: Any, moments: dict[str, list[float]], settings: dict[str, Any]
-) -> None:
+def export(folder: Path, networks: Networks, tokenizer: Any, actions: dict[str, Any], settings: dict[str, Any]) -> None:
     """Write the diffusers folder, weights in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
     half: Any = copy.deepcopy(networks).half()
@@ -162,17 +150,15 @@ def export(
     }
     for file in folder.glob("*/*.safetensors"):
         file.chmod(0o644)  # safetensors writes them for the owner alone
-    for name, value in (
-        ("model_index", index),
-        ("prior", settings),
-        ("vocabulary", {"actions": list(moments), "manner": list(prior_text.SAID), "moments": moments}),
-    ):
+    for name, value in (("model_index", index), ("prior", settings), ("vocabulary", {"actions": list(actions)})):
         (folder / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
-def load_unet(networks: Networks, folder: Path) -> None:
-    """The UNet of an exported prior (`out/prior`, or the shipped one) of the same widths; its words may be others."""
-    networks.unet.load_state_dict(load_file(next((folder / "unet").glob("*.safetensors"))))
+def load_weights(networks: Networks, folder: Path) -> None:
+    """Weights of an exported prior (`out/prior`, or the shipped one) of the same widths and words."""
+    for name in ("unet", "text_encoder"):
+        file = next((folder / name).glob("*.safetensors"))
+        getattr(networks, name).load_state_dict(load_file(file))
 
 
 def train(args: SimpleNamespace) -> None:
@@ -187,10 +173,8 @@ def train(args: SimpleNamespace) -> None:
     tokenizer = prior_text.make_tokenizer(actions)
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     settings = {**clips.meta["settings"], "frame_packing": PACKING}
-    moments = {action: clips.meta["moments"][action] for action in actions}
     weight = np.array([share.get(action, 1.0) for action in clips.action[clips.train]])
-    cameras = len(settings["cameras"])
-    channels = 3 * cameras * settings["frames"] * PACKING**2
+    channels = 3 * settings["frames"] * PACKING**2
     networks: Any = make_networks(channels, settings["height"] // PACKING, tuple(args.widths), tokenizer).to(device)
     networks.to(memory_format=torch.channels_last)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
@@ -207,7 +191,7 @@ def train(args: SimpleNamespace) -> None:
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
     elif args.init:
-        load_unet(networks, Path(args.init))
+        load_weights(networks, Path(args.init))
         average.load_state_dict(networks.state_dict())
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
 
@@ -222,10 +206,10 @@ def train(args: SimpleNamespace) -> None:
         index = np_rng.choice(clips.train, args.batch, replace=False, p=weight / weight.sum())
         video = clips.video(index).to(device)
         noise = torch.randn(video.shape, generator=generator).to(device)
-        # stratified times: each batch sees the whole range, and more of its noisy end, where captions decide
-        t = ((torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch) ** NOISY
+        # stratified times: each batch sees the whole range
+        t = (torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch
         tokens = captions.tokens(clips, index, rng, drop=EMPTY_SHARE).to(device)
-        loss = loss_of(forward, video, tokens, t.clamp(1e-3, 0.999).to(device), noise, table, cameras).mean()
+        loss = loss_of(forward, video, tokens, t.clamp(1e-3, 0.999).to(device), noise, table).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
         for group in optimizer.param_groups:
@@ -240,21 +224,21 @@ def train(args: SimpleNamespace) -> None:
             running = 0.0
         if seconds - saved > args.save_minutes * 60:
             saved = seconds
-            save(out, resume, networks, average, optimizer, step, seconds, tokenizer, moments, settings)
+            save(out, resume, networks, average, optimizer, step, seconds, tokenizer, actions, settings)
             print(f"step {step} held-out {validation_loss(average, clips, captions, table):.4f}", flush=True)
-    save(out, resume, networks, average, optimizer, step, seconds, tokenizer, moments, settings)
+    save(out, resume, networks, average, optimizer, step, seconds, tokenizer, actions, settings)
     final = validation_loss(average, clips, captions, table)
     print(f"done: step {step}, {seconds / 60:.1f} minutes, held-out loss {final:.4f}, {out / 'prior'}", flush=True)
 
 
 def save(out: Path, resume: Path, networks: Networks, average: Networks, optimizer: Any, step: int, seconds: float,
-         tokenizer: Any, moments: dict[str, list[float]], settings: dict[str, Any]) -> None:  # fmt: skip
+         tokenizer: Any, actions: dict[str, Any], settings: dict[str, Any]) -> None:  # fmt: skip
     """Write what resuming needs, and the averaged weights as a diffusers folder `out/prior`."""
     state = {"networks": networks.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
     part = resume.with_suffix(".part")
     torch.save({**state, "step": step, "seconds": seconds}, part)
     part.replace(resume)
-    export(out / "prior", average, tokenizer, moments, settings)
+    export(out / "prior", average, tokenizer, actions, settings)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
@@ -263,11 +247,11 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
         __doc__, "tools.train_prior", argv, needed=("data", "out"),
         data=(str, "folder written by tools.prior_data"),
         out=(str, "folder for resume.pt and the exported prior/"),
-        init=("", "prior/ folder whose UNet to start from (of the same widths)"),
+        init=("", "prior/ folder to start from (same words and widths)"),
         actions_file=("md_jax/assets/actions.json", "the table of actions"),
         actions=([], "names of actions, separated by commas; default: all that DATA holds"),
         share=([], "ACTION=X,...: its clips are drawn X times as often as others"),
-        widths=(["128", "192", "256"], "channels of the UNet's levels"),
+        widths=(["64", "128", "128"], "channels of the UNet's levels"),
         batch=(32, "clips a step"),
         lr=(1e-3, "learning rate"),
         ema=(0.998, "decay of the averaged weights"),

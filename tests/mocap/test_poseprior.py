@@ -8,8 +8,8 @@ from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.evaluate.reference import HELD_OUT
-from md_jax.mocap.clips import load_clips
-from md_jax.mocap.poseprior import apart, pose_prior, prior_clips, to_poses
+from md_jax.mocap.clips import load_clips, moving_clips
+from md_jax.mocap.poseprior import apart, parts_of, pose_prior, prior_clips, to_poses
 from md_jax.mocap.statistics import load_statistics
 
 
@@ -39,6 +39,21 @@ def test_an_action_s_poses_have_unit_variance(baked):
         * Rotation.from_rotvec(np.broadcast_to(prior.mean, prior.library.shape).reshape(-1, 3)).inv()
     )
     assert turned.magnitude().mean() > 0.05
+
+
+def test_with_a_root_poses_turn_and_rise_and_stay_over_their_place(baked):
+    """Standing up from a seat: the pelvis rises by some 40 cm, and the body bends forward and back."""
+    clips = [clip for clip in moving_clips() if clip.action == "rising_from_seat"]
+    prior = pose_prior(clips, load_statistics("rising_from_seat"), baked, count=60, root="full")
+    assert prior.library.shape == (60, 23, 3) and prior.axes.shape == (69, 69)
+    body, turned, moved = parts_of(prior.library, "full")
+    assert body.shape == (60, 21, 3) and 0.2 < np.ptp(moved[:, 1]) < 1.0 and np.abs(moved[:, [0, 2]]).max() == 0
+    assert np.linalg.norm(turned, axis=1).max() > 0.3
+    white = prior.whitened(prior.library)
+    np.testing.assert_allclose(to_poses(white, prior.mean, prior.axes), prior.library, atol=1e-3)
+    assert parts_of(prior.library[:, :22], "orient")[2] is None
+    still = pose_prior(clips, load_statistics("rising_from_seat"), baked, count=60)
+    assert still.library.shape == (60, 21, 3) and parts_of(still.library, "fixed")[1:] == (None, None)
 
 
 def test_pooled_poses_are_of_every_action_and_side(baked):

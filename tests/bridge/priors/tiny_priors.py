@@ -10,15 +10,10 @@ ACTIONS = {
     "walking": {"phrase": "walking", "synonyms": ["walk", "strolling"]},
     "washwindow": {"phrase": "washing a window", "synonyms": ["washing window"]},
 }
-MOMENTS = {"walking": [0.5, 0.25, 0.25], "washwindow": [1.0]}
 SETTINGS = {
     "frames": 4, "fps": 10, "height": 16, "width": 16, "cameras": [0.0], "elevation": [5.0, 20.0], "fov": 40.0,
-    "distance": 3.2,
-    "background": [0.9, 0.9, 0.9], "licence": "none",
-    "frame_packing": 2,
+    "distance": 3.2, "background": [0.9, 0.9, 0.9], "licence": "none", "frame_packing": 2,
 }  # fmt: skip
-
-
 TWO_CAMERAS = SETTINGS | {"width": 32, "cameras": [0.0, 90.0]}
 
 
@@ -32,7 +27,7 @@ def packed_folder(path, seed=0, settings=SETTINGS):
     networks = train_prior.make_networks(channels, 8, (16, 16), tokenizer)
     for parameter in networks.parameters():  # no output convolution that starts at zero
         parameter.data.add_(0.02 * torch.randn_like(parameter))
-    train_prior.export(path, networks, tokenizer, MOMENTS, copy.deepcopy(settings))
+    train_prior.export(path, networks, tokenizer, ACTIONS, copy.deepcopy(settings))
     return path
 
 
