@@ -4,7 +4,7 @@
 
 CLIPS is a folder of AMASS-style .npz files in one sub-folder an action, or a file of tools.pack_mocap; the default is
 the shipped motion capture: poses of an action come from the clips that the embedded prior and the yardstick know, where
-they have any of it, and translation from all clips, which is where their feet take them if the capture has none.
+they have any of it; translation comes from the clips that have some, or is where their feet take the others.
 `python -m md_jax.main --statistics=FILE` uses the result.
 """
 
@@ -38,7 +38,9 @@ def main() -> None:
     actions = [*sorted({clip.action for clip in clips}), GENERIC]
     statistics = [compute_statistics(clips, action) for action in actions]
     if not args.clips:
-        moving = [*on_their_feet(clips), *moving_clips()]
+        moving = moving_clips()
+        captured = {clip.action for clip in moving}
+        moving += on_their_feet([clip for clip in clips if clip.action not in captured])
         new = sorted({clip.action for clip in moving} - set(actions))
         moved = {action: compute_statistics(moving, action) for action in {c.action for c in moving} | {GENERIC}}
         statistics = [with_translation(each, moved.get(each.action)) for each in statistics]

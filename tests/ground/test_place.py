@@ -57,7 +57,9 @@ def test_none_moves_the_motion_as_a_whole(feet):
 
 def test_statistics_say_what_travels():
     assert travels(load_statistics("walking")) and travels(load_statistics("running"))
-    assert travels(load_statistics("drinking")) is False and travels(load_statistics("punching")) is None
+    assert travels(load_statistics("drinking")) is False and travels(load_statistics("punching")) is False
+    unknown = dataclasses.replace(load_statistics("punching"), transl_mean=None, transl_std=None)
+    assert travels(unknown) is None
 
 
 @pytest.fixture(scope="module")

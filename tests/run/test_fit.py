@@ -1,6 +1,7 @@
 """--mode=fit: what it refuses, that a seed is a clip, and that a stopped run ends as an unstopped one."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -27,8 +28,7 @@ SMALL = {"mode": "fit", "fit_steps": 2, "sample_steps": 3, "steps": 4, "views": 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A run of tiny networks, with a library of few poses."""
-    small = lambda clips, statistics, baked: poseprior.pose_prior(clips, statistics, baked, count=12)  # noqa: E731
-    monkeypatch.setattr(match, "pose_prior", small)
+    monkeypatch.setattr(match, "pose_prior", functools.partial(poseprior.pose_prior, count=12))
     return Config(prior_path=str(tiny_priors.packed_folder(tmp_path / "prior")), **SMALL)
 
 
