@@ -47,7 +47,7 @@ class Job:
 
     config: Config
     prompts: list[str]  # one a motion
-    actions: list[str]  # whose statistics each motion uses
+    statistics: list[tuple[PoseStatistics, ...]]  # of each motion's parts
     body: Body
     baked: lbs.BakedBody  # all of it, in the run's shape
     surface: Surface  # the part that the problem moves and the critic sees
@@ -59,6 +59,11 @@ class Job:
     device: str
     choices: list[tuple[str, str]]  # (name, value) of what was chosen, for the terminal
     measured: dict[str, float]  # before the first step, for the summary
+
+    @property
+    def actions(self) -> list[str]:
+        """Whose statistics each motion uses, as one name."""
+        return [", then ".join(part.action for part in parts) for parts in self.statistics]
 
     @property
     def fps(self) -> float:
@@ -129,7 +134,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     return Job(
         config=config,
         prompts=sentences,
-        actions=[actions_of(each) for each in chosen],
+        statistics=[tuple(statistics for statistics, _ in each) for each in chosen],
         body=body,
         baked=baked,
         surface=surface,
@@ -226,11 +231,6 @@ def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:
         action, why = resolve_action(config.action, part.sentence, config.statistics)
         chosen.append((load_statistics(action, config.statistics), why))
     return chosen
-
-
-def actions_of(chosen: Chosen) -> str:
-    """The actions whose statistics a motion uses, as one name."""
-    return ", then ".join(statistics.action for statistics, _ in chosen)
 
 
 def fields_of(config: Config, chosen: Sequence[Chosen], length: Plan, clip: Clip) -> tuple[Fields, Params]:

@@ -29,7 +29,6 @@ from md_jax.ground.place import Ground, on_ground, rounded, travels
 from md_jax.ground.points import stander_of
 from md_jax.mocap.motion import Motion, resample
 from md_jax.mocap.posing import Posed, vertices_of
-from md_jax.mocap.statistics import load_statistics
 from md_jax.options.flags import as_command
 from md_jax.output import export, pictures
 from md_jax.page.page import PAGE, Made, curves_of, previews_in, write_page
@@ -164,15 +163,18 @@ def write_outputs(
 
 
 def ground_of(job: Job, m: int) -> Ground:
-    """How motion m stands on the floor: as asked for, else by its action's statistics, else (auto) by its poses.
+    """How motion m stands on the floor: as asked for, else by the statistics of its parts, else (auto) by its poses: it
+    travels if one of them does.
 
     Where places are asked for, they are places in the files: nothing moves the body from there.
     """
     config, targets = job.config, job.problem.targets if isinstance(job.problem, PoseProblem) else None
     if config.ground == "auto" and targets is not None and (targets.pins is not None or targets.path is not None):
         return "none"
-    moves = None if config.ground != "auto" else travels(load_statistics(job.actions[m], config.statistics))
-    return config.ground if moves is None else ("travel" if moves else "inplace")
+    moves = [travels(part) for part in job.statistics[m]] if config.ground == "auto" else [None]
+    if True in moves:
+        return "travel"
+    return config.ground if None in moves else "inplace"
 
 
 def on_character(config: Config) -> str:

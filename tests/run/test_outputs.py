@@ -93,16 +93,19 @@ def test_fingers(hands):
 
 
 def test_where_places_are_asked_for_nothing_moves_the_body():
-    def how(asked, **settings):
+    def how(asked, actions=("walking",), **settings):
         job, _ = job_of(Config(**settings))
         body = job.body
         targets = make_targets(asked, body, lbs.bake(body), frames=10, fps=10.0, loop=False) if asked else None
-        job.problem, job.actions = dataclasses.replace(job.problem, targets=targets), ["walking"]
+        job.problem = dataclasses.replace(job.problem, targets=targets)
+        job.statistics = [tuple(map(load_statistics, actions))]
         return ground_of(job, 0)
 
     assert how(None) == "travel" and how(Asked(avoid=True)) == "travel"
     assert how(Asked(pins=(Pin(20, (0.2, 1.1, 0.4)),))) == how(Asked(path=((0.0, 0.0), (0.0, 1.0)))) == "none"
     assert how(Asked(avoid=True), ground="inplace") == "inplace"
+    # of several parts: the motion travels if one of them does
+    assert how(None, ("punching", "walking")) == "travel" and how(None, ("punching", "drinking")) == "inplace"
 
 
 def test_movement_is_what_the_camera_sees():
