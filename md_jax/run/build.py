@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -62,8 +62,8 @@ class Job:
 
     @property
     def actions(self) -> list[str]:
-        """Whose statistics each motion uses, as one name."""
-        return [", then ".join(part.action for part in parts) for parts in self.statistics]
+        """Whose statistics each motion uses."""
+        return [actions_of(parts) for parts in self.statistics]
 
     @property
     def fps(self) -> float:
@@ -231,6 +231,11 @@ def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:
         action, why = resolve_action(config.action, part.sentence, config.statistics)
         chosen.append((load_statistics(action, config.statistics), why))
     return chosen
+
+
+def actions_of(parts: Iterable[PoseStatistics]) -> str:
+    """The actions of a motion's parts, as one name."""
+    return ", then ".join(part.action for part in parts)
 
 
 def fields_of(config: Config, chosen: Sequence[Chosen], length: Plan, clip: Clip) -> tuple[Fields, Params]:

@@ -97,7 +97,7 @@ def watch(folder: Path) -> Watched:
         folder=folder,
         config=config,
         prompts=sentences,
-        actions=[actions_of(each) for each in chosen],
+        actions=[actions_of(statistics for statistics, _ in each) for each in chosen],
         body=load_body(config.body, config.gender),
         fps=clip.fps,
         fields=fields,

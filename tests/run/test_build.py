@@ -45,6 +45,13 @@ def test_what_a_prior_ignores_is_said(folder):
     assert "ignored" not in dict(make(folder).choices)
 
 
+def test_a_motion_of_several_parts_stands_on_the_floor_by_all_of_them(folder):
+    from md_jax.run.outputs import ground_of
+
+    job = make(folder, prompt="washing a window: 1 | walking: 1")
+    assert job.actions == ["washwindow, then walking"] and ground_of(job, 0) == "travel"
+
+
 def test_low_vram_takes_the_same_step(folder):
     from md_jax.fit.train import init_state, make_step
 
