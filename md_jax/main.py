@@ -117,7 +117,7 @@ def _run_locked(config: Config, folder: Path, console: Console) -> list[Path]:
         workdir.discard_unused(folder)
         raise
     _say(console, f"heard: {heard}".replace("\n", "\n       "))
-    from md_jax.run.torch_side import user_errors
+    from md_jax.presets import user_errors
 
     with user_errors():
         return _run(config, sentences, folder, console)
@@ -218,12 +218,11 @@ def _hear(config: Config, sentences: list[str]) -> str:
     from md_jax.prompts.vocabulary import actions_of_prior, words_of_prior
 
     words = words_of_prior(config.prior, config.prior_path)
-    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     if config.distillation == "source" and config.source_prompt:
-        check_prompt(config.source_prompt, known)
+        check_prompt(config.source_prompt, words.actions)
     if config.image_prior != "none":
         hear(sentences, actions_of_prior(config.image_prior, config.image_prior_path))
-    return hear(sentences, known, manner)
+    return hear(sentences, words.actions, words.manner)
 
 
 def _look_at_character(config: Config) -> None:

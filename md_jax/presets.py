@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from md_jax.errors import UserError
@@ -48,6 +50,17 @@ _PAPER_VIDEOCRAFTER2: dict[str, Any] = {"guidance_scale": 101.0, "motion_amp": 2
 _NVDIFFRAST: dict[str, Any] = {"renderer": "nvdiffrast", "antialias": "nvdiffrast"}
 
 
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Raise what the torch side says to the user (`bridge.errors.BridgeError`) as UserError, with the same text."""
+    from bridge.errors import BridgeError
+
+    try:
+        yield
+    except BridgeError as error:
+        raise UserError(str(error)) from error
+
+
 @functools.lru_cache
 def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]:
     """What a prior wants (`bridge.recipes.Recipe`), by the name of the option.
@@ -55,13 +68,10 @@ def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]
     Raises:
         UserError: there is no such video prior, or its folder's recipe cannot be read.
     """
-    from bridge.errors import BridgeError
     from bridge.recipes import recipe_of
 
-    try:
+    with user_errors():
         return dataclasses.asdict(recipe_of(prior, mode, path))
-    except BridgeError as error:
-        raise UserError(str(error)) from error
 
 
 def clip_seconds(prior: str, path: str = "", frames: int | None = None, fps: float | None = None) -> float | None:
@@ -74,13 +84,10 @@ def clip_seconds(prior: str, path: str = "", frames: int | None = None, fps: flo
     Raises:
         UserError: there is no such video prior, or its folder's recipe cannot be read.
     """
-    from bridge.errors import BridgeError
     from bridge.recipes import clip_of
 
-    try:
+    with user_errors():
         own_frames, own_fps = clip_of(prior, path)
-    except BridgeError as error:
-        raise UserError(str(error)) from error
     frames, fps = frames or own_frames, fps or own_fps
     return frames / fps if frames and fps else None
 
@@ -92,12 +99,9 @@ def camera_of(prior: str, path: str = "") -> Camera | None:
         UserError: there is no such video prior, or its folder's recipe cannot be read.
     """
     from bridge import recipes
-    from bridge.errors import BridgeError
 
-    try:
+    with user_errors():
         return recipes.camera_of(prior, path)
-    except BridgeError as error:
-        raise UserError(str(error)) from error
 
 
 def preset_values(preset: str, prior: str) -> dict[str, Any]:

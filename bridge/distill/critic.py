@@ -218,7 +218,7 @@ def film(
         target=_on_device(settings.target, mesh.device),
     )
     pictures = render(
-        clips.repeat_interleave(cameras, dim=0).flatten(0, 1),
+        clips[:, None].expand(-1, cameras, -1, -1, -1).flatten(0, 2),  # of one camera nothing is copied
         camera,
         mesh,
         height,
@@ -228,7 +228,7 @@ def film(
         antialias=settings.antialias,
         backend=settings.renderer,
     )
-    return torch.cat(pictures.unflatten(0, (-1, cameras, frames)).unbind(1), dim=3)
+    return pictures.unflatten(0, (-1, cameras, frames)).movedim(1, 3).flatten(3, 4)
 
 
 @functools.lru_cache

@@ -29,11 +29,10 @@ def prompt_losses(
         UserError: the prior cannot be loaded, takes other clips, or does not know a prompt.
     """
     words = words_of_prior(name, path)
-    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     for prompt in prompts:
-        check_prompt(prompt, known)
+        check_prompt(prompt, words.actions)
     torch_side.start("auto")
     body, baked = measures.free_body()
     vertices: Float[Array, "M F V 3"] = lbs.pose(baked, jnp.asarray(body_pose))
-    texts = [texts_for_prior(prompt, known, manner=manner) for prompt in prompts]
+    texts = [texts_for_prior(prompt, words.actions, manner=words.manner) for prompt in prompts]
     return torch_side.prompt_losses(name, path, body, vertices, texts)

@@ -25,7 +25,7 @@ from md_jax.errors import UserError
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.mocap.clips import Clip
-from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, to_poses
+from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, to_poses, turning
 from md_jax.mocap.statistics import PoseStatistics
 from md_jax.mocap.windows import Root
 
@@ -240,9 +240,9 @@ def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3
     """
     goal = poses
     if fields.rotation == "6d":
-        turns = 21 if fields.root == "fixed" else 22
-        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses[..., :turns, :]))
-        goal = jnp.concatenate([goal, jnp.pad(poses[..., turns:, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
+        turns = turning(fields.root)
+        goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses[..., turns, :]))
+        goal = jnp.concatenate([goal, jnp.pad(poses[..., turns.stop :, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
     optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
 
     def loss(params: Any) -> Array:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from md_jax.ground.points import SOLE_POINTS
+from md_jax.ground.points import SOLE_POINTS, slower_speed
 
 LOW, SLOW = 0.04, 0.5  # m, m/s: a point that is lower and slower stands
 SHORTEST = 1 / 15  # s: shorter contacts are noise, and so are shorter gaps
@@ -26,9 +26,7 @@ def standing_points(
         flies: frames in flight, in which nothing stands.
         fps: frames a second.
     """
-    speed = np.linalg.norm(np.diff(points, axis=0), axis=-1) * fps
-    slow = np.minimum(np.concatenate([speed[:1], speed]), np.concatenate([speed, speed[-1:]])) < SLOW
-    stands = (points[..., 1] < LOW) & slow & ~flies[:, None]
+    stands = (points[..., 1] < LOW) & (slower_speed(points, fps) < SLOW) & ~flies[:, None]
     shortest = max(round(SHORTEST * fps), 1)
     for value in (False, True):  # close gaps, then drop what is short
         for p in range(stands.shape[1]):

@@ -111,3 +111,9 @@ def centre_of_mass(joints: Float[np.ndarray, "F J 3"]) -> Float[np.ndarray, "F 3
     first, second, mass = (np.array(column) for column in zip(*SEGMENTS, strict=True))
     middle = (joints[:, first.astype(int)] + joints[:, second.astype(int)]) / 2
     return np.einsum("fsa,s->fa", middle.astype(np.float64), mass / mass.sum())
+
+
+def slower_speed(points: Float[np.ndarray, "F P n"], fps: float) -> Float[np.ndarray, "F P"]:
+    """The speed of points before or after each frame, whichever is less: what comes to rest in a frame rests there."""
+    speed = np.linalg.norm(np.diff(points, axis=0), axis=-1) * fps
+    return np.minimum(np.concatenate([speed[:1], speed]), np.concatenate([speed, speed[-1:]]))

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
+from md_jax.ground.points import slower_speed
+
 LOW = 0.05  # metres: a point counts 1/e as much with each that it is higher
 SMOOTH, FLYING = 0.1, 100.0  # weight of squared accelerations (m/s²)²; how much more in flight, where nothing pushes
 WIDEST, NARROWEST = 2.0, 0.25  # m/s: from where on a point that moves counts less
@@ -87,6 +89,4 @@ def bearing(
         clearance: their heights above it, metres.
         fps: frames a second.
     """
-    speed = np.linalg.norm(np.diff(points[..., [0, 2]], axis=0), axis=-1) * fps
-    slow = np.minimum(np.concatenate([speed[:1], speed]), np.concatenate([speed, speed[-1:]]))
-    return (slow < STILL) & (clearance < NEAR)
+    return (slower_speed(points[..., [0, 2]], fps) < STILL) & (clearance < NEAR)

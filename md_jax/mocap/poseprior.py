@@ -87,7 +87,7 @@ def pose_prior(
         groups.append(np.concatenate([poses, _mirrored(poses, root)]) if pooled else poses)
     poses = np.concatenate(groups).astype(np.float32)
     mean = _mean(statistics, root)
-    turns = slice(0, 21 if root == "fixed" else 22)
+    turns = turning(root)
     centre = np.broadcast_to(mean, poses.shape).astype(np.float32)[:, turns]
     poses[:, turns] = rotations.on_host(rotations.nearest_axis_angle, poses[:, turns], centre)
     weight = np.concatenate([np.full(len(group), 1 / (len(group) * len(groups))) for group in groups])
@@ -99,6 +99,11 @@ def pose_prior(
     axes = directions * np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
     joints = np.asarray(lbs.joints_of(baked, *parts_of(poses, root)))[:, 1:22]
     return PosePrior(mean, axes.astype(np.float32), poses[apart(joints, count)])
+
+
+def turning(root: Root) -> slice:
+    """The rows of a pose that are rotation vectors."""
+    return slice(0, 21 if root == "fixed" else 22)
 
 
 def parts_of(poses: Rows, root: Root) -> tuple[Rows, Rows | None, Rows | None]:

@@ -115,28 +115,25 @@ def prompt_of_action(action: str) -> str:
 
 @dataclass(frozen=True)
 class PriorWords:
-    """What a prior of closed vocabulary reads.
+    """What a prior reads of a sentence.
 
     Attributes:
-        actions: names of actions.
+        actions: that a closed vocabulary names; None: an open prior, which takes any sentence.
         manner: phrases of `md_jax.prompts.manner`; a prior that names none reads sentences as they stand.
         moments: the share of each moment of an action in its training clips; none where captions name no moments.
     """
 
-    actions: tuple[str, ...]
+    actions: tuple[str, ...] | None = None
     manner: tuple[str, ...] = ()
     moments: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def words_of_prior(prior: str, path: str = "") -> PriorWords | None:
-    """What a prior of closed vocabulary reads, from its folder, without loading it.
+def words_of_prior(prior: str, path: str = "") -> PriorWords:
+    """What a prior reads, from its folder, without loading it.
 
     Args:
         prior: its name, as in --prior.
         path: its folder, as in --prior_path; empty: the shipped one, if there is one.
-
-    Returns:
-        Its words; None for an open prior, which takes any sentence.
 
     Raises:
         UserError: the folder's vocabulary.json cannot be read.
@@ -144,7 +141,7 @@ def words_of_prior(prior: str, path: str = "") -> PriorWords | None:
     folder = Path(path) if path else Path(str(resources.files("bridge"))) / "priors" / prior / "assets"
     file = folder / "vocabulary.json"
     if not is_file(file):
-        return None
+        return PriorWords()
     value = read_json(file)
     if not isinstance(value, dict):
         raise UserError(f'{file} must hold {{"actions": [names]}}, found a {type(value).__name__}.')
@@ -166,8 +163,7 @@ def words_of_prior(prior: str, path: str = "") -> PriorWords | None:
 
 def actions_of_prior(prior: str, path: str = "") -> tuple[str, ...] | None:
     """The actions that a prior of closed vocabulary knows; None for an open prior (see `words_of_prior`)."""
-    words = words_of_prior(prior, path)
-    return None if words is None else words.actions
+    return words_of_prior(prior, path).actions
 
 
 def _are_shares(value: object) -> bool:

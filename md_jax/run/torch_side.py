@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 
 from md_jax.config import Config
-from md_jax.errors import UserError
 from md_jax.options.command import ending_in_one_line
 from md_jax.outside.environment import THREADS
+from md_jax.presets import user_errors
 from md_jax.prompts.checks import sentence_for_prior
 from md_jax.prompts.manner import draw_moment
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.views import as_seen
-from md_jax.prompts.vocabulary import shipped, words_of_prior
+from md_jax.prompts.vocabulary import PriorWords, shipped, words_of_prior
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -30,17 +30,6 @@ if TYPE_CHECKING:
     from bridge.build import Request, TorchSide
     from md_jax.body.detail import Surface
     from md_jax.body.model import Body
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Raise what the torch side says to the user (`bridge.errors.BridgeError`) as UserError, with the same text."""
-    from bridge.errors import BridgeError
-
-    try:
-        yield
-    except BridgeError as error:
-        raise UserError(str(error)) from error
 
 
 def run_program(main: Callable[[], int | None], stopped: str = "stopped") -> NoReturn:
@@ -112,7 +101,8 @@ def build(
         from bridge import build as torch_build
         from md_jax.body import detail
 
-        said = sentences_for(config, sentences, motions or range(len(sentences)))
+        words = words_of_prior(config.prior, config.prior_path)
+        said = sentences_for(words, config.seed, sentences, motions or range(len(sentences)))
         wanted = "full" if config.mode == "latent" else config.detail
         chosen: list[Surface] = []
 
@@ -121,25 +111,24 @@ def build(
             (part,) = chosen
             return part.triangles, part.vertex_colors, np.asarray(body.v_template)[part.vertices]
 
-        return torch_build.build(_request(config, device, said, body), drawn), chosen[0]
+        return torch_build.build(_request(config, device, said, body, words), drawn), chosen[0]
 
 
-def sentences_for(config: Config, sentences: Sequence[str], motions: Sequence[int]) -> list[str]:
-    """What a run's prior reads of its sentences, each at a moment that the seed and the number of its motion draw."""
-    words = words_of_prior(config.prior, config.prior_path)
-    if words is None:
+def sentences_for(words: PriorWords, seed: int, sentences: Sequence[str], motions: Sequence[int]) -> list[str]:
+    """What a prior reads of sentences, each at a moment that the seed and the number of its motion draw."""
+    if words.actions is None:
         return list(sentences)
     vocabulary, said = shipped().only(words.actions), []
     for sentence, motion in zip(sentences, motions, strict=True):
         heard = read_prompt(sentence, vocabulary).action
         shares = words.moments.get(heard.action, ()) if heard else ()
-        moment = draw_moment(shares, config.seed, motion)
+        moment = draw_moment(shares, seed, motion)
         text = sentence_for_prior(sentence, words.actions, words.manner)
         said.append(f"{text}, {moment}" if moment else text)
     return said
 
 
-def _request(config: Config, device: str, sentences: Sequence[str], body: Body) -> Request:
+def _request(config: Config, device: str, sentences: Sequence[str], body: Body, words: PriorWords) -> Request:
     """The options as `bridge.build.build` takes them."""
     from bridge.build import Guidance, ImageRequest, Request
     from bridge.distill.prompts import NEGATIVE, SOURCE
@@ -147,13 +136,11 @@ def _request(config: Config, device: str, sentences: Sequence[str], body: Body) 
     def seen(texts: Sequence[str]) -> list[tuple[str, ...]]:
         return [as_seen(text, config.view_prompts) for text in texts]
 
-    words = words_of_prior(config.prior, config.prior_path)
-    known, manner = (None, ()) if words is None else (words.actions, words.manner)
     negative, sources = config.negative_prompt, None
     if config.distillation == "nfsd":
         negative = negative or NEGATIVE
     if config.distillation == "source":
-        given = config.source_prompt and sentence_for_prior(config.source_prompt, known, manner)
+        given = config.source_prompt and sentence_for_prior(config.source_prompt, words.actions, words.manner)
         sources = seen([given or SOURCE.format(text.rstrip(" .,")) for text in sentences])
     guidance = Guidance(
         objective=config.distillation,

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
     cells = _cells_of_flags(values, folder)
     run_study(cells, _launcher(values, console), console)
-    from md_jax.run.torch_side import user_errors
+    from md_jax.presets import user_errors
     from md_jax.study.report import report
 
     with user_errors():
