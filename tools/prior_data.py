@@ -1,12 +1,13 @@
 """Render motion capture into the embedded prior's training clips.
 
-    python -m tools.prior_data --out=DATA [--windows=4000] [--views=4] [--further=basketball,dancing]
+    python -m tools.prior_data --out=DATA [--windows=340] [--pairs=2]
 
-Windows of motion capture, balanced over actions: of each action the moments that look alike (`tools.prior_windows`),
-or with --noaligned any moment. --mirror mirrors half of them (as poses, never as pictures: left and right are painted
-differently). They are filmed on our own body, through our own renderer, with cameras all around. The pelvis does not
-turn, but for extra windows of the actions in `--turning`, whose captions say so. DATA gets clips.u8 (N, F, H, W, 3),
-clips.npz (action, azimuth, held_out, turning) and meta.json.
+Windows of all the shipped motion capture at any moment but the stillest, more of actions with more recordings, as many
+of each recording, half of them mirrored (as poses, never as pictures: left and right are painted differently). The root
+is as it was: the first frame's yaw is removed, tilt, turning and height are kept, and the cameras go along the floor
+with it. Each window is filmed by pairs of cameras, one a quarter of the circle to the left of the other; a clip holds
+both pictures side by side. A linear autoencoder (tools.prior_autoencoder) turns each picture into CHANNELS numbers.
+DATA gets clips.f16 (N, F, cameras, CHANNELS), autoencoder.safetensors, clips.npz (what captions say) and meta.json.
 """
 
 from __future__ import annotations
@@ -16,144 +17,214 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from bridge.render import render
 from bridge.render.camera import Camera
 from bridge.render.mesh import make_mesh
-from md_jax.body import lbs
+from md_jax.body import detail, lbs
 from md_jax.body.model import load_body
-from md_jax.mocap.clips import Split, split_source
-from md_jax.mocap.windows import Windows
+from md_jax.evaluate import measures
+from md_jax.mocap.clips import Clip, Split, load_clips, moving_clips, split_clips
+from md_jax.mocap.windows import Windows, cut_windows
 from md_jax.options.command import parse_simple
+from md_jax.prompts.views import VIEWS
 from md_jax.run.torch_side import run_program
-from tools.prior_text import load_actions
-from tools.prior_windows import aligned_windows, lively_windows, repeat_seconds
+from tools import prior_autoencoder as autoencoder
+from tools.prior_clips import AUTOENCODER, LATENTS
+from tools.prior_moments import manners, moment_count, moments_of, repeat_seconds, sides, turns
+from tools.standing import on_their_feet
 
 # What the prior sees, and what a run therefore renders unless told otherwise: prior.json of the shipped folder.
 SETTINGS: dict[str, Any] = {
     "frames": 10,
     "fps": 10,
-    "height": 32,
-    "width": 32,
-    "elevation": [5.0, 20.0],  # degrees
+    "height": 48,
+    "width": 96,  # of the pictures of all cameras, side by side
+    "cameras": [0.0, 90.0],  # degrees of azimuth from the first
+    "spread": 15.0,  # degrees: the first stands so far at most from the middle of a view's quarter
+    "elevation": [8.0, 14.0],  # degrees
     "fov": 40.0,  # degrees
     "distance": 3.2,  # metres
     "background": [0.9, 0.9, 0.9],
     "licence": "Apache-2.0 (trained on CMU motion capture; see README.md)",
 }
 SUPERSAMPLE = 2
+TRIANGLES = "12000"  # of the body that is filmed (md_jax.body.detail)
+SAMPLE = 700  # windows that the autoencoder is made of
+SPEED = (0.85, 1.15)
+MOST_RECORDINGS = 16  # of an action, in its share of the windows
+# amp_hop, part of which is held out, is from the same recording as these (cmu_001_01): not for training
+TWICE = {"hopping"}
 
 
-def clip_shape() -> list[int]:
-    """Shape of one clip's pixels (F, H, W, 3)."""
-    return [SETTINGS["frames"], SETTINGS["height"], SETTINGS["width"], 3]
+class Set(NamedTuple):
+    """Windows and where their cameras stand."""
+
+    windows: Windows  # W
+    azimuth: Float[np.ndarray, "W pairs"]  # radians, of a pair's first camera
+    elevation: Float[np.ndarray, "W pairs"]
+
+    def rows(self, index: np.ndarray | slice) -> Set:
+        """The windows that `index` names."""
+        return Set(Windows(*(part[index] for part in self.windows)), self.azimuth[index], self.elevation[index])
 
 
-def film(windows: Windows, azimuth: np.ndarray, elevation: np.ndarray, file: Path, first: int) -> None:
-    """Render windows (W) from their cameras, azimuth and elevation (W, views), into clips `first`… of the file."""
-    torch.set_num_threads(1)
+def film(drawn: Set) -> Iterator[Float[Tensor, "pairs F cameras H W 3"]]:
+    """The pictures of each window, in [0, 1]."""
     body = load_body("free")
+    surface = detail.surface(body, detail.levels(body)[int(TRIANGLES)])
     height = np.asarray(body.v_template)[:, 1]
-    baked, target = lbs.bake(body), torch.tensor([0.0, float(height.min() + height.max()) / 2, 0.0])
-    mesh = make_mesh(np.asarray(body.triangles), np.asarray(body.vertex_colors))
-    pose = jax.jit(lambda pose, root: lbs.pose(baked, pose, root))
-    views, frames = azimuth.shape[1], SETTINGS["frames"]
-    pixels = np.memmap(file, np.uint8, "r+").reshape(-1, *clip_shape())
-    began = time.perf_counter()
-    for w, window in enumerate(zip(windows.body_pose, windows.root_orient, strict=True)):
-        vertices = torch.from_numpy(np.array(pose(*window))).repeat(views, 1, 1)
-        around, above = (torch.from_numpy(x[w]).float().repeat_interleave(frames) for x in (azimuth, elevation))
+    target = torch.tensor([0.0, float(height.min() + height.max()) / 2, 0.0])
+    baked = lbs.select(lbs.bake(body), surface.vertices)
+    mesh = make_mesh(surface.triangles, surface.vertex_colors)
+    pose = jax.jit(lambda pose, root, transl: lbs.pose(baked, pose, root, transl))
+    offsets = np.radians(SETTINGS["cameras"])
+    pairs, frames, cameras = drawn.azimuth.shape[1], SETTINGS["frames"], len(offsets)
+    size = SETTINGS["height"], SETTINGS["width"] // cameras, SUPERSAMPLE
+    for w, (body_pose, root, transl) in enumerate(zip(*drawn.windows[:3], strict=True)):
+        posed = torch.from_numpy(np.array(pose(body_pose, root, transl * np.array([0, 1, 0], np.float32))))
+        around = torch.from_numpy((drawn.azimuth[w][:, None] + offsets).ravel()).float().repeat_interleave(frames)
+        above = torch.from_numpy(np.repeat(drawn.elevation[w], cameras)).float().repeat_interleave(frames)
         camera = Camera(around, above, SETTINGS["distance"], math.radians(SETTINGS["fov"]), target)
-        size = SETTINGS["height"], SETTINGS["width"], SUPERSAMPLE
         with torch.no_grad():
-            pictures = render(vertices, camera, mesh, *size, tuple(SETTINGS["background"]))
-        clips = (pictures * 255).round().clamp(0, 255).to(torch.uint8).unflatten(0, (views, frames))
-        pixels[first + w * views : first + (w + 1) * views] = clips.numpy()
-        if (w + 1) % 200 == 0:
-            print(f"{w + 1} of {len(azimuth)} windows, {time.perf_counter() - began:.0f} s", flush=True)
+            pictures = render(posed.repeat(pairs * cameras, 1, 1), camera, mesh, *size, tuple(SETTINGS["background"]))
+        yield pictures.unflatten(0, (pairs, cameras, frames)).transpose(1, 2)
+
+
+def film_latents(drawn: Set, out: Path, first: int) -> None:
+    """Film windows into the latents `first`… of the folder's file."""
+    torch.set_num_threads(1)
+    encoder = autoencoder.load(out / AUTOENCODER)
+    latents = np.memmap(out / LATENTS, np.float16, "r+").reshape(-1, *latent_shape())
+    pairs, began = drawn.azimuth.shape[1], time.perf_counter()
+    for w, pictures in enumerate(film(drawn)):
+        latents[first + w * pairs : first + (w + 1) * pairs] = autoencoder.encode(encoder, pictures).half().numpy()
+        if (w + 1) % 500 == 0:
+            print(f"{w + 1} of {len(drawn.azimuth)} windows, {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def film_sample(drawn: Set) -> Tensor:
+    """Pictures (N, H, W, 3) of all windows."""
+    torch.set_num_threads(1)
+    return torch.cat([pictures.flatten(0, 2) for pictures in film(drawn)])
+
+
+def latent_shape() -> list[int]:
+    """Shape of one clip's latents (F, cameras, channels)."""
+    return [SETTINGS["frames"], len(SETTINGS["cameras"]), autoencoder.CHANNELS]
+
+
+def split_shipped(fraction: float = 0.2) -> Split:
+    """All shipped clips on their feet, split by recording; what the yardstick holds out is held out here, too."""
+    known, new = split_clips(on_their_feet(load_clips()), fraction), split_clips(moving_clips(), fraction)
+    train = [*known.train, *(clip for clip in new.train if clip.action not in TWICE)]
+    return Split(train, [*known.held_out, *new.held_out], new.how | known.how)
 
 
 def draw_windows(
-    rng: np.random.Generator, split: Split, share: dict[str, float], number: int, *, held_out: bool, aligned: bool,
-    still: float, mirror: bool, root: str = "fixed",
-) -> tuple[Windows, list[str]]:  # fmt: skip
-    """About `number` windows of one side of the split, shared out over its actions, and the action of each."""
-    cut: dict[str, Any] = {"frames": SETTINGS["frames"], "fps": SETTINGS["fps"], "mirror": mirror, "root": root}
-    if aligned:
-        counts = {name: math.ceil(number * part / sum(share.values())) for name, part in share.items()}
-        return aligned_windows(rng, split, counts, held_out=held_out, **cut)
-    clips = [clip for clip in (split.held_out if held_out else split.train) if clip.action in share]
-    speed = (1.0, 1.0) if held_out else (0.85, 1.15)
-    return lively_windows(rng, clips, number, still=still, share=share, speed=speed, **cut)
+    rng: np.random.Generator, clips: Sequence[Clip], each: int, *, still: float, speed: tuple[float, float]
+) -> tuple[Windows, list[str]]:
+    """Windows of every action at any moment but its stillest, as many of each recording, half of them mirrored.
+
+    A recording named after an action also shows the person waiting for it; those seconds are not the action.
+
+    Args:
+        rng: the only source of randomness.
+        clips: at least as long as a window at the lowest speed, or left out.
+        each: windows of an action with one recording; one with n has √n times as many, up to MOST_RECORDINGS.
+        still: share of them that is left out.
+        speed: range of the speed factor, log-uniform.
+    """
+    frames, fps = SETTINGS["frames"], SETTINGS["fps"]
+    span = (frames - 1) / fps
+    parts, names = [], []
+    for action in sorted({clip.action for clip in clips}):
+        able = [clip for clip in clips if clip.action == action and clip.duration >= span * speed[0]]
+        if not able:
+            continue
+        kept = math.ceil(each * math.sqrt(min(len({clip.recording for clip in able}), MOST_RECORDINGS)))
+        count = math.ceil(kept / (1 - still))
+        seconds = np.array([clip.duration for clip in able])
+        recording = np.array([clip.recording for clip in able])
+        total = {name: seconds[recording == name].sum() for name in recording}
+        weight = seconds / np.array([total[name] for name in recording])
+        clip = rng.choice(len(able), size=count, p=weight / weight.sum())
+        factor = np.minimum(np.exp(rng.uniform(math.log(speed[0]), math.log(speed[1]), count)), seconds[clip] / span)
+        start = rng.uniform(size=count) * np.maximum(seconds[clip] - span * factor, 0)
+        mirrored = rng.uniform(size=count) < 0.5
+        cut = cut_windows(able, clip, start, frames=frames, fps=fps, speed=factor, mirrored=mirrored, root="full")
+        lively = np.argsort(-measures.speed(measures.joints(cut.body_pose, cut.root_orient), fps))[:kept]
+        parts.append(Windows(*(part[lively] for part in cut)))
+        names += [action] * len(lively)
+    return Windows(*(np.concatenate(part) for part in zip(*parts, strict=True))), names
 
 
 def main(args: SimpleNamespace) -> None:
-    """Cut, film and write; a fifth of each action is held out (recordings, or the end of an action's only one)."""
+    """Cut, film and write; a fifth of each action is held out (recordings, or the end of an action's only ones)."""
     rng = np.random.default_rng(args.seed)
-    table = Path(args.actions_file)
-    main_actions = list(load_actions(table, args.actions))
-    actions = list(load_actions(table, [*main_actions, *args.further]))
-    share = {name: 1.0 if name in main_actions else args.further_share for name in actions}
-    split = split_source(args.mocap or None, actions, args.held_out)
-    how: dict[str, Any] = {"aligned": args.aligned, "still": args.still, "mirror": args.mirror}
-    sides = [(False, args.windows)]
-    if args.held_out > 0:
-        sides.append((True, max(args.windows // 10, len(actions))))
-    taken: list[tuple[Windows, list[str], bool, bool]] = []
-    for aside, number in sides:
-        taken.append((*draw_windows(rng, split, share, number, held_out=aside, **how), aside, False))
-        if args.turning:
-            extra = {action: share[action] for action in args.turning}
-            number_extra = math.ceil(number * sum(extra.values()) / sum(share.values()))
-            drawn = draw_windows(rng, split, extra, number_extra, held_out=aside, root="orient", **how)
-            taken.append((*drawn, aside, True))
-    windows = Windows(*(np.concatenate(parts) for parts in zip(*(part[0] for part in taken), strict=True)))
-    names = [name for part in taken for name in part[1]]
-    held_out = np.repeat([part[2] for part in taken for _ in part[1]], args.views)
-    turning = np.repeat([part[3] for part in taken for _ in part[1]], args.views)
+    split = split_shipped(args.held_out)
+    actions = sorted({clip.action for clip in split.train})
+    each = args.windows
+    sets = [draw_windows(rng, split.train, each, still=args.still, speed=SPEED),
+            draw_windows(rng, split.held_out, math.ceil(each / 10), still=args.still, speed=(1.0, 1.0))]  # fmt: skip
+    windows = Windows(*(np.concatenate(parts) for parts in zip(*(drawn for drawn, _ in sets), strict=True)))
+    names = [name for _, part in sets for name in part]
+    known = np.arange(len(names)) < len(sets[0][1])
+    moment, owner = np.zeros(len(names), int), np.array(names)
+    shares: dict[str, np.ndarray] = {}
+    moments = {a: moment_count(sum(c.duration for c in split.train if c.action == a)) for a in actions}
+    for action, number in moments.items():
+        own = np.flatnonzero(owner == action)
+        moment[own] = moments_of(Windows(*(part[own] for part in windows)), known[own], number, args.seed)
+        shares[action] = np.bincount(moment[own][known[own]] - 1, minlength=number) / np.sum(known[own])
 
-    count = len(names)
-    # the cameras of a window stand evenly around it from a random start: every window is seen from all sides
-    azimuth = 2 * np.pi * (rng.uniform(size=(count, 1)) + np.arange(args.views) / args.views)
+    count, quarters = len(names), len(VIEWS)
+    # the pairs of a window stand evenly around it, each within `spread` of the middle of a view's quarter
+    quarter = rng.integers(quarters, size=(count, 1)) + np.arange(args.pairs) * (quarters // args.pairs)
+    spread = math.radians(SETTINGS["spread"])
+    azimuth = np.mod(quarter * (2 * np.pi / quarters) + rng.uniform(-spread, spread, quarter.shape), 2 * np.pi)
     low, high = np.radians(SETTINGS["elevation"])
-    elevation = rng.uniform(low, high, size=(count, args.views))
+    drawn = Set(windows, azimuth, rng.uniform(low, high, size=(count, args.pairs)))
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    file = out / "clips.u8"
-    np.memmap(file, np.uint8, "w+", shape=(count * args.views, *clip_shape())).flush()
-    bounds = np.linspace(0, count, args.processes + 1).astype(int)
-    parts = [
-        (Windows(*(part[a:b] for part in windows)), azimuth[a:b], elevation[a:b], file, a * args.views)
-        for a, b in itertools.pairwise(bounds)
-    ]
+    sample = np.sort(rng.choice(np.flatnonzero(known), min(SAMPLE, known.sum()), replace=False))
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
-        pool.starmap(film, parts)
-    np.savez(
-        out / "clips.npz",
-        action=np.repeat([actions.index(name) for name in names], args.views),
-        azimuth=azimuth.reshape(-1),
-        held_out=held_out,
-        turning=turning,
-    )
-    settings = SETTINGS | ({"repeats": _repeats(split, actions)} if args.aligned else {})
-    meta = {"actions": actions, "share": share, "shape": clip_shape(), "settings": settings, "split": split.how}
-    meta.update(aligned=args.aligned, still=args.still, turning=args.turning, mirror=args.mirror, seed=args.seed)
+        sampled = pool.map(film_sample, [drawn.rows(part) for part in np.array_split(sample, args.processes)])
+        autoencoder.save(autoencoder.fit(torch.cat(sampled)), out / AUTOENCODER)
+        np.memmap(out / LATENTS, np.float16, "w+", shape=(count * args.pairs, *latent_shape())).flush()
+        bounds = itertools.pairwise(np.linspace(0, count, args.processes + 1).astype(int))
+        pool.starmap(film_latents, [(drawn.rows(slice(a, b)), out, a * args.pairs) for a, b in bounds])
+    said: dict[str, Any] = {
+        "action": [actions.index(name) for name in names],
+        "held_out": ~known,
+        "moment": moment,
+        "manner": manners(windows, names, known, SETTINGS["fps"]),
+        "side": sides(windows, names),
+        "turn": turns(windows),
+    }
+    said = {key: np.repeat(value, args.pairs) for key, value in said.items()}
+    np.savez(out / "clips.npz", azimuth=azimuth.reshape(-1), **said)
+    repeats = {name: repeat_seconds([clip for clip in split.train if clip.action == name]) for name in actions}
+    settings = SETTINGS | {"repeats": {name: round(each, 2) for name, each in repeats.items() if each is not None}}
+    meta = {
+        "actions": actions,
+        "moments": {action: share.round(4).tolist() for action, share in shares.items()},
+        "shape": latent_shape(),
+        "settings": settings,
+    }
+    meta |= {"split": split.how, "seed": args.seed}
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    print(f"{count * args.views} clips in {out}; held out by: {split.how}")
-
-
-def _repeats(split: Split, actions: Sequence[str]) -> dict[str, float]:
-    """Seconds after which those actions that repeat look the same again (`bridge.priors.PriorSpec.repeats`)."""
-    found = {name: repeat_seconds([clip for clip in split.train if clip.action == name]) for name in actions}
-    return {name: round(seconds, 2) for name, seconds in found.items() if seconds is not None}
+    print(f"{count * args.pairs} clips in {out}; held out by: {split.how}")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
@@ -161,17 +232,9 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
     return parse_simple(
         __doc__, "tools.prior_data", argv, needed=("out",),
         out=(str, "folder to write"),
-        mocap=("", "folder or packed file of clips; default: the shipped ones"),
-        actions_file=("md_jax/assets/actions.json", "the table of actions"),
-        actions=([], "names of actions, separated by commas; default: those marked main"),
-        further=([], "more actions, less often"),
-        further_share=(0.45, "how often, beside 1 for the others"),
-        turning=(["cartwheel"], "also filmed with the pelvis turning"),
-        aligned=(True, "of each action the moments that look alike; --noaligned: any moment"),
-        still=(0.25, "--noaligned: share of an action's windows left out, the stillest"),
-        mirror=(False, "mirror half of them"),
-        windows=(4000, "training windows over all actions"),
-        views=(4, "cameras a window"),
+        still=(0.15, "share of an action's windows left out, the stillest"),
+        windows=(340, "training windows of an action with one recording (see draw_windows)"),
+        pairs=(2, "pairs of cameras a window"),
         held_out=(0.2, "share of each action's seconds to validate on"),
         seed=(0, "of the windows and cameras"),
         processes=(2, "how many film at once"),

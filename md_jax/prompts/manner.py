@@ -13,7 +13,6 @@ import numpy as np
 from md_jax.prompts.tokens import tokens_of
 from md_jax.prompts.views import find_views
 
-MOMENT = "moment {}"  # one of an action's moments, from 1 on
 _TEMPO = {
     "slowly": ("slowly", "slow", "slower", "gently", "lazily", "calmly", "unhurriedly"),
     "quickly": ("quickly", "quick", "fast", "faster", "rapidly", "swiftly", "briskly", "hastily", "energetically"),
@@ -55,10 +54,15 @@ def _phrases_at(token: str, after: str) -> list[tuple[str, tuple[str, ...]]]:
     return [(f"turning {side}", (token,))]
 
 
-def draw_moment(shares: Sequence[float], *seed: int) -> str:
+def moment_phrase(action: str, moment: int) -> str:
+    """What captions call a moment of an action, counted from 1: one word for each, "moment washwindow3"."""
+    return f"moment {action.replace('_', '')}{moment}"
+
+
+def draw_moment(action: str, shares: Sequence[float], *seed: int) -> str:
     """The phrase of a moment, each as likely as its share of the training clips; nothing where there are none."""
     if not len(shares):
         return ""
     weights = np.asarray(shares, float)
     rng = np.random.default_rng(seed)
-    return MOMENT.format(1 + int(rng.choice(len(weights), p=weights / weights.sum())))
+    return moment_phrase(action, 1 + int(rng.choice(len(weights), p=weights / weights.sum())))

@@ -121,8 +121,7 @@ def sentences_for(words: PriorWords, seed: int, sentences: Sequence[str], motion
     vocabulary, said = shipped().only(words.actions), []
     for sentence, motion in zip(sentences, motions, strict=True):
         heard = read_prompt(sentence, vocabulary).action
-        shares = words.moments.get(heard.action, ()) if heard else ()
-        moment = draw_moment(shares, seed, motion)
+        moment = draw_moment(heard.action, words.moments.get(heard.action, ()), seed, motion) if heard else ""
         text = sentence_for_prior(sentence, words.actions, words.manner)
         said.append(f"{text}, {moment}" if moment else text)
     return said

@@ -11,7 +11,8 @@ import torch
 from bridge.priors import load_prior
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
-from tests.bridge.priors.tiny_priors import ACTIONS, SETTINGS
+from tests.bridge.priors.tiny_priors import ACTIONS, MOMENTS
+from tests.bridge.priors.tiny_priors import TWO_CAMERAS as SETTINGS
 from tools import prior_sheet, prior_text, train_prior
 
 
@@ -22,7 +23,8 @@ def test_captions_name_their_action_and_never_a_wrong_view():
     for i in range(400):
         name = rng.choice(list(ACTIONS))
         azimuth = 2 * math.pi * i / 400 - math.pi
-        text = prior_text.caption(ACTIONS[name], azimuth, rng)
+        how = ["slowly", "with the left hand", "turning right"] if i % 3 else ["", "", ""]
+        text = prior_text.caption(ACTIONS[name], how, 1 + i % 5, azimuth, rng)
         reading = read_prompt(text, vocabulary)
         assert [heard.action for heard in reading.actions] == [name], text
         arcs = reading.arcs
@@ -52,9 +54,14 @@ def data(tmp_path):
         action=np.arange(8) % 2,
         azimuth=rng.uniform(0, 6.28, 8),
         held_out=np.arange(8) >= 6,
-        turning=np.zeros(8, bool),
+        moment=1 + np.arange(8) % 3,
+        manner=np.array(["", "slowly"] * 4),
+        side=np.array(["", "with the left hand"] * 4),
+        turn=np.array(["", "turning left"] * 4),
     )
-    (folder / "meta.json").write_text(json.dumps({"actions": list(ACTIONS), "shape": shape, "settings": SETTINGS}))
+    (folder / "meta.json").write_text(
+        json.dumps({"actions": list(ACTIONS), "moments": MOMENTS, "shape": shape, "settings": SETTINGS})
+    )
     (tmp_path / "actions.json").write_text(json.dumps(ACTIONS))
     return tmp_path
 
