@@ -47,9 +47,7 @@ def train(args: SimpleNamespace, prior: int) -> Path:
         often = {action: share_of(i, prior) for i, action in enumerate(MAIN_ACTIONS)}
         share = [f"{action}={often.get(action, 0)}" for action in known]  # the others keep their words alone
         words = ["--data", args.data, "--out", str(out), "--share", ",".join(share)]
-        words += ["--widths", ",".join(map(str, args.widths)), "--steps", str(args.train_steps), "--ema", "0.995"]
-        words += ["--init", args.init] if args.init else []
-        words += ["--seed", "0", "--threads", "1", "--compile", "--save_minutes", "1000"]
+        words += ["--steps", str(args.train_steps), "--ema", "0.995", "--seed", "0", "--save_minutes", "1000"]
         subprocess.run([sys.executable, "-m", "tools.train_prior", *words], check=True)
         (out / "done").touch()
     return out / "prior"
@@ -167,8 +165,6 @@ def main() -> None:
         data=("", "folder written by tools.prior_data"),
         out=("", "folder of the priors and the runs"),
         priors=(["0", "2"], "numbers of the priors"),
-        widths=(["64", "128", "128"], "of their networks"),
-        init=("", "prior/ folder that all start from, of these widths; from scratch takes thousands of steps"),
         train_steps=(1000, "of each prior"),
         seeds=(["0", "1"], "of the runs"),
         job=("configs/run.flags", "flag file of the main job"),
@@ -179,12 +175,12 @@ def main() -> None:
     )  # fmt: skip
     if not args.data or not args.out:
         stop("--data=FOLDER, written by tools.prior_data, and --out=FOLDER are expected.")
-    for name in ("priors", "widths", "seeds"):
+    for name in ("priors", "seeds"):
         vars(args)[name] = whole_numbers(name, vars(args)[name])
     distill(args, [train(args, prior) for prior in args.priors])
     rows = judged(args)
     table = summary(rows)
-    settings = {name: vars(args)[name] for name in ("priors", "widths", "init", "train_steps", "seeds", "job", "flags")}
+    settings = {name: vars(args)[name] for name in ("priors", "train_steps", "seeds", "job", "flags")}
     told = {"table": table, "gain": gain(rows), "rows": rows}
     result: dict[str, Any] = {"machine": environment("jax", "torch", "diffusers", "optax"), **settings, **told}
     for row in table:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 CHANNELS = 256
-ITERATIONS = 4  # of the randomised decomposition
+MORE, ITERATIONS = 100, 4  # of the randomised decomposition
 
 
-def fit(pictures: Float[Tensor, "N H W 3"]) -> dict[str, Tensor]:
+def fit(pictures: Float[Tensor, "N H W 3"], channels: int = CHANNELS) -> dict[str, Tensor]:
     """The weights of `bridge.priors.embedded.autoencoder.LinearAutoencoder`, from pictures in [0, 1].
 
     Scaled so that a channel's variance is 1 on average.
@@ -27,9 +27,9 @@ def fit(pictures: Float[Tensor, "N H W 3"]) -> dict[str, Tensor]:
     x = 2 * pictures.permute(0, 3, 1, 2).flatten(1) - 1
     mean = x.mean(dim=0)
     x = x - mean
-    _, lengths, axes = torch.svd_lowrank(x, q=CHANNELS + 100, niter=ITERATIONS)
-    std = (lengths / len(x) ** 0.5)[:CHANNELS]
-    axes = axes[:, :CHANNELS].T
+    _, lengths, axes = torch.svd_lowrank(x, q=min(channels + MORE, len(x)), niter=ITERATIONS)
+    std = (lengths / len(x) ** 0.5)[:channels]
+    axes = axes[:, :channels].T
     scale = std.mean().sqrt() / std.sqrt()  # so that the mean of the variances std² · scale² is ... std mean squared
     scale = scale / (std * scale).square().mean().sqrt()
     encoder = (scale[:, None] * axes).unflatten(1, (3, height, width))

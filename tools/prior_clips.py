@@ -31,9 +31,9 @@ class Clips:
         self.train = np.flatnonzero(wanted & ~table["held_out"])
         self.held_out = np.flatnonzero(wanted & table["held_out"])
 
-    def video(self, index: np.ndarray) -> Tensor:
-        """Latents (N, F, cameras · channels) of clips."""
-        return torch.from_numpy(self.latents[index]).float().flatten(2)
+    def of(self, index: np.ndarray) -> Tensor:
+        """Latents (N, F, cameras, C) of clips."""
+        return torch.from_numpy(self.latents[index]).float()
 
 
 class Captions:

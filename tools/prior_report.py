@@ -1,14 +1,17 @@
-"""Judge an embedded prior's own samples: does a classifier of rendered clips see the action that was asked for?
+"""Judge an embedded prior by itself, before any body is distilled from it: does it hear, and are its samples real?
 
     python -m tools.prior_report --data=DATA --prior=FOLDER [--json=report.json]
 
-The classifier learns from the training clips of DATA (a small CNN over the stacked frames, a minute or two) and is
-itself judged on the held-out ones, which is the ceiling of what it can say of samples.
+Two tables over clips of recordings that it was not trained on:
+
+- the squared error of the clean latents at several times, under the right caption and under wrong ones. A denoiser that
+  hears nothing has the same error in all columns, however small.
+- by action, samples (DDIM) beside held-out clips, by distances between latents: to the nearest held-out clip, to the
+  nearest training clip (below .5: copies), and how many held-out clips are the nearest one of some sample.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import random
@@ -17,132 +20,150 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from jaxtyping import Float
+from torch import Tensor
 
 from bridge.distill import objectives as distill
 from bridge.priors import Prior, load_prior
-from md_jax.evaluate.scores import wilson
 from md_jax.options.command import parse_simple
 from md_jax.prompts.views import view_of
 from md_jax.run.torch_side import run_program
 from tools import prior_text
 from tools.prior_clips import Captions, Clips
-from tools.prior_sheet import sample
+from tools.prior_sheet import sample_latents
 
 TIMES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
+CLIPS = 256  # of the first table
+FEW = 8  # an action with fewer held-out clips is left out of the second
 
 
-def make_classifier(channels: int, classes: int) -> nn.Module:
-    """Frames as channels, three strided convolutions."""
-    widths = (channels, 64, 96, 128)
-    layers: list[nn.Module] = []
-    for inputs, outputs in itertools.pairwise(widths):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GroupNorm(8, outputs), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.4), nn.LazyLinear(classes))
+def captions_of(clips: Clips, captions: Captions, index: np.ndarray) -> dict[str, list[str]]:
+    """Right and wrong captions of clips: another view, another moment, another action, nothing."""
+    moments = {name: len(shares) for name, shares in clips.meta["moments"].items()}
+    names = list(moments)
 
+    def caption(i: int, turn: float = 0.0, later: int = 0, other: int = 0) -> str:
+        action = names[(names.index(clips.action[i]) + other) % len(names)]
+        moment = 1 + (int(clips.moment[i]) - 1 + later) % moments[action]
+        how = [clips.manner[i], clips.side[i], clips.turn[i]]
+        azimuth = float(clips.azimuth[i]) + turn
+        return prior_text.caption(action, captions.actions[action], how, moment, azimuth, random.Random(0), full=True)
 
-def augmented(video: Tensor, rng: torch.Generator) -> Tensor:
-    """A little noise and blur, so that a sample's texture does not decide."""
-    noise = 0.15 * torch.randn(video.shape, generator=rng) * torch.rand(len(video), 1, 1, 1, generator=rng)
-    blurred = functional.avg_pool2d(video, 3, stride=1, padding=1, count_include_pad=False)
-    share = torch.rand(len(video), 1, 1, 1, generator=rng)
-    return torch.lerp(video, blurred, share) + noise
-
-
-def train_classifier(clips: Clips, classes: list[str], steps: int) -> nn.Module:
-    """A classifier of clips (N, 3·F, H, W) in [-1, 1]."""
-    torch.manual_seed(0)
-    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    label = np.array([classes.index(a) for a in clips.action])
-    model = make_classifier(3 * clips.pixels.shape[1], len(classes))
-    model(clips.video(clips.train[:1]).flatten(1, 2))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        index = rng.choice(clips.train, 64, replace=False)
-        logits = model(augmented(clips.video(index).flatten(1, 2), generator))
-        loss = functional.cross_entropy(logits, torch.from_numpy(label[index]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model.eval()
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, video: Tensor, label: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    """Share right with its interval, overall and by class."""
-    said = torch.cat([model(part.flatten(1, 2)).argmax(dim=1) for part in video.split(64)]).numpy()
-    right = said == label
-    low, high = wilson(int(right.sum()), len(right))
-    by_class = {name: round(float(right[label == c].mean()), 3) for c, name in enumerate(classes) if np.any(label == c)}
     return {
-        "count": len(right),
-        "rate": round(float(right.mean()), 3),
-        "interval": [round(low, 3), round(high, 3)],
-        "mean_over_actions": round(float(np.mean(list(by_class.values()))), 3),
-        "by_action": by_class,
+        "right": [caption(i) for i in index],
+        "opposite view": [caption(i, turn=math.pi) for i in index],
+        "other moment": [caption(i, later=moments[clips.action[i]] // 2) for i in index],
+        "other action": [caption(i, other=len(names) // 3) for i in index],
+        "none": [""] * len(index),
     }
 
 
-def samples_of(prior: Prior, actions: dict[str, Any], count: int, scale: float, steps: int) -> tuple[Tensor, list[str]]:
-    """`count` samples of each action, from evenly spread views."""
-    names = [name for name in actions for _ in range(count)]
-    views = [view_of(2 * math.pi * (i % count) / count).name for i in range(len(names))]
-    prompts = [f"a person is {actions[name]['phrase']}, {view}" for name, view in zip(names, views, strict=True)]
-    embedded = prior.embed(prompts)
-    parts = [
-        sample(prior, embedded.pair(part), scale, steps, seed=int(part[0]))
-        for part in torch.arange(len(prompts)).split(40)
-    ]
-    return torch.cat(parts), names
-
-
 @torch.no_grad()
-def denoising(prior: Prior, clips: Clips, captions: Captions, count: int) -> dict[str, dict[str, float]]:
-    """Squared error of the clean clip at several times on held-out clips, with their captions and with none."""
-    index = np.random.default_rng(0).permutation(clips.held_out)[:count]
-    video = clips.video(index)
-    texts = captions.texts(clips, index, random.Random(0), drop=0.0)
-    conditioning = prior.embed(texts)
-    pair = conditioning.pair(torch.arange(len(texts)))
-    noise = torch.randn(video.shape, generator=torch.Generator().manual_seed(0))
-    table: dict[str, dict[str, float]] = {"caption": {}, "empty": {}}
-    for time in TIMES:
-        t = torch.full((len(video),), time)
-        alpha, sigma = prior.alpha_sigma(t)
-        z_t = distill.add_noise(video, noise, alpha, sigma)
-        for name, raw in zip(table, prior.predict(z_t, t, pair), strict=True):
+def hearing(prior: Prior, clips: Clips, captions: Captions) -> dict[str, dict[str, float]]:
+    """Squared error of the clean latents, by caption and time."""
+    index = np.random.default_rng(0).permutation(clips.held_out)[:CLIPS]
+    said = captions_of(clips, captions, index)
+    conditioning = prior.embed([text for texts in said.values() for text in texts])
+    clean = as_latents(clips.of(index))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    table: dict[str, dict[str, float]] = {}
+    for k, name in enumerate(said):
+        text = conditioning.positive.rows(torch.arange(k * len(index), (k + 1) * len(index)))
+        table[name] = {}
+        for time in TIMES:
+            t = torch.full((len(index),), time)
+            alpha, sigma = prior.alpha_sigma(t)
+            z_t = distill.add_noise(clean, noise, alpha, sigma)
+            raw = prior.predict(z_t, t, (text,))[0]
             guess = distill.to_sample(raw, z_t, alpha, sigma, prior.spec.prediction)
-            table[name][str(time)] = round((guess - video).square().mean().item(), 4)
+            table[name][str(time)] = round((guess - clean).square().mean().item(), 4)
     return table
 
 
+def as_latents(frames: Float[Tensor, "N F cameras C"]) -> Float[Tensor, "N C F 1 cameras"]:
+    """Clips as the program has them."""
+    return frames.permute(0, 3, 1, 2).unsqueeze(3)
+
+
+def nearest(rows: Float[Tensor, "N D"], others: Float[Tensor, "K D"]) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of each row to the nearest of others, and which that is."""
+    distance, which = torch.cdist(rows, others).min(dim=1)
+    return distance.numpy(), which.numpy()
+
+
+def samples_of(prior: Prior, clips: Clips, captions: Captions, count: int, scale: float, steps: int) -> dict[str, Any]:
+    """By action: distances of samples over those of held-out clips (see the top of this module)."""
+    names = [a for a in clips.meta["moments"] if np.sum(clips.action[clips.held_out] == a) >= FEW]
+    rng, prompts = random.Random(0), []
+    for name in names:
+        shares = clips.meta["moments"][name]
+        for i in range(count):
+            (moment,) = rng.choices(range(1, len(shares) + 1), shares)
+            azimuth = 2 * math.pi * i / count
+            entry = captions.actions[name]
+            prompts.append(prior_text.caption(name, entry, [], moment, azimuth, rng, full=True))
+    conditioning, parts = prior.embed(prompts), torch.arange(len(prompts)).split(64)
+    drawn = [sample_latents(prior, conditioning.pair(part), scale, steps, seed=int(part[0])) for part in parts]
+    sampled = torch.cat(drawn).squeeze(3).permute(0, 2, 3, 1)
+    report = {}
+    for k, name in enumerate(names):
+        mine = sampled[k * count : (k + 1) * count].flatten(1)
+        views = [view_of(2 * math.pi * i / count).name for i in range(count)]
+        held, known = (_of(clips, part, name) for part in (clips.held_out, clips.train))
+        rows: list[tuple[float, float, float, float]] = []
+        seen, reachable = 0, 0
+        for view in sorted(set(views)):
+            ours = mine[[i for i, v in enumerate(views) if v == view]]
+            theirs, training = (latents[v == view] for latents, v in (held, known))
+            if len(theirs) < 2:
+                continue
+            to_held, which = nearest(ours, theirs)
+            to_known, _ = nearest(ours, training)
+            real_known, _ = nearest(theirs, training)
+            apart = torch.cdist(theirs, theirs)
+            real_held = apart.fill_diagonal_(math.inf).min(dim=1).values.numpy()
+            spread = [float(torch.pdist(x).mean()) if len(x) > 1 else math.nan for x in (ours, theirs)]
+            rows.append((np.median(to_held) / np.median(real_held), np.median(to_known) / np.median(real_known),
+                         spread[0] / spread[1], len(ours)))  # fmt: skip
+            seen, reachable = seen + len(set(which)), reachable + min(len(theirs), len(ours))
+        near, copying, diversity, _ = np.mean(rows, axis=0)
+        report[name] = {
+            "nearest": round(float(near), 2),
+            "copying": round(float(copying), 2),
+            "diversity": round(float(diversity), 2),
+            "cover": round(seen / reachable, 2),
+        }
+    return report
+
+
+def _of(clips: Clips, part: np.ndarray, action: str) -> tuple[Tensor, np.ndarray]:
+    index = part[clips.action[part] == action]
+    return clips.of(index).flatten(1), np.array([view_of(float(a)).name for a in clips.azimuth[index]])
+
+
 def main() -> None:
-    """Train the classifier, judge held-out clips and samples, measure denoising, print and write."""
+    """Measure, print and write."""
     args = parse_simple(
         __doc__, "tools.prior_report", needed=("data",),
         data=(str, "folder written by tools.prior_data"),
-        prior=("", "diffusers folder; default: the shipped one"),
+        prior=("", "folder of the prior; default: the shipped one"),
         actions_file=("md_jax/assets/actions.json", "the table of actions"),
-        count=(12, "samples an action"),
-        scale=(3.0, "guidance scale"),
-        sampling_steps=(30, "steps of a sample"),
-        classifier_steps=(900, "training steps of the classifier"),
+        count=(24, "samples an action"),
+        scale=(2.0, "guidance scale"),
+        sampling_steps=(40, "steps of a sample"),
         json=("", "write the report there, too"),
     )  # fmt: skip
-    known = list(load_prior("embedded", args.prior).spec.actions)
-    actions = prior_text.load_actions(Path(args.actions_file), known)
+    meta = json.loads((Path(args.data) / "meta.json").read_text(encoding="utf-8"))
+    actions = prior_text.load_actions(Path(args.actions_file), meta["actions"])
     clips = Clips(Path(args.data), actions)
-    model = train_classifier(clips, known, args.classifier_steps)
-    label = np.array([known.index(clips.action[i]) for i in clips.held_out])
-    report: dict[str, Any] = {"held_out_clips": accuracy(model, clips.video(clips.held_out), label, known)}
-    video, names = samples_of(load_prior("embedded", args.prior), actions, args.count, args.scale, args.sampling_steps)
-    label = np.array([known.index(name) for name in names])
-    report["samples"] = {"guidance_scale": args.scale, **accuracy(model, video * 2 - 1, label, known)}
-    captions = Captions(actions, prior_text.make_tokenizer(actions))
-    report["squared_error"] = denoising(load_prior("embedded", args.prior), clips, captions, 128)
+    counts = {name: len(shares) for name, shares in meta["moments"].items()}
+    captions = Captions(actions, prior_text.make_tokenizer(actions, counts))
+    report: dict[str, Any] = {"squared_error": hearing(load_prior("embedded", args.prior), clips, captions)}
+    prior = load_prior("embedded", args.prior)
+    by_action = samples_of(prior, clips, captions, args.count, args.scale, args.sampling_steps)
+    keys = ("nearest", "copying", "diversity", "cover")
+    median = {key: round(float(np.median([row[key] for row in by_action.values()])), 2) for key in keys}
+    report["samples"] = {"guidance_scale": args.scale, "median": median, "by_action": by_action}
     print(json.dumps(report, indent=1))
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -19,10 +19,10 @@ from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
 
 
-def sample(
+def sample_latents(
     prior: Prior, texts: tuple[Text, Text], scale: float, steps: int, seed: int = 0
-) -> Float[Tensor, "N 3 F H W"]:
-    """Videos in [0, 1] by deterministic DDIM (Song et al. 2021) with classifier-free guidance, one a row of `texts`."""
+) -> Float[Tensor, "N C f h w"]:
+    """Latents by deterministic DDIM (Song et al. 2021) with classifier-free guidance, one a row of `texts`."""
     count = len(texts[0].hidden)
     z = torch.randn(count, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(seed))
     times = torch.linspace(0.999, 0.0, steps + 1)
@@ -31,10 +31,12 @@ def sample(
         alpha, sigma = prior.alpha_sigma(t)
         conditional, unconditional = prior.predict(z, t, texts)
         raw = distill.cfg(conditional, unconditional, scale)
-        clean = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction).clamp(-1, 1)
+        clean = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction)
+        if prior.spec.pixel_stride == 1:  # latents are pixels
+            clean = clean.clamp(-1, 1)
         eps = (z - alpha[:, None, None, None, None] * clean) / sigma[:, None, None, None, None]
         z = distill.add_noise(clean, eps, *prior.alpha_sigma(then.expand(count)))
-    return prior.decode(z)
+    return z
 
 
 def sheet(videos: Float[Tensor, "N 3 F H W"], zoom: int = 3) -> Image.Image:
@@ -59,7 +61,8 @@ def main() -> None:
     actions = [words.get(action, action) for action in prior.spec.actions]
     prompts = args.prompts or [f"a person is {action}, {view}" for action in actions for view in views]
     texts = prior.embed(prompts).pair(torch.arange(len(prompts)))
-    sheet(sample(prior, texts, args.scale, args.steps, args.seed)).save(args.out)
+    videos = prior.decode(sample_latents(prior, texts, args.scale, args.steps, args.seed))
+    sheet(videos).save(args.out)
     print("\n".join(f"row {i}: {prompt}" for i, prompt in enumerate(prompts)))
 
 

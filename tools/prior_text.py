@@ -31,7 +31,8 @@ def load_actions(path: Path, only: list[str] | None = None) -> dict[str, dict[st
     return {name: table[name] for name in names}
 
 
-def caption(action: str, entry: dict[str, Any], how: Sequence[str], moment: int, azimuth: float, rng: random.Random) -> str:
+def caption(action: str, entry: dict[str, Any], how: Sequence[str], moment: int, azimuth: float, rng: random.Random,
+            full: bool = False) -> str:  # fmt: skip
     """A sentence for a clip of this action.
 
     Args:
@@ -39,13 +40,14 @@ def caption(action: str, entry: dict[str, Any], how: Sequence[str], moment: int,
         how: what else is true of the clip: keys of SAID, or "".
         moment: which of the action's moments it is, from 1 on.
         azimuth: of the first camera, radians.
-        rng: draws what is said, and how.
+        rng: draws what is said.
+        full: say everything.
     """
-    told = [key for key in how if key and rng.random() < HOW]
+    told = [key for key in how if key and (full or rng.random() < HOW)]
     text = " ".join([f"a person is {entry['phrase']}", *told])
-    if rng.random() < AT_A_MOMENT:
+    if full or rng.random() < AT_A_MOMENT:
         text = f"{text}, {moment_phrase(action, moment)}"
-    return f"{text}, {view_of(azimuth).name}" if rng.random() < VIEWED else text
+    return f"{text}, {view_of(azimuth).name}" if full or rng.random() < VIEWED else text
 
 
 def make_tokenizer(actions: dict[str, dict[str, Any]], moments: Mapping[str, int]) -> Any:

@@ -69,32 +69,26 @@ class Networks(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(self, noised: Tensor, t: Tensor, alpha: Tensor, tokens: Tensor) -> Tensor:
-        return self.denoiser(noised, t, alpha, self.text_encoder(tokens)).sample
+        return self.denoiser.denoise(noised, t, alpha, self.text_encoder(tokens))
 
 
-def as_video(latents: Tensor, cameras: int) -> Tensor:
-    """(N, F, cameras · C) as the program has them: (N, C, F, 1, cameras)."""
-    return latents.unflatten(2, (cameras, -1)).permute(0, 3, 1, 2).unsqueeze(3)
-
-
-def loss_of(networks: Networks, video: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Tensor:
-    """Weighted squared error (N,) of the predicted clean latents (N, C, F, 1, cameras)."""
-    alpha, sigma = (x[:, None, None, None, None] for x in alpha_sigma_from_table(t, table))
-    clean = networks(alpha * video + sigma * noise, t, alpha.flatten(), tokens)
-    std = networks.denoiser.std[:, None, None, None]
-    missing = (std * sigma).square() / ((alpha * std).square() + sigma.square())
-    error = (clean - video).square() / missing * std
-    return error.flatten(1).mean(1) / std.mean()
+def loss_of(networks: Networks, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Tensor:
+    """Weighted squared error (N,) of the predicted clean latents (N, F, cameras, C)."""
+    alpha, sigma = (x[:, None, None, None] for x in alpha_sigma_from_table(t, table))
+    clean = networks(alpha * latents + sigma * noise, t, alpha.flatten(), tokens)
+    std = networks.denoiser.std
+    weight = ((alpha * std).square() + sigma.square()) / (std * sigma.square() * std.mean())
+    return ((clean - latents).square() * weight).flatten(1).mean(1)
 
 
 @torch.no_grad()
 def validation_loss(networks: Networks, clips: Clips, captions: Captions, table: Tensor, count: int = 512) -> float:
     """The loss on held-out clips with fixed captions, times and noise."""
     index = np.random.default_rng(0).permutation(clips.held_out)[:count]
-    video = as_video(clips.video(index), networks.shape.cameras)
-    noise = torch.randn(video.shape, generator=torch.Generator().manual_seed(0))
+    latents = clips.of(index)
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     tokens = captions.tokens(clips, index, random.Random(0), drop=0.0)
-    return loss_of(networks, video, tokens, torch.linspace(0.02, 0.98, len(index)), noise, table).mean().item()
+    return loss_of(networks, latents, tokens, torch.linspace(0.02, 0.98, len(index)), noise, table).mean().item()
 
 
 def make_optimizers(networks: Networks, args: SimpleNamespace) -> list[torch.optim.Optimizer]:
@@ -140,7 +134,7 @@ def train(args: SimpleNamespace) -> None:
     heads = args.width // HEAD
     shape = Shape(frames, cameras, channels, args.width, args.layers, heads, words, tokens, TEXT_WIDTH)
     networks = Networks(shape)
-    std = clips.video(clips.train[:4000]).unflatten(2, (cameras, channels)).flatten(0, 2).square().mean(0).sqrt()
+    std = clips.of(clips.train[::10]).flatten(0, 2).square().mean(0).sqrt()
     networks.first_values(std)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
     optimizers = make_optimizers(networks, args)
@@ -174,12 +168,12 @@ def train(args: SimpleNamespace) -> None:
         rng, np_rng = random.Random(f"{args.seed}/{step}"), np.random.default_rng([args.seed, step])
         generator = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
         index = np_rng.choice(clips.train, args.batch, p=weight)
-        video = as_video(clips.video(index), cameras)
-        noise = torch.randn(video.shape, generator=generator)
+        latents = clips.of(index)
+        noise = torch.randn(latents.shape, generator=generator)
         # stratified times: each batch sees the whole range
         t = ((torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch) ** NOISY
         tokens = captions.tokens(clips, index, rng, drop=EMPTY_SHARE)
-        loss = loss_of(networks, video, tokens, t.clamp(0.002, 0.999), noise, table).mean()
+        loss = loss_of(networks, latents, tokens, t.clamp(0.002, 0.999), noise, table).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
         rate = min(1.0, (step + 1) / WARM_UP) * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
@@ -191,8 +185,8 @@ def train(args: SimpleNamespace) -> None:
         decay = min(args.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), list(networks.parameters()), 1 - decay)
         step, seconds, running = step + 1, time.perf_counter() - began, running + loss.item()
-        if step % 100 == 0:
-            print(f"step {step} loss {running / 100:.4f} {seconds / 60:.2f} min", flush=True)
+        if step % 50 == 0:
+            print(f"step {step} loss {running / 50:.4f} {seconds / 60:.2f} min", flush=True)
             running = 0.0
         if seconds - saved > args.save_minutes * 60:
             saved = seconds
@@ -215,7 +209,7 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
         layers=(6, "of the transformer"),
         batch=(192, "clips a step"),
         lr=(1e-3, "learning rate"),
-        muon=(True, "Muon for the layers' matrices"),
+        muon=(False, "Muon for the layers' matrices"),
         ema=(0.9985, "decay of the averaged weights"),
         steps=(20000, "training steps"),
         minutes=(0.0, "stop (and finish the schedule) after so long; 0: off"),

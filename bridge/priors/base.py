@@ -154,9 +154,7 @@ class FolderPrior(FrozenPrior):
     @torch.no_grad()
     def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
         """The video in [0, 1] of latents z (see `Prior.decode`)."""
-        frames = z.transpose(1, 2).flatten(0, 1)
-        if self._vae is not None:
-            frames = self._vae.decode((frames / self._vae.config.scaling_factor).to(self._vae.dtype)).sample.float()
+        frames = self._pictures(z.transpose(1, 2).flatten(0, 1))
         return (frames / 2 + 0.5).clamp(0, 1).unflatten(0, (len(z), -1)).transpose(1, 2)
 
     def _encode(self, video: Tensor) -> Tensor:
@@ -164,12 +162,21 @@ class FolderPrior(FrozenPrior):
         if self.spec.fixed_size and frames.shape[-2:] != (self.spec.height, self.spec.width):
             size = (self.spec.height, self.spec.width)
             frames = functional.interpolate(frames, size, mode="bilinear", antialias=True)
-        frames = 2 * frames - 1
-        if self._vae is not None:
-            encoded = self._vae.encode(frames.to(self._vae.dtype))
-            mean = encoded.latents if self._vae_is_tiny else encoded.latent_dist.mean
-            frames = mean.float() * self._vae.config.scaling_factor
-        return frames.unflatten(0, (len(video), -1)).transpose(1, 2)
+        return self._latents(2 * frames - 1).unflatten(0, (len(video), -1)).transpose(1, 2)
+
+    def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n C h w"]:
+        """Latents of frames in [-1, 1], one by one; without a VAE the frames themselves."""
+        if self._vae is None:
+            return frames
+        encoded = self._vae.encode(frames.to(self._vae.dtype))
+        mean = encoded.latents if self._vae_is_tiny else encoded.latent_dist.mean
+        return mean.float() * self._vae.config.scaling_factor
+
+    def _pictures(self, latents: Float[Tensor, "n C h w"]) -> Float[Tensor, "n 3 H W"]:
+        """The inverse of `_latents`, as far as there is one."""
+        if self._vae is None:
+            return latents
+        return self._vae.decode((latents / self._vae.config.scaling_factor).to(self._vae.dtype)).sample.float()
 
     # --- diffusion ----------------------------------------------------------------------------------------------
 

@@ -109,11 +109,11 @@ def load_parts(
         alphas_cumprod=alphas_cumprod,
         prediction=prediction,
         settings=read_json(folder / "prior.json", optional=True),
-        actions=_actions(read_json(folder / "vocabulary.json", optional=True)),
+        actions=actions_of(read_json(folder / "vocabulary.json", optional=True)),
     )
 
 
-def _actions(vocabulary: dict[str, Any]) -> tuple[str, ...]:
+def actions_of(vocabulary: dict[str, Any]) -> tuple[str, ...]:
     """The names of the actions; folders of version 0.1 and before have them as keys, with lists of words."""
     names = vocabulary.get("actions", vocabulary)
     if not isinstance(names, list | dict) or not all(isinstance(name, str) for name in names):

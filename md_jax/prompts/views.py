@@ -136,15 +136,23 @@ def azimuth_arcs(sentence: str) -> list[Arc] | None:
 
 
 def arcs_of(sentences: Sequence[str], azimuths: Sequence[float] = ()) -> list[list[Arc]]:
-    """Where each sentence's cameras may stand: a view that it names wins over the circle, `azimuths` over both.
+    """Where each sentence's cameras may stand: anywhere in the view that it names, or on the circle.
 
     Args:
         sentences: one a motion.
-        azimuths: degrees, as in --azimuths.
+        azimuths: degrees, as in --azimuths: the only places; of these, those in the view that a sentence names, or all
+            where none is.
     """
-    if azimuths:
-        return [[(math.radians(a), math.radians(a)) for a in azimuths]] * len(sentences)
-    return [azimuth_arcs(sentence) or [_CIRCLE] for sentence in sentences]
+    places = [math.radians(azimuth) for azimuth in azimuths]
+
+    def arcs(sentence: str) -> list[Arc]:
+        quarters, _ = find_views(tokens_of(sentence))
+        if not places:
+            return [VIEWS[quarter].arc for quarter in quarters] or [_CIRCLE]
+        inside = [place for place in places if VIEWS.index(view_of(place)) in quarters]
+        return [(place, place) for place in inside or places]
+
+    return [arcs(sentence) for sentence in sentences]
 
 
 def view_of(azimuth: float) -> View:

@@ -1,23 +1,25 @@
-"""The small prior that ships with the project: an ordinary diffusers folder, trained by tools/train_prior.py."""
+"""The small prior that ships with the project, trained by tools/train_prior.py.
+
+A diffusers folder with a prior.json (`bridge.priors.folder`) is read, too.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ftfy
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from jaxtyping import Float
+from torch import Tensor
 
 from bridge.priors.base import FolderPrior
-from bridge.priors.embedded import network, text
-from bridge.priors.folder import PREDICTIONS, Parts, load_parts
+from bridge.priors.embedded import files
+from bridge.priors.folder import Parts, load_parts
 from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
-from bridge.priors.weights.find import find_weights, first_line, read_json
-from bridge.priors.weights.networks import frozen, refuse_dead
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
@@ -33,75 +35,97 @@ LISTS = {"elevation": (2, 2), "background": (3, 3), "cameras": (1, 8)}  # how ma
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """The prior in the folder `path`, or the shipped one where `path` is empty.
 
+    A folder with a model_index.json is a diffusers folder, any other one is of the shipped prior's kind.
+
     Raises:
         PriorError: the folder is missing, damaged, or states no frames, size or camera.
     """
     folder = Path(path) if path else SHIPPED
-    parts = None if path else shipped_parts(device, dtype)
-    kind = FolderPrior if parts is None else ShippedPrior
-    parts = parts or load_parts(folder, device, dtype)
-    return kind(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
+    if not folder.is_dir() or (folder / "model_index.json").exists() or not (folder / files.CONFIG).exists():
+        parts = load_parts(folder, device, dtype)
+        return FolderPrior(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
+    networks = files.read_networks(folder, device, dtype)
+    return EmbeddedPrior(own_spec(name, networks, folder, precision_name(dtype)), networks, device)
 
 
-class ShippedPrior(FolderPrior):
-    """The shipped prior by our own networks, which take no seconds of imports."""
+class EmbeddedPrior(FolderPrior):
+    """A folder of the shipped prior's kind; it takes no seconds of imports."""
+
+    def __init__(self, spec: PriorSpec, networks: files.Networks, device: torch.device) -> None:
+        parts = Parts(
+            unet=networks.denoiser,
+            vae=None,
+            tokenizer=networks.tokenizer,
+            text_encoder=networks.text_encoder,
+            alphas_cumprod=networks.alphas_cumprod,
+            prediction=spec.prediction,
+            settings={},
+            actions=spec.actions,
+        )
+        super().__init__(spec, parts, device)
+        self._autoencoder = networks.autoencoder
 
     def _read(self, texts: Sequence[str]) -> Text:
         tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
         return Text(self._text_encoder(tokens.to(self._device)).float())
 
+    def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n C 1 cameras"]:
+        return self._autoencoder.encode(frames).float()
 
-def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
-    """The components of the shipped folder; None where it holds other networks than ours (`network.fits`).
+    def _pictures(self, latents: Float[Tensor, "n C 1 cameras"]) -> Float[Tensor, "n 3 H W"]:
+        return self._autoencoder.decode(latents).float()
+
+    def output(
+        self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text
+    ) -> Float[Tensor, "B C f h w"]:
+        """The clean latents that the denoiser sees in noised ones (see `FrozenPrior.output`)."""
+        return self._unet(z_t, t, self.alpha_sigma(t)[0], text.hidden).sample
+
+
+def own_spec(name: str, networks: files.Networks, folder: Path, dtype: str) -> PriorSpec:
+    """The PriorSpec of a folder of the shipped prior's kind.
 
     Raises:
-        PriorError: a file is missing or damaged.
+        PriorError: prior.json states another clip than config.json and the autoencoder have.
     """
-    unet, reader = read_json(SHIPPED / "unet" / "config.json"), read_json(SHIPPED / "text_encoder" / "config.json")
-    schedule = read_json(SHIPPED / "scheduler" / "scheduler_config.json")
-    if not network.fits(unet, reader, schedule):
-        return None
-    with torch.device("meta"):  # no numbers are drawn for weights that are read
-        networks = {"unet": network.Unet(unet), "text_encoder": text.TextEncoder(reader)}
-    for part, module in networks.items():
-        try:
-            weights = load_file(find_weights(SHIPPED / part, dtype).files[0])
-            module.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise PriorError(f"{SHIPPED / part} cannot be loaded ({first_line(str(error))}): install again.") from error
-        refuse_dead(SHIPPED / part, type(module).__name__, module)
-        frozen(module, device)
-    padding = read_json(SHIPPED / "tokenizer" / "tokenizer_config.json")["pad_token"]
-    return Parts(
-        **networks,
-        vae=None,
-        tokenizer=text.Tokenizer(SHIPPED / "tokenizer", reader["max_position_embeddings"], padding),
-        alphas_cumprod=network.alphas_cumprod(schedule),
-        prediction=PREDICTIONS[schedule["prediction_type"]],
-        settings=read_json(SHIPPED / "prior.json"),
-        actions=tuple(read_json(SHIPPED / "vocabulary.json")["actions"]),
-    )
+    shape, (height, width) = networks.shape, networks.autoencoder.mean.shape[1:]
+    spec = _spec(name, "sample", networks.settings, networks.actions, folder, dtype)
+    stated = (spec.frames, len(spec.cameras), spec.height, spec.width)
+    expected = (shape.frames, shape.cameras, height, width * shape.cameras)
+    if stated != expected or height != width:
+        raise PriorError(
+            f"{folder / 'prior.json'} states frames, cameras, height, width = {stated}: the networks have {expected},"
+            " and a camera's picture must be square."
+        )
+    return dataclasses.replace(spec, latent_channels=shape.channels, pixel_stride=height)
 
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
-    """The PriorSpec that a folder's prior.json states (angles there are in degrees)."""
-    settings = {"frame_packing": 0, "cameras": [0.0], **parts.settings}
-    where = folder / "prior.json"
-    numbers = {name: _numbers(where, settings, name) for name in BOUNDS}
-    (frames,), (height,), (width,), (packing,) = (
-        map(int, numbers[name]) for name in ("frames", "height", "width", "frame_packing")
-    )
+    """The PriorSpec that a diffusers folder's prior.json states."""
+    spec = _spec(name, parts.prediction, parts.settings, parts.actions, folder, dtype)
+    where, settings = folder / "prior.json", {"frame_packing": 0, **parts.settings}
+    packing = int(_numbers(where, settings, "frame_packing")[0])
+    channels = parts.unet.config.get("in_channels")
+    _check_packing(where, channels, spec.frames, spec.height, spec.width, packing, len(spec.cameras))
+    return spec
+
+
+def _spec(
+    name: str, prediction: str, stated: Mapping[str, Any], actions: tuple[str, ...], folder: Path, dtype: str
+) -> PriorSpec:
+    """What prior.json states (angles there are in degrees), of a prior whose latents are its pixels."""
+    settings, where = {"cameras": [0.0], **stated}, folder / "prior.json"
+    numbers = {name: _numbers(where, settings, name) for name in BOUNDS if name != "frame_packing"}
+    (frames,), (height,), (width,) = (map(int, numbers[name]) for name in ("frames", "height", "width"))
     low, high = numbers["elevation"]
     if low > high:
         raise PriorError(f"{where} states elevation={settings['elevation']}: expected low and high, in this order.")
-    cameras = numbers["cameras"]
-    _check_packing(where, parts.unet.config.get("in_channels"), frames, height, width, packing, len(cameras))
     red, green, blue = numbers["background"]
     try:
         return PriorSpec(
             name=name,
             kind="video",
-            prediction=parts.prediction,  # type: ignore[arg-type]
+            prediction=prediction,  # type: ignore[arg-type]
             frames=frames,
             fps=numbers["fps"][0],
             height=height,
@@ -113,11 +137,11 @@ def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             fov=math.radians(numbers["fov"][0]),
             distance=numbers["distance"][0],
             background=(red, green, blue),
-            cameras=tuple(map(math.radians, cameras)),
+            cameras=tuple(map(math.radians, numbers["cameras"])),
             dtype=dtype,
             licence=" ".join(str(settings["licence"])[:500].split()),
             origin=str(folder),
-            actions=parts.actions,
+            actions=actions,
             repeats=_repeats(where, settings.get("repeats")),
         )
     except KeyError as error:

@@ -83,15 +83,25 @@ class FrameTransformer(nn.Module):
         signal: Float[Tensor, "N"],
         text: Float[Tensor, "N 1 D"],
     ) -> Denoised:
+        """Clean latents in the program's layout (see `denoise`)."""
+        clean = self.denoise(sample.squeeze(3).permute(0, 2, 3, 1), time, signal, text)
+        return Denoised(clean.permute(0, 3, 1, 2).unsqueeze(3))
+
+    def denoise(
+        self,
+        frames: Float[Tensor, "N F cameras C"],
+        time: Float[Tensor, "N"],
+        signal: Float[Tensor, "N"],
+        text: Float[Tensor, "N 1 D"],
+    ) -> Float[Tensor, "N F cameras C"]:
         """Clean latents.
 
         Args:
-            sample: noised ones, z = α x + σ ε.
+            frames: noised ones, z = α x + σ ε.
             time: t in (0, 1).
             signal: α at these times; σ² = 1 − α².
             text: from `text.WordEncoder`.
         """
-        frames = sample.squeeze(3).permute(0, 2, 3, 1)  # N F cameras C
         alpha, variance = signal[:, None, None, None].to(frames.dtype), self.std.square()
         total = alpha.square() * variance + 1 - alpha.square()  # variance of z
         x = self.frame_in((frames * total.rsqrt()).flatten(2)) + self.position
@@ -102,8 +112,7 @@ class FrameTransformer(nn.Module):
         shift, scale = self.last(condition)[:, None].chunk(2, dim=-1)
         x = self.frame_out(functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift)
         missing = (variance * (1 - alpha.square()) / total).sqrt()  # what the linear guess leaves open
-        clean = alpha * variance / total * frames + missing * x.unflatten(2, frames.shape[2:])
-        return Denoised(clean.permute(0, 3, 1, 2).unsqueeze(3))
+        return alpha * variance / total * frames + missing * x.unflatten(2, frames.shape[2:])
 
     def _waves(self, time: Float[Tensor, "N"]) -> Float[Tensor, "N R"]:
         rates = torch.exp(torch.linspace(0, math.log(1000), RATES, device=time.device))

@@ -1,10 +1,13 @@
 """Diffusers folders of tiny random networks, made where a test needs one."""
 
-import copy
 import json
 import shutil
 
 import torch
+
+from bridge.priors.embedded.network import Shape
+from tests.bridge.priors import packed
+from tools import prior_autoencoder
 
 ACTIONS = {
     "walking": {"phrase": "walking", "synonyms": ["walk", "strolling"]},
@@ -15,19 +18,34 @@ SETTINGS = {
     "distance": 3.2, "background": [0.9, 0.9, 0.9], "licence": "none", "frame_packing": 2,
 }  # fmt: skip
 TWO_CAMERAS = SETTINGS | {"width": 32, "cameras": [0.0, 90.0]}
+OWN = {name: value for name, value in TWO_CAMERAS.items() if name != "frame_packing"}
 
 
 def packed_folder(path, seed=0, settings=SETTINGS):
-    """A folder in the embedded prior's layout, written by the training tool's own export."""
+    """A diffusers folder with a prior.json: a 2D UNet that takes frames as channels."""
+    return packed.write(path, ACTIONS, settings, seed)
+
+
+def own_folder(path, seed=0, **sizes):
+    """A folder of the shipped prior's kind, written by the training tool's own export."""
     from tools import prior_text, train_prior
 
     torch.manual_seed(seed)
-    tokenizer = prior_text.make_tokenizer(ACTIONS)
-    channels = 3 * len(settings["cameras"]) * settings["frames"] * settings["frame_packing"] ** 2
-    networks = train_prior.make_networks(channels, 8, (16, 16), tokenizer)
-    for parameter in networks.parameters():  # no output convolution that starts at zero
-        parameter.data.add_(0.02 * torch.randn_like(parameter))
-    train_prior.export(path, networks, tokenizer, ACTIONS, copy.deepcopy(settings))
+    path.mkdir(parents=True, exist_ok=True)
+    tokenizer = prior_text.make_tokenizer(ACTIONS, dict.fromkeys(ACTIONS, 3))
+    given = {"frames": 4, "cameras": 2, "channels": 6, "width": 32, "layers": 2, "heads": 2, "text_width": 8} | sizes
+    shape = Shape(words=tokenizer.get_vocab_size(), tokens=prior_text.MAX_TOKENS, **given)
+    networks = train_prior.Networks(shape)
+    networks.first_values(torch.linspace(2, 0.5, shape.channels))
+    for parameter in networks.parameters():  # no gate that starts at zero
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    encoder = prior_autoencoder.fit(torch.rand(60, 16, 16, 3), shape.channels)
+    prior_autoencoder.save(encoder, path / "autoencoder.safetensors")
+    moments = {action: [0.5, 0.25, 0.25] for action in ACTIONS}
+    vocabulary = {"actions": list(ACTIONS), "manner": list(prior_text.SAID), "moments": moments}
+    stated = {"prior": OWN, "vocabulary": vocabulary}
+    train_prior.export(path, networks, path / "autoencoder.safetensors", tokenizer, stated)
+    (path / "autoencoder.safetensors").unlink()
     return path
 
 
@@ -39,7 +57,7 @@ def video_folder(path, seed=0, safe=True):
     from tools import prior_text
 
     torch.manual_seed(seed)
-    tokenizer = prior_text.make_tokenizer(ACTIONS)
+    tokenizer = packed.word_tokenizer(ACTIONS)
     UNet3DConditionModel(
         sample_size=4, block_out_channels=(8, 8), norm_num_groups=4, cross_attention_dim=8, attention_head_dim=4,
         layers_per_block=1, down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
