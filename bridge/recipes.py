@@ -46,9 +46,11 @@ class Recipe:
     t_min: tuple[float, ...] = (0.02,)
     t_max: tuple[float, ...] = (0.98,)
     t_schedule: str = "constant"
+    noise: str = "fresh"
     weighting: str = "sigma2"
     distillation_weight: float = 1e-3
     reg_weight: float = 1e-3
+    fit_smoothness: float = 0.03
     root: str = "fixed"
     frequencies: int = 4
     frames: int | None = None
@@ -93,6 +95,7 @@ _LATENT: dict[str, Any] = {
     "t_min": (0.02,),
     "t_max": (0.98,),
     "t_schedule": "constant",
+    "noise": "fresh",
     "weighting": "sigma2",
     "distillation_weight": 1.0,
     "views": 1,
@@ -137,9 +140,9 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
         raise BridgeError(f"--prior={prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded.")
     if prior not in PRIORS:
         raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
-    pose, latent = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
-    of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": {**_LATENT, **latent}}
-    return dataclasses.replace(pose, **of_mode[mode])
+    pose, own = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
+    of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": _LATENT}
+    return dataclasses.replace(pose, **(of_mode[mode] | own.get(mode, {})))
 
 
 def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
@@ -193,14 +196,15 @@ def camera_of(prior: str, path: str = "") -> Camera | None:
 
 
 @functools.lru_cache
-def _embedded(path: str) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe of pose mode in a folder, and what differs in latent mode."""
+def _embedded(path: str) -> tuple[Recipe, dict[str, dict[str, Any]]]:
+    """The recipe of pose mode in a folder, and what differs in the other modes."""
     own = _read(Path(path) / _SETTINGS) if path else None
     file = Path(path) / _SETTINGS if own else _SHIPPED / _SETTINGS
     own = own or _read(file)
     try:
         assert own is not None
-        return Recipe(**_values(own["pose"], file)), _values(own.get("latent", {}), file)
+        others = {mode: _values(own.get(mode, {}), file) for mode in ("fit", "latent")}
+        return Recipe(**_values(own["pose"], file)), others
     except (AssertionError, KeyError, TypeError, AttributeError) as error:
         raise BridgeError(f'{file}: "recipe" is incomplete ({type(error).__name__}: {error}).') from error
 

@@ -81,9 +81,10 @@ class Config:
                                     low=0.001, high=0.999)  # fmt: skip
     t_schedule: Literal["linear", "sqrt", "constant", "descending"] = _own(
         "How the range moves from start to end; 'descending' passes through all times once.")  # fmt: skip
-    noise: Literal["fresh", "fixed"] = option("fresh", "Fresh in every step, or one for the whole run: with"
+    noise: Literal["fresh", "fixed"] = _own("Fresh in every step, or one for the whole run: with"
                                               " --t_schedule=descending that seeks a sample, not a mean.")  # fmt: skip
-    weighting: Literal["sigma2", "one", "sqrt_abar_sigma2"] = _own("The weight w(t) of the residual.")
+    weighting: Literal["sigma2", "one", "sqrt_abar_sigma2", "sigma_over_alpha"] = _own(
+        "The weight w(t) of the residual.")  # fmt: skip
     motion_amp: float = option(1.0, "Amplifies what differs between frames in the video prior's guidance (4D-fy).",
                                low=0)  # fmt: skip
     residual_clip: float = option(0.0, "Largest norm of a clip's residual in the latents; 0 = off.", low=0)
@@ -101,6 +102,7 @@ class Config:
 
     sample_steps: int = option(25, "For --mode=fit: steps of DDIM that sample the clip.", low=2, high=1000)
     fit_steps: int = option(60, "For --mode=fit: steps of the descent on the clip's pictures.", low=1)
+    fit_smoothness: float = _own("For --mode=fit: weight of acceleration in it; blurred clips want more.", low=0)
 
     # Motion
     seconds: float | None = option(None, "Length of the motion; default: the prior's clip. A longer one is judged"

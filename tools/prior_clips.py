@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tools import prior_text
 
-
 LATENTS, AUTOENCODER = "clips.f16", "autoencoder.safetensors"
 
 

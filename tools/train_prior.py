@@ -130,9 +130,9 @@ def train(args: SimpleNamespace) -> None:
     weight = np.array([share.get(action, 1.0) for action in clips.action[clips.train]])
     weight /= weight.sum()
     frames, cameras, channels = meta["shape"]
-    words, tokens = tokenizer.get_vocab_size(), prior_text.MAX_TOKENS
+    words, longest = tokenizer.get_vocab_size(), prior_text.MAX_TOKENS
     heads = args.width // HEAD
-    shape = Shape(frames, cameras, channels, args.width, args.layers, heads, words, tokens, TEXT_WIDTH)
+    shape = Shape(frames, cameras, channels, args.width, args.layers, heads, words, longest, TEXT_WIDTH)
     networks = Networks(shape)
     std = clips.of(clips.train[::10]).flatten(0, 2).square().mean(0).sqrt()
     networks.first_values(std)

@@ -131,6 +131,8 @@ WEIGHTINGS: dict[str, Callable[[PerClip, PerClip], PerClip]] = {
     "sigma2": lambda alpha, sigma: sigma.square(),
     "one": lambda alpha, sigma: torch.ones_like(sigma),
     "sqrt_abar_sigma2": lambda alpha, sigma: alpha * sigma.square(),
+    # makes the residual of a noise z - x̂0, as strong at high noise, where a clip is planned, as at low
+    "sigma_over_alpha": lambda alpha, sigma: sigma / alpha.clamp(min=0.01),
 }
 
 

@@ -36,7 +36,8 @@ SEARCH_BLUR = 1 / 32  # of the picture's height: a pixel of 32
 STIFFNESS = 2.0  # of a path through the library: median picture distances a square metre
 BLURS = (1.5 / 32, 0.3 / 32)  # of the picture's height, first and last step of the descent
 RATE = 0.1  # of the descent, in standard deviations of poses
-UNLIKELY, UNSTEADY = 0.03, 0.03  # weights of unlikely poses and of acceleration, beside squared pixels of 32×32
+SMOOTHNESS = 0.03  # of the descent, where nothing else is said (see `fit_clips`)
+UNLIKELY = 0.03  # weight of unlikely poses, beside squared pixels of 32×32
 FIELD_STEPS, FIELD_RATE = 600, 0.02
 
 Distances = Callable[[Array, Array, Array, Array, float], Float[np.ndarray, "F K"]]
@@ -125,7 +126,7 @@ def fitted_start(
     poses = fit_clips(
         [of_action[each.action] for each in statistics],
         problem.baked, azimuth, elevation, video, source.distances, source.pictures, config.fit_steps,
-        root,
+        root, config.fit_smoothness,
     )  # fmt: skip
     return field_at(problem.fields, params, poses)
 
@@ -140,6 +141,7 @@ def fit_clips(
     op: PictureLoss,
     steps: int,
     root: Root = "fixed",
+    smoothness: float = SMOOTHNESS,
 ) -> Float[Array, "M F R 3"]:
     """The poses (rows of `md_jax.mocap.poseprior`) whose renders are most like each motion's clip.
 
@@ -152,6 +154,7 @@ def fit_clips(
         op: loss and gradient of renders against `Targets`.
         steps: of the descent.
         root: what of it moves; the priors' own.
+        smoothness: weight of acceleration, beside squared pixels of 32×32.
     """
     starts: dict[int, np.ndarray] = {}
     for alike in _filmed_alike(priors, azimuth, elevation):
@@ -164,7 +167,8 @@ def fit_clips(
             starts[m] = prior.library[best_path(own / np.median(own), STIFFNESS * square_apart(joints))]
     white = jnp.stack([jnp.asarray(prior.whitened(starts[m])) for m, prior in enumerate(priors)])
     means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
-    white = _descend(white, means, axes, baked, Targets(azimuth, elevation, video, jnp.zeros(())), op, steps, root)
+    targets = Targets(azimuth, elevation, video, jnp.zeros(()))
+    white = _descend(white, means, axes, baked, targets, op, steps, root, smoothness)
     return jax.vmap(to_poses)(white, means, axes)
 
 
@@ -205,6 +209,7 @@ def _descend(
     op: PictureLoss,
     steps: int,
     root: Root,
+    smoothness: float,
 ) -> Float[Array, "M F D"]:
     """Adam on the poses, each frame's apart, while the blur shrinks."""
     height = targets.video.shape[2]
@@ -216,7 +221,7 @@ def _descend(
 
     def unlikely(white: Array) -> Array:
         bends = jnp.diff(white, n=2, axis=1) if white.shape[1] > 2 else jnp.zeros(())
-        return scale * (UNLIKELY * jnp.sum(white**2) + UNSTEADY * jnp.sum(bends**2))
+        return scale * (UNLIKELY * jnp.sum(white**2) + smoothness * jnp.sum(bends**2))
 
     @jax.jit
     def backward(white: Array, baked: lbs.BakedBody, state: Any, grad: Array) -> tuple[Array, Any]:

@@ -75,9 +75,7 @@ class EmbeddedPrior(FolderPrior):
     def _pictures(self, latents: Float[Tensor, "n C 1 cameras"]) -> Float[Tensor, "n 3 H W"]:
         return self._autoencoder.decode(latents).float()
 
-    def output(
-        self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text
-    ) -> Float[Tensor, "B C f h w"]:
+    def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
         """The clean latents that the denoiser sees in noised ones (see `FrozenPrior.output`)."""
         return self._unet(z_t, t, self.alpha_sigma(t)[0], text.hidden).sample
 

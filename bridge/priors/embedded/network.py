@@ -56,17 +56,16 @@ class FrameTransformer(nn.Module):
     as the trunk is wide, need not pass through it.
     """
 
+    std: Tensor  # of the latents, per channel
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         token = shape.cameras * shape.channels
-        self.register_buffer("std", torch.ones(shape.channels))  # of the latents, per channel
+        self.register_buffer("std", torch.ones(shape.channels))
         self.frame_in, self.frame_out = nn.Linear(token, shape.width), nn.Linear(shape.width, token)
         self.position = nn.Parameter(torch.empty(shape.frames, shape.width))
-        self.time = nn.Sequential(nn.Linear(2 * RATES, shape.width), nn.SiLU(), nn.Linear(shape.width, shape.width))
-        self.text = nn.Sequential(
-            nn.Linear(shape.text_width, shape.width), nn.SiLU(), nn.Linear(shape.width, shape.width)
-        )
+        self.time, self.text = _two_layers(2 * RATES, shape.width), _two_layers(shape.text_width, shape.width)
         self.shifts = nn.Linear(shape.width, SHIFTS * shape.width)
         self.layers = nn.ModuleList([Layer(shape.width, shape.heads) for _ in range(shape.layers)])
         self.last = nn.Linear(shape.width, 2 * shape.width)
@@ -118,6 +117,10 @@ class FrameTransformer(nn.Module):
         rates = torch.exp(torch.linspace(0, math.log(1000), RATES, device=time.device))
         angles = time[:, None].float() * rates * 2 * math.pi / 4
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _two_layers(inside: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inside, width), nn.SiLU(), nn.Linear(width, width))
 
 
 class Layer(nn.Module):
