@@ -4,7 +4,7 @@
     python -m tools.train_prior --data=DATA --out=FOLDER      # train, resume, export; FOLDER/prior is the prior
 
 The network predicts the clean latents ("sample"). The loss compares what it adds to the best linear guess with what was
-missing (`bridge.priors.embedded.network`), so every noise level counts alike; channels count by their size.
+missing (`bridge.priors.embedded.frames`), so every noise level counts alike; channels count by their size.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bridge.priors.embedded.network import FrameTransformer, Shape, alphas_cumprod
-from bridge.priors.embedded.text import WordEncoder
+from bridge.priors.embedded.files import SCHEDULE
+from bridge.priors.embedded.frames import FrameTransformer, Shape
+from bridge.priors.embedded.network import alphas_cumprod
+from bridge.priors.embedded.words import WordEncoder
 from bridge.priors.schedule import alpha_sigma_from_table
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
 from tools import prior_text
 from tools.prior_clips import AUTOENCODER, Captions, Clips
 
-STEPS_OF_SCHEDULE = 1000
 TEXT_WIDTH = 256
 HEAD = 64  # width of one attention head
 NOISY = 0.7  # exponent of uniform times: more of the noisy end, where captions decide
@@ -138,7 +139,7 @@ def train(args: SimpleNamespace) -> None:
     networks.first_values(std)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
     optimizers = make_optimizers(networks, args)
-    table = alphas_cumprod(STEPS_OF_SCHEDULE)
+    table = alphas_cumprod(SCHEDULE)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     step, seconds, resume = 0, 0.0, out / "resume.pt"

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from bridge.priors import load_prior
-from bridge.priors.embedded.network import Shape, alphas_cumprod
-from bridge.priors.embedded.text import PADDING
+from bridge.priors.embedded.files import SCHEDULE
+from bridge.priors.embedded.frames import Shape
+from bridge.priors.embedded.network import alphas_cumprod
+from bridge.priors.embedded.words import PADDING
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
 from tests.bridge.priors.tiny_priors import ACTIONS, OWN
@@ -124,5 +126,7 @@ def test_the_loss_of_the_best_linear_guess_is_one():
     latents = std * torch.randn(3000, 4, 2, 6, generator=draw)
     noise, tokens = torch.randn(latents.shape, generator=draw), torch.zeros(3000, 24).long()
     for time in (0.05, 0.5, 0.95):
-        loss = train_prior.loss_of(networks, latents, tokens, torch.full((3000,), time), noise, alphas_cumprod(1000))
+        loss = train_prior.loss_of(
+            networks, latents, tokens, torch.full((3000,), time), noise, alphas_cumprod(SCHEDULE)
+        )
         assert abs(loss.mean().item() - 1) < 0.02

@@ -1,7 +1,4 @@
-"""The small prior that ships with the project, trained by tools/train_prior.py.
-
-A diffusers folder with a prior.json (`bridge.priors.folder`) is read, too.
-"""
+"""The small priors that ship with the project: a diffusers folder, and the next one of our own kind (a preview)."""
 
 from __future__ import annotations
 
@@ -14,12 +11,16 @@ from typing import Any
 import ftfy
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bridge.priors.base import FolderPrior
-from bridge.priors.embedded import files
-from bridge.priors.folder import Parts, load_parts
+from bridge.priors.embedded import files, network, text
+from bridge.priors.folder import PREDICTIONS, Parts, load_parts
 from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
+from bridge.priors.weights.find import find_weights, first_line, read_json
+from bridge.priors.weights.networks import frozen, refuse_dead
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
@@ -35,21 +36,65 @@ LISTS = {"elevation": (2, 2), "background": (3, 3), "cameras": (1, 8)}  # how ma
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """The prior in the folder `path`, or the shipped one where `path` is empty.
 
-    A folder with a model_index.json is a diffusers folder, any other one is of the shipped prior's kind.
+    A folder with a model_index.json is a diffusers folder, as the shipped one is; one with a config.json alone comes
+    from tools/train_prior.py.
 
     Raises:
         PriorError: the folder is missing, damaged, or states no frames, size or camera.
     """
     folder = Path(path) if path else SHIPPED
-    if not folder.is_dir() or (folder / "model_index.json").exists() or not (folder / files.CONFIG).exists():
-        parts = load_parts(folder, device, dtype)
-        return FolderPrior(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
-    networks = files.read_networks(folder, device, dtype)
-    return EmbeddedPrior(own_spec(name, networks, folder, precision_name(dtype)), networks, device)
+    dtype_name = precision_name(dtype)
+    if path and folder.is_dir() and (folder / files.CONFIG).exists() and not (folder / "model_index.json").exists():
+        networks = files.read_networks(folder, device, dtype)
+        return OwnPrior(own_spec(name, networks, folder, dtype_name), networks, device)
+    parts = None if path else shipped_parts(device, dtype)
+    kind = FolderPrior if parts is None else ShippedPrior
+    parts = parts or load_parts(folder, device, dtype)
+    return kind(spec_of(name, parts, folder, dtype_name), parts, device)
 
 
-class EmbeddedPrior(FolderPrior):
-    """A folder of the shipped prior's kind; it takes no seconds of imports."""
+class ShippedPrior(FolderPrior):
+    """The shipped prior by our own networks, which take no seconds of imports."""
+
+    def _read(self, texts: Sequence[str]) -> Text:
+        tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
+        return Text(self._text_encoder(tokens.to(self._device)).float())
+
+
+def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
+    """The components of the shipped folder; None where it holds other networks than ours (`network.fits`).
+
+    Raises:
+        PriorError: a file is missing or damaged.
+    """
+    unet, reader = read_json(SHIPPED / "unet" / "config.json"), read_json(SHIPPED / "text_encoder" / "config.json")
+    schedule = read_json(SHIPPED / "scheduler" / "scheduler_config.json")
+    if not network.fits(unet, reader, schedule):
+        return None
+    with torch.device("meta"):  # no numbers are drawn for weights that are read
+        networks = {"unet": network.Unet(unet), "text_encoder": text.TextEncoder(reader)}
+    for part, module in networks.items():
+        try:
+            weights = load_file(find_weights(SHIPPED / part, dtype).files[0])
+            module.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise PriorError(f"{SHIPPED / part} cannot be loaded ({first_line(str(error))}): install again.") from error
+        refuse_dead(SHIPPED / part, type(module).__name__, module)
+        frozen(module, device)
+    padding = read_json(SHIPPED / "tokenizer" / "tokenizer_config.json")["pad_token"]
+    return Parts(
+        **networks,
+        vae=None,
+        tokenizer=text.Tokenizer(SHIPPED / "tokenizer", reader["max_position_embeddings"], padding),
+        alphas_cumprod=network.alphas_cumprod(schedule),
+        prediction=PREDICTIONS[schedule["prediction_type"]],
+        settings=read_json(SHIPPED / "prior.json"),
+        actions=tuple(read_json(SHIPPED / "vocabulary.json")["actions"]),
+    )
+
+
+class OwnPrior(FolderPrior):
+    """A folder of tools/train_prior.py: pictures through a linear autoencoder, frames through a transformer."""
 
     def __init__(self, spec: PriorSpec, networks: files.Networks, device: torch.device) -> None:
         parts = Parts(
@@ -81,7 +126,7 @@ class EmbeddedPrior(FolderPrior):
 
 
 def own_spec(name: str, networks: files.Networks, folder: Path, dtype: str) -> PriorSpec:
-    """The PriorSpec of a folder of the shipped prior's kind.
+    """The PriorSpec of a folder of tools/train_prior.py.
 
     Raises:
         PriorError: prior.json states another clip than config.json and the autoencoder have.

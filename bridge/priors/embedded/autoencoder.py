@@ -1,4 +1,4 @@
-"""The shipped prior's autoencoder: principal components of one camera's pictures (tools/prior_autoencoder.py)."""
+"""The next prior's autoencoder: principal components of one camera's pictures (tools/prior_autoencoder.py)."""
 
 from __future__ import annotations
 

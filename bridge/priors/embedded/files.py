@@ -1,4 +1,4 @@
-"""Reads the small prior's own folder: config.json, model.safetensors, tokenizer.json, prior.json, vocabulary.json."""
+"""Reads a folder of tools/train_prior.py: sizes, weights, tokenizer, and what prior.json and vocabulary.json state."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bridge.priors.embedded.autoencoder import LinearAutoencoder
-from bridge.priors.embedded.network import FrameTransformer, Shape, alphas_cumprod
-from bridge.priors.embedded.text import Tokenizer, WordEncoder
+from bridge.priors.embedded.frames import FrameTransformer, Shape
+from bridge.priors.embedded.network import alphas_cumprod
+from bridge.priors.embedded.words import Tokenizer, WordEncoder
 from bridge.priors.folder import actions_of
 from bridge.priors.spec import PriorError
 from bridge.priors.weights.find import first_line, read_json
 from bridge.priors.weights.networks import frozen, refuse_dead
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-STEPS = 1000  # of the noise schedule
+SCHEDULE = {"num_train_timesteps": 1000}  # cosine
 LARGEST = 65_536  # of any size that config.json states
 
 
@@ -77,7 +78,7 @@ def read_networks(folder: Path, device: torch.device, dtype: torch.dtype) -> Net
         text_encoder,
         autoencoder,
         _tokenizer_of(folder / TOKENIZER, shape),
-        alphas_cumprod(STEPS),
+        alphas_cumprod(SCHEDULE),
         read_json(folder / "prior.json"),
         actions_of(read_json(folder / "vocabulary.json")),
     )

@@ -5,7 +5,7 @@ import shutil
 
 import torch
 
-from bridge.priors.embedded.network import Shape
+from bridge.priors.embedded.frames import Shape
 from tests.bridge.priors import packed
 from tools import prior_autoencoder
 

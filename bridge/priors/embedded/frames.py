@@ -1,0 +1,144 @@
+"""The next prior's denoiser: a transformer over the frames of a clip (a DiT, Peebles and Xie 2023).
+
+A frame, all its cameras together, is one token. Time and text shift, scale and gate every layer; all layers share the
+map that gives these (as PixArt-α, Chen et al. 2023) and add offsets of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+RATES = 128  # sines and cosines of a time
+SHIFTS = 6  # shift, scale and gate, of attention and of the layers behind it
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Sizes of the networks: config.json of a folder.
+
+    Attributes:
+        frames, cameras, channels: of a clip's latents.
+        width, layers, heads: of the transformer.
+        words: that the text encoder knows.
+        tokens: of a text, at the most.
+        text_width: numbers that the text encoder makes of a text.
+    """
+
+    frames: int
+    cameras: int
+    channels: int
+    width: int
+    layers: int
+    heads: int
+    words: int
+    tokens: int
+    text_width: int
+
+
+class Denoised(NamedTuple):
+    """As diffusers' output."""
+
+    sample: Float[Tensor, "N C F 1 cameras"]
+
+
+class FrameTransformer(nn.Module):
+    """Predicts the clean latents of noised ones ("sample" prediction).
+
+    The network adds to what each channel alone would say: of z = α x + σ ε and a channel of variance s² the best linear
+    guess is α s² / (α² s² + σ²) z (Karras et al. 2022, per channel). So small channels at low noise, which are as many
+    as the trunk is wide, need not pass through it.
+    """
+
+    std: Tensor  # of the latents, per channel
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        token = shape.cameras * shape.channels
+        self.register_buffer("std", torch.ones(shape.channels))
+        self.frame_in, self.frame_out = nn.Linear(token, shape.width), nn.Linear(shape.width, token)
+        self.position = nn.Parameter(torch.empty(shape.frames, shape.width))
+        self.time, self.text = _two_layers(2 * RATES, shape.width), _two_layers(shape.text_width, shape.width)
+        self.shifts = nn.Linear(shape.width, SHIFTS * shape.width)
+        self.layers = nn.ModuleList([Layer(shape.width, shape.heads) for _ in range(shape.layers)])
+        self.last = nn.Linear(shape.width, 2 * shape.width)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.frame_in.weight.dtype
+
+    def forward(
+        self,
+        sample: Float[Tensor, "N C F 1 cameras"],
+        time: Float[Tensor, "N"],
+        signal: Float[Tensor, "N"],
+        text: Float[Tensor, "N 1 D"],
+    ) -> Denoised:
+        """Clean latents in the program's layout (see `denoise`)."""
+        clean = self.denoise(sample.squeeze(3).permute(0, 2, 3, 1), time, signal, text)
+        return Denoised(clean.permute(0, 3, 1, 2).unsqueeze(3))
+
+    def denoise(
+        self,
+        frames: Float[Tensor, "N F cameras C"],
+        time: Float[Tensor, "N"],
+        signal: Float[Tensor, "N"],
+        text: Float[Tensor, "N 1 D"],
+    ) -> Float[Tensor, "N F cameras C"]:
+        """Clean latents.
+
+        Args:
+            frames: noised ones, z = α x + σ ε.
+            time: t in (0, 1).
+            signal: α at these times; σ² = 1 − α².
+            text: from `text.WordEncoder`.
+        """
+        alpha, variance = signal[:, None, None, None].to(frames.dtype), self.std.square()
+        total = alpha.square() * variance + 1 - alpha.square()  # variance of z
+        x = self.frame_in((frames * total.rsqrt()).flatten(2)) + self.position
+        condition = functional.silu(self.time(self._waves(time).to(x.dtype)) + self.text(text[:, 0]))
+        shifts = self.shifts(condition).unflatten(1, (SHIFTS, -1))[:, :, None]
+        for layer in self.layers:
+            x = layer(x, shifts)
+        shift, scale = self.last(condition)[:, None].chunk(2, dim=-1)
+        x = self.frame_out(functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift)
+        missing = (variance * (1 - alpha.square()) / total).sqrt()  # what the linear guess leaves open
+        return alpha * variance / total * frames + missing * x.unflatten(2, frames.shape[2:])
+
+    def _waves(self, time: Float[Tensor, "N"]) -> Float[Tensor, "N R"]:
+        rates = torch.exp(torch.linspace(0, math.log(1000), RATES, device=time.device))
+        angles = time[:, None].float() * rates * 2 * math.pi / 4
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _two_layers(inside: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inside, width), nn.SiLU(), nn.Linear(width, width))
+
+
+class Layer(nn.Module):
+    """Frames attend to each other, then each passes two linear layers."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.offsets = nn.Parameter(torch.zeros(SHIFTS, 1, width))
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "N F W"], shifts: Float[Tensor, "N 6 1 W"]) -> Float[Tensor, "N F W"]:
+        shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = (shifts + self.offsets).unbind(1)
+        size = x.shape[-1:]
+        y = functional.layer_norm(x, size) * (1 + scale_a) + shift_a
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(y).chunk(3, dim=-1))
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + gate_a * self.out(y)
+        y = functional.layer_norm(x, size) * (1 + scale_b) + shift_b
+        return x + gate_b * self.narrow(functional.gelu(self.wide(y), approximate="tanh"))
