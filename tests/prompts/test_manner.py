@@ -37,8 +37,9 @@ def test_a_prior_gets_its_own_caption_and_the_rest_is_called_unused():
 
 
 def test_a_seed_draws_moments_by_their_shares():
-    drawn = [draw_moment((0.5, 0.0, 0.25, 0.25), seed, motion) for seed in range(20) for motion in range(20)]
+    drawn = [draw_moment("walking", (0.5, 0.0, 0.25, 0.25), seed, motion) for seed in range(20) for motion in range(20)]
     counts = collections.Counter(drawn)
-    assert set(counts) == {"moment 1", "moment 3", "moment 4"} and 160 < counts["moment 1"] < 240
-    assert draw_moment((0.5, 0.5), 3, 1) == draw_moment((0.5, 0.5), 3, 1)
-    assert draw_moment((), 0, 0) == ""
+    assert set(counts) == {f"moment walking{k}" for k in (1, 3, 4)} and 160 < counts["moment walking1"] < 240
+    assert draw_moment("jump_up", (0.5, 0.5), 3, 1) == draw_moment("jump_up", (0.5, 0.5), 3, 1)
+    assert draw_moment("jump_up", (1.0,), 3) == "moment jumpup1"  # one word, as captions have it
+    assert draw_moment("walking", (), 0, 0) == ""

@@ -66,3 +66,11 @@ def test_both_sides_together_are_the_side_view():
 def test_a_sentence_reads_from_every_side(sentence, seen):
     assert list(as_seen(sentence)) == seen
     assert list(as_seen(sentence, view_prompts=False)) == (seen if "{view}" in sentence else [sentence] * 4)
+
+
+def test_given_azimuths_stand_in_the_view_that_a_sentence_names_where_any_do():
+    cross = (0.0, 90.0, 180.0, 270.0)
+    sentences = ["a person walks, side view", "a person walks", "a person walks, front view"]
+    degrees = [[math.degrees(low) for low, _ in arcs] for arcs in arcs_of(sentences, cross)]
+    assert degrees == [[90, 270], [*cross], [0]]
+    assert arcs_of(["a person walks, front view"], (90.0,)) == [[(math.pi / 2, math.pi / 2)]]

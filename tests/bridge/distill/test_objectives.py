@@ -199,10 +199,15 @@ def test_weightings_follow_their_formulas():
         "sigma2": 1 - abar,
         "one": torch.ones_like(abar),
         "sqrt_abar_sigma2": abar.sqrt() * (1 - abar),
+        "sigma_over_alpha": ((1 - abar) / abar).sqrt(),
     }
     assert expected.keys() == distill.WEIGHTINGS.keys()
     for name, value in expected.items():
         torch.testing.assert_close(distill.WEIGHTINGS[name](alpha, sigma), value)
+
+
+def test_the_weight_of_pure_noise_is_bounded():
+    assert distill.WEIGHTINGS["sigma_over_alpha"](torch.zeros(1), torch.ones(1)).item() == pytest.approx(100)
 
 
 def test_motion_amplification_keeps_the_mean_over_frames():
