@@ -25,7 +25,7 @@ from md_jax.fit.match import check_fit, fitted_start
 from md_jax.fit.posefield import Fields, Span
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields, posed_vertices
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
-from md_jax.mocap.poseprior import prior_clips
+from md_jax.mocap.poseprior import clips_for
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.outside.memory import check_memory, estimate
 from md_jax.presets import camera_of
@@ -129,7 +129,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         problem, params = first_render(config, posed, params, built)
     if config.mode == "fit":
         likely = [statistics for ((statistics, _),) in chosen]
-        params = fitted_start(config, posed, params, built, likely, prior_clips(config.statistics))
+        clips = clips_for({each.action for each in likely}, config.statistics)
+        params = fitted_start(config, posed, params, built, likely, clips)
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,

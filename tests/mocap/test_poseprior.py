@@ -8,8 +8,8 @@ from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.evaluate.reference import HELD_OUT
-from md_jax.mocap.clips import load_clips, moving_clips
-from md_jax.mocap.poseprior import apart, parts_of, pose_prior, prior_clips, to_poses
+from md_jax.mocap.clips import load_clips, moving_clips, split_clips
+from md_jax.mocap.poseprior import apart, clips_for, parts_of, pose_prior, prior_clips, to_poses
 from md_jax.mocap.statistics import load_statistics
 
 
@@ -68,6 +68,17 @@ def test_nothing_of_what_evaluate_holds_out():
 
     assert {c.name for c in prior_clips()} == {c.name for c in split_source(None, None, HELD_OUT).train}
     assert len(prior_clips()) < len(load_clips())
+
+
+def test_actions_of_the_moving_capture_have_poses_too(baked):
+    held_out = {clip.name for clip in split_clips(moving_clips(), HELD_OUT).held_out if clip.recording}
+    clips = clips_for(["sitting_down", "walking"])
+    more = [clip for clip in clips if clip.action == "sitting_down"]
+    assert more and not {clip.name for clip in more} & held_out
+    names = [clip.name for clip in prior_clips()]
+    assert [clip.name for clip in clips_for(["walking"])] == names
+    assert [clip.name for clip in clips if clip.action != "sitting_down"] == names
+    assert len(pose_prior(clips, load_statistics("sitting_down"), baked, count=32, root="full").library) == 32
 
 
 def test_an_unknown_action_is_named(baked):
