@@ -228,7 +228,7 @@ def build(request: Request, drawn: Callable[[float], Drawn]) -> TorchSide:
         prior=prior,
         mesh=mesh,
         settings=settings,
-        sampler=ClipSampler(prior, prompts, request.prior_batch, clipped=spec.pixel_stride == 1),
+        sampler=ClipSampler(prior, prompts, request.prior_batch),
         pictures=torch_loss(PictureCritic(mesh, settings), "staged"),
     )
 

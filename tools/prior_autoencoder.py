@@ -14,15 +14,14 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bridge.priors.embedded.autoencoder import LinearAutoencoder
+
 CHANNELS = 256
 MORE, ITERATIONS = 100, 4  # of the randomised decomposition
 
 
-def fit(pictures: Float[Tensor, "N H W 3"], channels: int = CHANNELS) -> dict[str, Tensor]:
-    """The weights of `bridge.priors.embedded.autoencoder.LinearAutoencoder`, from pictures in [0, 1].
-
-    Scaled so that a channel's variance is 1 on average.
-    """
+def fit(pictures: Float[Tensor, "N H W 3"], channels: int = CHANNELS) -> LinearAutoencoder:
+    """The autoencoder of pictures in [0, 1], scaled so that a channel's variance is 1 on average."""
     height, width = pictures.shape[1:3]
     x = 2 * pictures.permute(0, 3, 1, 2).flatten(1) - 1
     mean = x.mean(dim=0)
@@ -30,30 +29,29 @@ def fit(pictures: Float[Tensor, "N H W 3"], channels: int = CHANNELS) -> dict[st
     _, lengths, axes = torch.svd_lowrank(x, q=min(channels + MORE, len(x)), niter=ITERATIONS)
     std = (lengths / len(x) ** 0.5)[:channels]
     axes = axes[:, :channels].T
-    scale = std.mean().sqrt() / std.sqrt()  # so that the mean of the variances std² · scale² is ... std mean squared
+    scale = 1 / std.sqrt()
     scale = scale / (std * scale).square().mean().sqrt()
-    encoder = (scale[:, None] * axes).unflatten(1, (3, height, width))
-    return {"encoder": encoder, "mean": mean.unflatten(0, (3, height, width))}
+    found = LinearAutoencoder(channels, height, width).requires_grad_(False)
+    found.encoder.copy_((scale[:, None] * axes).unflatten(1, (3, height, width)))
+    found.mean.copy_(mean.unflatten(0, (3, height, width)))
+    return found
 
 
-def save(weights: dict[str, Tensor], path: Path) -> None:
-    """Write the weights."""
-    save_file({name: value.contiguous() for name, value in weights.items()}, path)
+def save(autoencoder: LinearAutoencoder, path: Path) -> None:
+    """Write its weights."""
+    save_file(autoencoder.state_dict(), path)
 
 
-def load(path: Path) -> dict[str, Tensor]:
-    """Read the weights."""
-    return load_file(path)
+def load(path: Path) -> LinearAutoencoder:
+    """Read what `save` wrote."""
+    weights = load_file(path)
+    channels, _, height, width = weights["encoder"].shape
+    found = LinearAutoencoder(channels, height, width).requires_grad_(False)
+    found.load_state_dict(weights)
+    return found
 
 
-def encode(weights: dict[str, Tensor], pictures: Float[Tensor, "*N H W 3"]) -> Float[Tensor, "*N C"]:
-    """Latents of pictures in [0, 1]."""
-    x = 2 * pictures.movedim(-1, -3) - 1 - weights["mean"]
-    return x.flatten(-3) @ weights["encoder"].flatten(1).T
-
-
-def decode(weights: dict[str, Tensor], latents: Float[Tensor, "*N C"]) -> Float[Tensor, "*N H W 3"]:
-    """Pictures of latents."""
-    encoder = weights["encoder"].flatten(1)
-    x = latents / encoder.square().sum(1) @ encoder + weights["mean"].flatten()
-    return (x.unflatten(-1, weights["mean"].shape) / 2 + 0.5).clamp(0, 1).movedim(-3, -1)
+def encode(autoencoder: LinearAutoencoder, pictures: Float[Tensor, "*N H W 3"]) -> Float[Tensor, "*N C"]:
+    """Latents of pictures in [0, 1], each of one camera."""
+    rows = autoencoder.encode(2 * pictures.flatten(0, -4).movedim(-1, -3) - 1)
+    return rows.flatten(1).unflatten(0, pictures.shape[:-3])

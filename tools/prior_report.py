@@ -110,7 +110,7 @@ def samples_of(prior: Prior, clips: Clips, captions: Captions, count: int, scale
         mine = sampled[k * count : (k + 1) * count].flatten(1)
         views = [view_of(2 * math.pi * i / count).name for i in range(count)]
         held, known = (_of(clips, part, name) for part in (clips.held_out, clips.train))
-        rows: list[tuple[float, float, float, float]] = []
+        rows: list[tuple[float, float, float]] = []
         seen, reachable = 0, 0
         for view in sorted(set(views)):
             ours = mine[[i for i, v in enumerate(views) if v == view]]
@@ -124,9 +124,9 @@ def samples_of(prior: Prior, clips: Clips, captions: Captions, count: int, scale
             real_held = apart.fill_diagonal_(math.inf).min(dim=1).values.numpy()
             spread = [float(torch.pdist(x).mean()) if len(x) > 1 else math.nan for x in (ours, theirs)]
             rows.append((np.median(to_held) / np.median(real_held), np.median(to_known) / np.median(real_known),
-                         spread[0] / spread[1], len(ours)))  # fmt: skip
+                         spread[0] / spread[1]))  # fmt: skip
             seen, reachable = seen + len(set(which)), reachable + min(len(theirs), len(ours))
-        near, copying, diversity, _ = np.mean(rows, axis=0)
+        near, copying, diversity = np.mean(rows, axis=0)
         report[name] = {
             "nearest": round(float(near), 2),
             "copying": round(float(copying), 2),

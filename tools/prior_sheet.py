@@ -5,15 +5,13 @@ python -m tools.prior_sheet --prior=FOLDER --out=sheet.png
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from bridge.distill import objectives as distill
+from bridge.distill.sample import alpha_sigma_of, ddim, denoiser
 from bridge.priors import Prior, Text, load_prior
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
@@ -23,20 +21,9 @@ def sample_latents(
     prior: Prior, texts: tuple[Text, Text], scale: float, steps: int, seed: int = 0
 ) -> Float[Tensor, "N C f h w"]:
     """Latents by deterministic DDIM (Song et al. 2021) with classifier-free guidance, one a row of `texts`."""
-    count = len(texts[0].hidden)
-    z = torch.randn(count, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(seed))
-    times = torch.linspace(0.999, 0.0, steps + 1)
-    for now, then in itertools.pairwise(times):
-        t = now.expand(count)
-        alpha, sigma = prior.alpha_sigma(t)
-        conditional, unconditional = prior.predict(z, t, texts)
-        raw = distill.cfg(conditional, unconditional, scale)
-        clean = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction)
-        if prior.spec.pixel_stride == 1:  # latents are pixels
-            clean = clean.clamp(-1, 1)
-        eps = (z - alpha[:, None, None, None, None] * clean) / sigma[:, None, None, None, None]
-        z = distill.add_noise(clean, eps, *prior.alpha_sigma(then.expand(count)))
-    return z
+    z = torch.randn(len(texts[0].hidden), *prior.spec.latent_shape, generator=torch.Generator().manual_seed(seed))
+    times = torch.linspace(0.999, 0.0, steps + 1)[:-1].tolist()
+    return ddim(denoiser(prior, texts, scale), alpha_sigma_of(prior), z, times)
 
 
 def sheet(videos: Float[Tensor, "N 3 F H W"], zoom: int = 3) -> Image.Image:

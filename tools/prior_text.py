@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.priors.embedded.words import PADDING
+from bridge.priors.embedded.words import PAD, PADDING
 from md_jax.prompts.manner import moment_phrase
 from md_jax.prompts.views import VIEWS, view_of
 
 MAX_TOKENS = 24
-SPECIAL = ("<pad>", "<unknown>")
+SPECIAL = (PAD, "<unknown>")
 UNKNOWN = 1
 # what tools.prior_moments finds of a window; a run's sentences are put in these words (md_jax.prompts.manner)
 SAID = (
@@ -71,5 +71,5 @@ def make_tokenizer(actions: dict[str, dict[str, Any]], moments: Mapping[str, int
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(MAX_TOKENS)
-    tokenizer.enable_padding(length=MAX_TOKENS, pad_id=PADDING, pad_token=SPECIAL[PADDING])
+    tokenizer.enable_padding(length=MAX_TOKENS, pad_id=PADDING, pad_token=PAD)
     return tokenizer

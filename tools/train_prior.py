@@ -92,23 +92,10 @@ def validation_loss(networks: Networks, clips: Clips, captions: Captions, table:
     return loss_of(networks, latents, tokens, torch.linspace(0.02, 0.98, len(index)), noise, table).mean().item()
 
 
-def make_optimizers(networks: Networks, args: SimpleNamespace) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the matrices of the layers, AdamW for all else."""
-    layers = [p for p in networks.denoiser.layers.parameters() if p.ndim == 2] if args.muon else []
-    mine = {id(p) for p in layers}
-    others = [p for p in networks.parameters() if id(p) not in mine]
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    ]
-    if layers:
-        found.append(torch.optim.Muon(layers, lr=args.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
-    return found
-
-
 def export(folder: Path, networks: Networks, autoencoder: Path, tokenizer: Any, stated: dict[str, Any]) -> None:
     """Write a folder of the embedded prior's kind, weights in fp16; `stated` are its files of facts by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {f"autoencoder.{name}": value for name, value in load_file(autoencoder).items() if name != "decoder"}
+    parts = {f"autoencoder.{name}": value for name, value in load_file(autoencoder).items()}
     weights = networks.state_dict() | parts
     save_file({name: value.half().contiguous() for name, value in weights.items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)  # safetensors writes for the owner alone
@@ -138,7 +125,7 @@ def train(args: SimpleNamespace) -> None:
     std = clips.of(clips.train[::10]).flatten(0, 2).square().mean(0).sqrt()
     networks.first_values(std)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
-    optimizers = make_optimizers(networks, args)
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     table = alphas_cumprod(SCHEDULE)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,7 +133,7 @@ def train(args: SimpleNamespace) -> None:
 
     def save() -> None:
         state = {"networks": networks.state_dict(), "average": average.state_dict(), "step": step, "seconds": seconds}
-        state["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+        state["optimizer"] = optimizer.state_dict()
         part = resume.with_suffix(".part")
         torch.save(state, part)
         part.replace(resume)
@@ -158,8 +145,7 @@ def train(args: SimpleNamespace) -> None:
         state = torch.load(resume, weights_only=True)
         networks.load_state_dict(state["networks"])
         average.load_state_dict(state["average"])
-        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        optimizer.load_state_dict(state["optimizer"])
         step, seconds = state["step"], state["seconds"]
         print(f"resumed at step {step} after {seconds / 60:.1f} minutes", flush=True)
     print(f"{sum(p.numel() for p in networks.parameters()):,} parameters, {len(clips.train)} clips", flush=True)
@@ -178,11 +164,10 @@ def train(args: SimpleNamespace) -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
         rate = min(1.0, (step + 1) / WARM_UP) * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = args.lr * rate
-            optimizer.step()
-            optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * rate
+        optimizer.step()
+        optimizer.zero_grad()
         decay = min(args.ema, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(average.parameters()), list(networks.parameters()), 1 - decay)
         step, seconds, running = step + 1, time.perf_counter() - began, running + loss.item()
@@ -210,7 +195,6 @@ def parse_args(argv: Sequence[str] | None = None) -> SimpleNamespace:
         layers=(6, "of the transformer"),
         batch=(96, "clips a step"),
         lr=(1e-3, "learning rate"),
-        muon=(False, "Muon for the layers' matrices"),
         ema=(0.9985, "decay of the averaged weights"),
         steps=(20000, "training steps"),
         minutes=(0.0, "stop (and finish the schedule) after so long; 0: off"),

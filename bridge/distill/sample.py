@@ -43,6 +43,32 @@ def ddim(
     return guess
 
 
+def denoiser(prior: Prior, texts: tuple[Text, ...], scale: float) -> Callable[[Tensor, float], Tensor]:
+    """(z_t, t) -> x̂0 by a prior under (the text, what guidance leads away from); scale 1 asks under the text alone."""
+    asked = texts[:1] if scale == 1 else texts
+    of_pixels = prior.spec.pixel_stride == 1  # then x̂0 is kept in [-1, 1]
+
+    def denoise(z: Tensor, t: float) -> Tensor:
+        times = torch.full((len(z),), t, device=z.device)
+        alpha, sigma = prior.alpha_sigma(times)
+        raws = prior.predict(z, times, asked)
+        raw = distill.cfg(raws[0], raws[-1], scale)
+        guess = distill.to_sample(raw, z, alpha, sigma, prior.spec.prediction)
+        return guess.clamp(-1, 1) if of_pixels else guess
+
+    return denoise
+
+
+def alpha_sigma_of(prior: Prior) -> Callable[[float], tuple[float, float]]:
+    """t -> (α, σ) of a prior."""
+
+    def alpha_sigma(t: float) -> tuple[float, float]:
+        alpha, sigma = prior.alpha_sigma(torch.tensor([t]))
+        return alpha.item(), sigma.item()
+
+    return alpha_sigma
+
+
 @dataclasses.dataclass(frozen=True)
 class ClipSampler:
     """Samples clips of a run's motions: the sentence is the motion's, as its camera sees it."""
@@ -50,7 +76,6 @@ class ClipSampler:
     prior: Prior
     prompts: Prompts
     prior_batch: int = 16  # clips denoised at once
-    clipped: bool = True  # keep x̂0 in [-1, 1], for latents that are pixels
 
     @torch.no_grad()
     def __call__(
@@ -68,26 +93,9 @@ class ClipSampler:
         clips = []
         for part in torch.arange(len(azimuth), device=noise.device).split(self.prior_batch):
             texts = self.prompts.of_clips(part, azimuth[part])
-            z = ddim(self._denoiser(texts, scale), self._alpha_sigma, noise[part], times_of(steps))
+            z = ddim(denoiser(self.prior, texts, scale), alpha_sigma_of(self.prior), noise[part], times_of(steps))
             clips.append(self.prior.decode(z)[:, :, :frames].movedim(1, -1))
         return torch.cat(clips)
-
-    def _denoiser(self, texts: tuple[Text, ...], scale: float) -> Callable[[Tensor, float], Tensor]:
-        asked = texts[:1] if scale == 1 else texts
-
-        def denoise(z: Tensor, t: float) -> Tensor:
-            times = torch.full((len(z),), t, device=z.device)
-            alpha, sigma = self.prior.alpha_sigma(times)
-            raws = self.prior.predict(z, times, asked)
-            raw = distill.cfg(raws[0], raws[-1], scale)
-            guess = distill.to_sample(raw, z, alpha, sigma, self.prior.spec.prediction)
-            return guess.clamp(-1, 1) if self.clipped else guess
-
-        return denoise
-
-    def _alpha_sigma(self, t: float) -> tuple[float, float]:
-        alpha, sigma = self.prior.alpha_sigma(torch.tensor([t]))
-        return alpha.item(), sigma.item()
 
 
 def times_of(steps: int) -> list[float]:

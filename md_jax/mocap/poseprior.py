@@ -25,7 +25,6 @@ from md_jax.mocap.clips import FLIP, Clip, load_clips, mirror_pose, moving_clips
 from md_jax.mocap.statistics import GENERIC, PoseStatistics
 from md_jax.mocap.windows import Root, every_window
 
-HELD_OUT = 0.2  # of an action's seconds: what `md_jax.evaluate` judges by is no source of poses
 COUNT = 512  # poses of a library: about 10 cm (root mean square over joints) from any pose of its clips
 _PER_ACTION = 600  # poses that a library is chosen from, of each action: none counts more for being longer
 _LEAST_VARIANCE = 1e-4  # rad², of a direction that the capture never takes
@@ -141,17 +140,17 @@ def _mean(statistics: PoseStatistics, root: Root) -> Float[np.ndarray, "R 3"]:
     return np.concatenate(rows).astype(np.float32)
 
 
-def clips_for(actions: Collection[str], source: str | os.PathLike = "") -> tuple[Clip, ...]:
+def clips_for(actions: Collection[str], source: str = "") -> tuple[Clip, ...]:
     """`prior_clips`, and clips of those of these actions that it has none of (`md_jax.mocap.clips.moving_clips`)."""
-    clips = prior_clips(os.fspath(source))
+    clips = prior_clips(source)
     others = set(actions) - {clip.action for clip in clips} - {GENERIC}
     if not others or (source and is_folder(source)):
         return clips
-    return (*clips, *(clip for clip in split_clips(moving_clips(), HELD_OUT).train if clip.action in others))
+    return (*clips, *(clip for clip in split_clips(moving_clips()).train if clip.action in others))
 
 
 @functools.lru_cache(maxsize=2)
-def prior_clips(source: str | os.PathLike = "", held_out: float = HELD_OUT) -> tuple[Clip, ...]:
+def prior_clips(source: str | os.PathLike = "", held_out: float = 0.2) -> tuple[Clip, ...]:
     """The clips that poses may be taken from: a user's folder, or the side of the shipped capture that is not held out
     for `md_jax.evaluate`."""
     if source and is_folder(source):

@@ -146,10 +146,10 @@ def arcs_of(sentences: Sequence[str], azimuths: Sequence[float] = ()) -> list[li
     places = [math.radians(azimuth) for azimuth in azimuths]
 
     def arcs(sentence: str) -> list[Arc]:
-        quarters, _ = find_views(tokens_of(sentence))
+        named = azimuth_arcs(sentence)
         if not places:
-            return [VIEWS[quarter].arc for quarter in quarters] or [_CIRCLE]
-        inside = [place for place in places if VIEWS.index(view_of(place)) in quarters]
+            return named or [_CIRCLE]
+        inside = [place for place in places if named and view_of(place).arc in named]
         return [(place, place) for place in inside or places]
 
     return [arcs(sentence) for sentence in sentences]

@@ -107,9 +107,9 @@ def test_an_autoencoder_keeps_the_directions_in_which_pictures_differ():
     size = torch.tensor([2.0, 1.0, 0.5, 0.25, 0.01])
     x = 0.1 * torch.randn(400, 5, generator=draw) * size @ axes
     pictures = (0.5 + x / 2).unflatten(1, (3, 8, 8)).permute(0, 2, 3, 1)
-    weights = prior_autoencoder.fit(pictures, 4)
-    latents = prior_autoencoder.encode(weights, pictures)
-    back = prior_autoencoder.decode(weights, latents)
+    found = prior_autoencoder.fit(pictures, 4)
+    latents = prior_autoencoder.encode(found, pictures)
+    back = found.decode(latents[..., None, None]).movedim(1, -1) / 2 + 0.5
     assert (back - pictures).square().mean() < 1e-3 * (pictures - 0.5).square().mean()
     std = latents.std(dim=0, unbiased=False)
     lengths = np.linalg.svd((x - x.mean(0)).numpy(), compute_uv=False)[:4]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,17 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fold
         PriorError: the folder is missing, damaged, or states no frames, size or camera.
     """
     folder = Path(path) if path else SHIPPED
-    dtype_name = precision_name(dtype)
-    if path and folder.is_dir() and (folder / files.CONFIG).exists() and not (folder / "model_index.json").exists():
-        networks = files.read_networks(folder, device, dtype)
-        return OwnPrior(own_spec(name, networks, folder, dtype_name), networks, device)
+    if (folder / files.CONFIG).exists() and not (folder / "model_index.json").exists():
+        own = files.read_own(folder, device, dtype)
+        return OwnPrior(own_spec(name, own, folder, precision_name(dtype)), own, device)
     parts = None if path else shipped_parts(device, dtype)
     kind = FolderPrior if parts is None else ShippedPrior
     parts = parts or load_parts(folder, device, dtype)
-    return kind(spec_of(name, parts, folder, dtype_name), parts, device)
+    return kind(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
 
 
 class ShippedPrior(FolderPrior):
-    """The shipped prior by our own networks, which take no seconds of imports."""
+    """A prior by our own networks, which take no seconds of imports."""
 
     def _read(self, texts: Sequence[str]) -> Text:
         tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
@@ -93,26 +92,12 @@ def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
     )
 
 
-class OwnPrior(FolderPrior):
+class OwnPrior(ShippedPrior):
     """A folder of tools/train_prior.py: pictures through a linear autoencoder, frames through a transformer."""
 
-    def __init__(self, spec: PriorSpec, networks: files.Networks, device: torch.device) -> None:
-        parts = Parts(
-            unet=networks.denoiser,
-            vae=None,
-            tokenizer=networks.tokenizer,
-            text_encoder=networks.text_encoder,
-            alphas_cumprod=networks.alphas_cumprod,
-            prediction=spec.prediction,
-            settings={},
-            actions=spec.actions,
-        )
-        super().__init__(spec, parts, device)
-        self._autoencoder = networks.autoencoder
-
-    def _read(self, texts: Sequence[str]) -> Text:
-        tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
-        return Text(self._text_encoder(tokens.to(self._device)).float())
+    def __init__(self, spec: PriorSpec, own: files.OwnParts, device: torch.device) -> None:
+        super().__init__(spec, own.parts, device)
+        self._autoencoder = own.autoencoder
 
     def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n C 1 cameras"]:
         return self._autoencoder.encode(frames).float()
@@ -125,14 +110,14 @@ class OwnPrior(FolderPrior):
         return self._unet(z_t, t, self.alpha_sigma(t)[0], text.hidden).sample
 
 
-def own_spec(name: str, networks: files.Networks, folder: Path, dtype: str) -> PriorSpec:
+def own_spec(name: str, own: files.OwnParts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec of a folder of tools/train_prior.py.
 
     Raises:
         PriorError: prior.json states another clip than config.json and the autoencoder have.
     """
-    shape, (height, width) = networks.shape, networks.autoencoder.mean.shape[1:]
-    spec = _spec(name, "sample", networks.settings, networks.actions, folder, dtype)
+    shape, (height, width) = own.shape, own.autoencoder.mean.shape[1:]
+    spec = _spec(name, own.parts, folder, dtype)
     stated = (spec.frames, len(spec.cameras), spec.height, spec.width)
     expected = (shape.frames, shape.cameras, height, width * shape.cameras)
     if stated != expected or height != width:
@@ -145,7 +130,7 @@ def own_spec(name: str, networks: files.Networks, folder: Path, dtype: str) -> P
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """The PriorSpec that a diffusers folder's prior.json states."""
-    spec = _spec(name, parts.prediction, parts.settings, parts.actions, folder, dtype)
+    spec = _spec(name, parts, folder, dtype)
     where, settings = folder / "prior.json", {"frame_packing": 0, **parts.settings}
     packing = int(_numbers(where, settings, "frame_packing")[0])
     channels = parts.unet.config.get("in_channels")
@@ -153,11 +138,9 @@ def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     return spec
 
 
-def _spec(
-    name: str, prediction: str, stated: Mapping[str, Any], actions: tuple[str, ...], folder: Path, dtype: str
-) -> PriorSpec:
+def _spec(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
     """What prior.json states (angles there are in degrees), of a prior whose latents are its pixels."""
-    settings, where = {"cameras": [0.0], **stated}, folder / "prior.json"
+    settings, where = {"cameras": [0.0], **parts.settings}, folder / "prior.json"
     numbers = {name: _numbers(where, settings, name) for name in BOUNDS if name != "frame_packing"}
     (frames,), (height,), (width,) = (map(int, numbers[name]) for name in ("frames", "height", "width"))
     low, high = numbers["elevation"]
@@ -168,7 +151,7 @@ def _spec(
         return PriorSpec(
             name=name,
             kind="video",
-            prediction=prediction,  # type: ignore[arg-type]
+            prediction=parts.prediction,  # type: ignore[arg-type]
             frames=frames,
             fps=numbers["fps"][0],
             height=height,
@@ -184,7 +167,7 @@ def _spec(
             dtype=dtype,
             licence=" ".join(str(settings["licence"])[:500].split()),
             origin=str(folder),
-            actions=actions,
+            actions=parts.actions,
             repeats=_repeats(where, settings.get("repeats")),
         )
     except KeyError as error:

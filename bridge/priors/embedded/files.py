@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from bridge.priors.embedded.autoencoder import LinearAutoencoder
 from bridge.priors.embedded.frames import FrameTransformer, Shape
 from bridge.priors.embedded.network import alphas_cumprod
-from bridge.priors.embedded.words import Tokenizer, WordEncoder
-from bridge.priors.folder import actions_of
+from bridge.priors.embedded.text import Tokenizer
+from bridge.priors.embedded.words import PAD, WordEncoder
+from bridge.priors.folder import Parts, actions_of
 from bridge.priors.spec import PriorError
 from bridge.priors.weights.find import first_line, read_json
-from bridge.priors.weights.networks import frozen, refuse_dead
+from bridge.priors.weights.networks import frozen, no_larger_than, refuse_dead
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 SCHEDULE = {"num_train_timesteps": 1000}  # cosine
 LARGEST = 65_536  # of any size that config.json states
 
 
-@dataclasses.dataclass(frozen=True)
-class Networks:
+class OwnParts(NamedTuple):
     """What the folder holds, on its device, frozen."""
 
+    parts: Parts
     shape: Shape
-    denoiser: FrameTransformer
-    text_encoder: WordEncoder
     autoencoder: LinearAutoencoder
-    tokenizer: Tokenizer
-    alphas_cumprod: Float[Tensor, "T"]  # float64, on the CPU
-    settings: dict[str, object]  # prior.json
-    actions: tuple[str, ...]
 
 
-def read_networks(folder: Path, device: torch.device, dtype: torch.dtype) -> Networks:
+class Weights(nn.Module):
+    """All that a folder has weights for."""
+
+    def __init__(self, shape: Shape, height: int, width: int) -> None:
+        super().__init__()
+        self.denoiser = FrameTransformer(shape)
+        self.text_encoder = WordEncoder(shape.words, shape.text_width)
+        self.autoencoder = LinearAutoencoder(shape.channels, height, width)
+
+
+def read_own(folder: Path, device: torch.device, dtype: torch.dtype) -> OwnParts:
     """Everything in a folder of tools/train_prior.py.
 
     Raises:
@@ -56,32 +61,26 @@ def read_networks(folder: Path, device: torch.device, dtype: torch.dtype) -> Net
         raise PriorError(
             f"{file}: autoencoder.encoder has the shape {list(encoder.shape)}, expected [{shape.channels}, 3, H, W]."
         )
-    with torch.device("meta"):  # no numbers are drawn for weights that are read
-        networks = nn.ModuleDict({
-            "denoiser": FrameTransformer(shape),
-            "text_encoder": WordEncoder(shape.words, shape.text_width),
-            "autoencoder": LinearAutoencoder(shape.channels, *encoder.shape[2:]),
-        })  # fmt: skip
+    # no numbers are drawn for weights that are read
+    with torch.device("meta"), no_larger_than(file.stat().st_size):
+        networks = Weights(shape, *encoder.shape[2:])
     try:
         networks.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
     except RuntimeError as error:
         raise PriorError(f"{file} holds another network than {CONFIG} says ({_reason(error)}).") from error
     refuse_dead(file, "the prior", networks)
     frozen(networks, device)
-    denoiser, text_encoder, autoencoder = networks.values()
-    assert isinstance(denoiser, FrameTransformer)
-    assert isinstance(text_encoder, WordEncoder)
-    assert isinstance(autoencoder, LinearAutoencoder)
-    return Networks(
-        shape,
-        denoiser,
-        text_encoder,
-        autoencoder,
-        _tokenizer_of(folder / TOKENIZER, shape),
-        alphas_cumprod(SCHEDULE),
-        read_json(folder / "prior.json"),
-        actions_of(read_json(folder / "vocabulary.json")),
+    parts = Parts(
+        unet=networks.denoiser,
+        vae=None,
+        tokenizer=_tokenizer_of(folder, shape),
+        text_encoder=networks.text_encoder,
+        alphas_cumprod=alphas_cumprod(SCHEDULE),
+        prediction="sample",
+        settings=read_json(folder / "prior.json"),
+        actions=actions_of(read_json(folder / "vocabulary.json")),
     )
+    return OwnParts(parts, shape, networks.autoencoder)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -103,9 +102,10 @@ def _shape_of(file: Path) -> Shape:
     return shape
 
 
-def _tokenizer_of(file: Path, shape: Shape) -> Tokenizer:
+def _tokenizer_of(folder: Path, shape: Shape) -> Tokenizer:
+    file = folder / TOKENIZER
     try:
-        tokenizer = Tokenizer(file, shape.tokens)
+        tokenizer = Tokenizer(folder, shape.tokens, PAD)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise PriorError(f"{file} cannot be read ({first_line(str(error))}): fetch the folder again.") from error
     if tokenizer.words > shape.words:

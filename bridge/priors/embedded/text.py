@@ -66,6 +66,11 @@ class Tokenizer:
         self._tokenizer.enable_truncation(length)
         self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.token_to_id(padding), pad_token=padding)
 
+    @property
+    def words(self) -> int:
+        """How many tokens there are."""
+        return self._tokenizer.get_vocab_size()
+
     def __call__(self, texts: list[str]) -> Int[Tensor, "N L"]:
         """The token ids of texts."""
         return torch.tensor([encoded.ids for encoded in self._tokenizer.encode_batch(texts)])

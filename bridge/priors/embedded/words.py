@@ -1,14 +1,12 @@
-"""The next prior's text encoder, a sum of word vectors, and its tokenizer, a file of the tokenizers library."""
+"""The next prior's text encoder: a sum of word vectors."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-PADDING = 0  # the token that fills a text up
+PAD, PADDING = "<pad>", 0  # the token that fills a text up
 
 
 class WordEncoder(nn.Module):
@@ -26,24 +24,3 @@ class WordEncoder(nn.Module):
     def forward(self, tokens: Int[Tensor, "N L"]) -> Float[Tensor, "N 1 D"]:
         """One vector a text, of token ids."""
         return self.vectors(tokens)[:, None]
-
-
-class Tokenizer:
-    """A folder's tokenizer.json, always to its full length; special tokens in a text are text."""
-
-    def __init__(self, file: Path, length: int) -> None:
-        from tokenizers import Tokenizer as Rust
-
-        self._tokenizer = Rust.from_file(str(file))
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(length=length, pad_id=PADDING)
-
-    @property
-    def words(self) -> int:
-        """How many tokens there are."""
-        return self._tokenizer.get_vocab_size()
-
-    def __call__(self, texts: list[str]) -> Int[Tensor, "N L"]:
-        """The token ids of texts."""
-        return torch.tensor([encoded.ids for encoded in self._tokenizer.encode_batch(texts)])

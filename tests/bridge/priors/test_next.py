@@ -172,6 +172,7 @@ def test_other_weights_are_refused(folder, change, said):
         ("prior", {"frames": 5}, r"states frames, cameras, height, width = \(5, 2, 16, 32\)"),
         ("prior", {"cameras": [0.0]}, r"= \(4, 1, 16, 32\): the networks have \(4, 2, 16, 32\)"),
         ("config", {"words": 3}, "size mismatch"),
+        ("config", {"layers": 60_000}, "describes more than"),
     ],
 )
 def test_contradictions_are_refused(folder, file, stated, said):
