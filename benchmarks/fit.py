@@ -73,9 +73,7 @@ def measure(args: SimpleNamespace) -> None:
     def fit(video: np.ndarray) -> Float[np.ndarray, "M F 21 3"]:
         around, above = (jnp.full(len(video), angle, jnp.float32) for angle in (SIDE, ELEVATION))
         clips = jnp.asarray(video)
-        poses = fit_clips(
-            [prior] * len(video), drawn, around, above, clips, built.distances, built.pictures, args.steps
-        )
+        poses = fit_clips([prior] * len(video), drawn, around, above, clips, built, args.steps)
         return np.asarray(poses)
 
     def tell(title: str, action: str, poses: np.ndarray, more: str = "") -> None:

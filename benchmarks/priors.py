@@ -97,6 +97,9 @@ class NullPrior:
         """The inverse of `encode`."""
         return (z + 1) / 2
 
+    def poses(self, z: Float[Tensor, "N 3 F H W"]) -> None:
+        """It cannot tell."""
+
 
 class RandomText(FolderPrior):
     """A FolderPrior that needs no text encoder: each prompt is noise of the right shape."""

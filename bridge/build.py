@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
+import torch
 from jax import Array
 from jaxtyping import Float, Int, UInt8
 
@@ -116,11 +117,30 @@ class TorchSide:
     pictures: TorchLoss  # of vertices and `bridge.distill.pictures.ClipTargets`
 
     def sample(
-        self, azimuth: Float[Array, "M"], noise: Float[Array, "M C f h w"], steps: int, scale: float
+        self,
+        azimuth: Float[Array, "M"],
+        noise: Float[Array, "M C f h w"],
+        steps: int,
+        scale: float,
+        windows: tuple[Int[np.ndarray, "M n"], Int[np.ndarray, "M n"]] | None = None,
     ) -> Float[Array, "M F H W 3"]:
-        """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`)."""
-        video = self.sampler(to_torch(azimuth), to_torch(noise), steps, scale, self.frames)
+        """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`).
+
+        Of motions longer than a clip, `windows` are first frames and sentences of those that the prior sees.
+        """
+        drawn = to_torch(azimuth), to_torch(noise), steps, scale
+        if windows is None:
+            video = self.sampler(*drawn, self.frames)
+        else:
+            video = self.sampler.long(*drawn, *(torch.from_numpy(each).to(drawn[1].device) for each in windows))
         return jnp.asarray(video.cpu().numpy())
+
+    def read(
+        self, video: Float[Array, "M F H W 3"]
+    ) -> tuple[Float[np.ndarray, "M F 22 3 3"], Float[np.ndarray, "M F"]] | None:
+        """The poses that clips show, as the prior reads them (`bridge.priors.spec.ShownPoses`); None: it cannot."""
+        found = self.prior.poses(self.prior.encode(to_torch(video).movedim(-1, 1)))
+        return None if found is None else (found.rotations.cpu().numpy(), found.height.cpu().numpy())
 
     def distances(
         self,

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tools import prior_text
 
-LATENTS, AUTOENCODER = "clips.f16", "autoencoder.safetensors"
+COMPONENTS, POSES = "components.f16", "poses.npz"  # by tools.prior_data
+LATENTS, AUTOENCODER = "clips.f16", "autoencoder.safetensors"  # by tools.train_autoencoder
 
 
 class Clips:
@@ -31,7 +32,7 @@ class Clips:
         self.held_out = np.flatnonzero(wanted & table["held_out"])
 
     def of(self, index: np.ndarray) -> Tensor:
-        """Latents (N, F, cameras, C) of clips."""
+        """Latents (N, F, C) of clips."""
         return torch.from_numpy(self.latents[index]).float()
 
 

@@ -6,8 +6,9 @@ Windows of all the shipped motion capture at any moment but the stillest, more o
 of each recording, half of them mirrored (as poses, never as pictures: left and right are painted differently). The root
 is as it was: the first frame's yaw is removed, tilt, turning and height are kept, and the cameras go along the floor
 with it. Each window is filmed by pairs of cameras, one a quarter of the circle to the left of the other; a clip holds
-both pictures side by side. A linear autoencoder (tools.prior_autoencoder) turns each picture into CHANNELS numbers.
-DATA gets clips.f16 (N, F, cameras, CHANNELS), autoencoder.safetensors, clips.npz (what captions say) and meta.json.
+both pictures side by side. Pictures are kept as their principal components (tools.prior_components). DATA gets
+components.f16 (N, F, cameras, COUNT), components.safetensors, poses.npz (of the windows), clips.npz (what captions say)
+and meta.json.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from md_jax.mocap.windows import Windows, cut_windows
 from md_jax.options.command import parse_simple
 from md_jax.prompts.views import VIEWS
 from md_jax.run.torch_side import run_program
-from tools import prior_autoencoder as autoencoder
-from tools.prior_clips import AUTOENCODER, LATENTS
-from tools.prior_moments import manners, moment_count, moments_of, repeat_seconds, sides, turns
+from tools import prior_components
+from tools.prior_clips import COMPONENTS, POSES
+from tools.prior_moments import manners, moment_count, moments_of, sides, turns
 from tools.standing import on_their_feet
 
 # What the prior sees, and what a run therefore renders unless told otherwise: prior.json of the shipped folder.
@@ -60,7 +61,7 @@ SETTINGS: dict[str, Any] = {
 }
 SUPERSAMPLE = 2
 TRIANGLES = "12000"  # of the body that is filmed (md_jax.body.detail)
-SAMPLE = 700  # windows that the autoencoder is made of
+SAMPLE = 700  # windows that the components are made of
 SPEED = (0.85, 1.15)
 MOST_RECORDINGS = 16  # of an action, in its share of the windows
 # amp_hop, part of which is held out, is from the same recording as these (cmu_001_01): not for training
@@ -101,14 +102,15 @@ def film(drawn: Set) -> Iterator[Float[Tensor, "pairs F cameras H W 3"]]:
         yield pictures.unflatten(0, (pairs, cameras, frames)).transpose(1, 2)
 
 
-def film_latents(drawn: Set, out: Path, first: int) -> None:
-    """Film windows into the latents `first`… of the folder's file."""
+def film_components(drawn: Set, out: Path, first: int) -> None:
+    """Film windows into the clips `first`… of the folder's file."""
     torch.set_num_threads(1)
-    encoder = autoencoder.load(out / AUTOENCODER)
-    latents = np.memmap(out / LATENTS, np.float16, "r+").reshape(-1, *latent_shape())
+    linear = prior_components.load(out / prior_components.FILE)
+    clips = np.memmap(out / COMPONENTS, np.float16, "r+").reshape(-1, *clip_shape())
     pairs, began = drawn.azimuth.shape[1], time.perf_counter()
     for w, pictures in enumerate(film(drawn)):
-        latents[first + w * pairs : first + (w + 1) * pairs] = autoencoder.encode(encoder, pictures).half().numpy()
+        found = prior_components.components(linear, pictures)
+        clips[first + w * pairs : first + (w + 1) * pairs] = found.half().numpy()
         if (w + 1) % 500 == 0:
             print(f"{w + 1} of {len(drawn.azimuth)} windows, {time.perf_counter() - began:.0f} s", flush=True)
 
@@ -119,9 +121,9 @@ def film_sample(drawn: Set) -> Tensor:
     return torch.cat([pictures.flatten(0, 2) for pictures in film(drawn)])
 
 
-def latent_shape() -> list[int]:
-    """Shape of one clip's latents (F, cameras, channels)."""
-    return [SETTINGS["frames"], len(SETTINGS["cameras"]), autoencoder.CHANNELS]
+def clip_shape() -> list[int]:
+    """Shape of one clip's components (F, cameras, K)."""
+    return [SETTINGS["frames"], len(SETTINGS["cameras"]), prior_components.COUNT]
 
 
 def split_shipped(fraction: float = 0.2) -> Split:
@@ -200,10 +202,10 @@ def main(args: SimpleNamespace) -> None:
     sample = np.sort(rng.choice(np.flatnonzero(known), min(SAMPLE, known.sum()), replace=False))
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         sampled = pool.map(film_sample, [drawn.rows(part) for part in np.array_split(sample, args.processes)])
-        autoencoder.save(autoencoder.fit(torch.cat(sampled)), out / AUTOENCODER)
-        np.memmap(out / LATENTS, np.float16, "w+", shape=(count * args.pairs, *latent_shape())).flush()
+        prior_components.save(prior_components.fit(torch.cat(sampled)), out / prior_components.FILE)
+        np.memmap(out / COMPONENTS, np.float16, "w+", shape=(count * args.pairs, *clip_shape())).flush()
         bounds = itertools.pairwise(np.linspace(0, count, args.processes + 1).astype(int))
-        pool.starmap(film_latents, [(drawn.rows(slice(a, b)), out, a * args.pairs) for a, b in bounds])
+        pool.starmap(film_components, [(drawn.rows(slice(a, b)), out, a * args.pairs) for a, b in bounds])
     said: dict[str, Any] = {
         "action": [actions.index(name) for name in names],
         "held_out": ~known,
@@ -213,14 +215,13 @@ def main(args: SimpleNamespace) -> None:
         "turn": turns(windows),
     }
     said = {key: np.repeat(value, args.pairs) for key, value in said.items()}
+    np.savez(out / POSES, body_pose=windows.body_pose, root_orient=windows.root_orient, transl=windows.transl)
     np.savez(out / "clips.npz", azimuth=azimuth.reshape(-1), **said)
-    repeats = {name: repeat_seconds([clip for clip in split.train if clip.action == name]) for name in actions}
-    settings = SETTINGS | {"repeats": {name: round(each, 2) for name, each in repeats.items() if each is not None}}
     meta = {
         "actions": actions,
         "moments": {action: share.round(4).tolist() for action, share in shares.items()},
-        "shape": latent_shape(),
-        "settings": settings,
+        "filmed": clip_shape(),
+        "settings": SETTINGS,
     }
     meta |= {"split": split.how, "seed": args.seed}
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")

@@ -16,15 +16,12 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial.transform import Rotation
 
 from md_jax.evaluate import measures
-from md_jax.mocap.clips import Clip
-from md_jax.mocap.windows import Windows, every_window
+from md_jax.mocap.windows import Windows
 
 LEAST, MANY, MOST = 4, 24, 48  # moments of an action: two a second up to MANY, then one for each FOUR seconds
 FOUR = 4.0
 COMPONENTS = 24  # principal components of a window that k-means sees
 SLOWLY, QUICKLY = 0.8, 1.25  # speed of a window over the median of its action
-RATE = 30.0  # frames a second at which repeats are looked for
-REPEATS = 0.65
 TURN = np.radians(25.0)  # of the root within a window
 ONE_SIDED = 1.5  # movement of one hand or foot over that of the other
 WRISTS, ANKLES = (19, 20), (6, 7)  # left, right, among the 21 body joints
@@ -90,28 +87,3 @@ def turns(windows: Windows) -> list[str]:
     upright = np.abs(heading[:, 1]) < 0.7  # who tips over has no heading
     return ["turning left" if y > TURN and up else "turning right" if y < -TURN and up else ""
             for y, up in zip(yaw, upright, strict=True)]  # fmt: skip
-
-
-def repeat_seconds(clips: Sequence[Clip]) -> float | None:
-    """After how many seconds an action looks the same again; None: it does not repeat clearly between .4 and 1.6 s.
-
-    The shift that brings the clips nearest to themselves: the root mean square distance of joints, over the one between
-    moments that have nothing to do with each other, must fall to REPEATS.
-    """
-    lags = np.arange(round(0.4 * RATE), round(1.6 * RATE))
-    distance, weight = np.zeros(len(lags)), np.zeros(len(lags))
-    for clip in clips:
-        joints = measures.joints(every_window([clip], frames=2, fps=RATE, stride=1 / RATE).body_pose)[:, 0]
-        spread = np.sqrt(2 * np.mean(np.sum((joints - joints.mean(axis=0)) ** 2, axis=-1)))
-        for i, lag in enumerate(lags):
-            if (pairs := len(joints) - lag) < 8:
-                break
-            apart = np.sqrt(np.mean(np.sum((joints[lag:] - joints[:-lag]) ** 2, axis=-1)))
-            distance[i] += pairs * apart / spread
-            weight[i] += pairs
-    if not weight.any():
-        return None
-    mean = np.where(weight > 0, distance / np.maximum(weight, 1), np.inf)
-    best = int(np.argmin(mean))
-    inside = 0 < best < len(lags) - 1
-    return float(lags[best] / RATE) if inside and mean[best] <= REPEATS else None

@@ -64,7 +64,7 @@ def hearing(prior: Prior, clips: Clips, captions: Captions) -> dict[str, dict[st
     index = np.random.default_rng(0).permutation(clips.held_out)[:CLIPS]
     said = captions_of(clips, captions, index)
     conditioning = prior.embed([text for texts in said.values() for text in texts])
-    clean = as_latents(clips.of(index))
+    clean = as_latents(clips.of(index), prior)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     table: dict[str, dict[str, float]] = {}
     for k, name in enumerate(said):
@@ -80,9 +80,10 @@ def hearing(prior: Prior, clips: Clips, captions: Captions) -> dict[str, dict[st
     return table
 
 
-def as_latents(frames: Float[Tensor, "N F cameras C"]) -> Float[Tensor, "N C F 1 cameras"]:
+def as_latents(frames: Float[Tensor, "N F C"], prior: Prior) -> Float[Tensor, "N c F 1 w"]:
     """Clips as the program has them."""
-    return frames.permute(0, 3, 1, 2).unsqueeze(3)
+    c, _, h, w = prior.spec.latent_shape
+    return frames.unflatten(2, (c, h, w)).transpose(1, 2)
 
 
 def nearest(rows: Float[Tensor, "N D"], others: Float[Tensor, "K D"]) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +105,7 @@ def samples_of(prior: Prior, clips: Clips, captions: Captions, count: int, scale
             prompts.append(prior_text.caption(name, entry, [], moment, azimuth, rng, full=True))
     conditioning, parts = prior.embed(prompts), torch.arange(len(prompts)).split(64)
     drawn = [sample_latents(prior, conditioning.pair(part), scale, steps, seed=int(part[0])) for part in parts]
-    sampled = torch.cat(drawn).squeeze(3).permute(0, 2, 3, 1)
+    sampled = torch.cat(drawn).transpose(1, 2).flatten(2)
     report = {}
     for k, name in enumerate(names):
         mine = sampled[k * count : (k + 1) * count].flatten(1)

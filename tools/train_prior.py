@@ -1,10 +1,11 @@
 """Train the embedded prior: a text-conditioned video diffusion model of rendered motion capture.
 
     python -m tools.prior_data --out=DATA                     # render the clips once (minutes)
+    python -m tools.train_autoencoder --data=DATA             # train their autoencoder (minutes)
     python -m tools.train_prior --data=DATA --out=FOLDER      # train, resume, export; FOLDER/prior is the prior
 
 The network predicts the clean latents ("sample"). The loss compares what it adds to the best linear guess with what was
-missing (`bridge.priors.embedded.frames`), so every noise level counts alike; channels count by their size.
+missing (`bridge.priors.embedded.frames`), so every noise level counts alike; cosines and channels count by their size.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bridge.priors.embedded.files import SCHEDULE
-from bridge.priors.embedded.frames import FrameTransformer, Shape
+from bridge.priors.embedded.frames import FrameTransformer, Shape, cosines
 from bridge.priors.embedded.network import alphas_cumprod
 from bridge.priors.embedded.words import WordEncoder
 from bridge.priors.schedule import alpha_sigma_from_table
@@ -40,6 +41,7 @@ HEAD = 64  # width of one attention head
 NOISY = 0.7  # exponent of uniform times: more of the noisy end, where captions decide
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 WARM_UP = 200  # steps
+LEAST_STD = 1e-3  # of what is the same in all clips
 LOWEST_RATE = 0.02  # of the learning rate, at the end
 
 
@@ -56,7 +58,7 @@ class Networks(nn.Module):
         """Draw the weights; what gates and output begin with is nothing.
 
         Args:
-            std: of the latents' channels.
+            std: (F, C) of the latents' cosines over time.
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -74,12 +76,13 @@ class Networks(nn.Module):
 
 
 def loss_of(networks: Networks, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Tensor:
-    """Weighted squared error (N,) of the predicted clean latents (N, F, cameras, C)."""
-    alpha, sigma = (x[:, None, None, None] for x in alpha_sigma_from_table(t, table))
+    """Weighted squared error (N,) of the predicted clean latents (N, F, C), summed over time's cosines."""
+    alpha, sigma = (x[:, None, None] for x in alpha_sigma_from_table(t, table))
     clean = networks(alpha * latents + sigma * noise, t, alpha.flatten(), tokens)
     std = networks.denoiser.std
     weight = ((alpha * std).square() + sigma.square()) / (std * sigma.square() * std.mean())
-    return ((clean - latents).square() * weight).flatten(1).mean(1)
+    missed = cosines(latents.shape[1]) @ (clean - latents)
+    return (missed.square() * weight).flatten(1).mean(1)
 
 
 @torch.no_grad()
@@ -117,12 +120,20 @@ def train(args: SimpleNamespace) -> None:
     clips, captions = Clips(Path(args.data), actions), Captions(actions, tokenizer)
     weight = np.array([share.get(action, 1.0) for action in clips.action[clips.train]])
     weight /= weight.sum()
-    frames, cameras, channels = meta["shape"]
-    words, longest = tokenizer.get_vocab_size(), prior_text.MAX_TOKENS
-    heads = args.width // HEAD
-    shape = Shape(frames, cameras, channels, args.width, args.layers, heads, words, longest, TEXT_WIDTH)
+    frames, channels = meta["shape"]
+    shape = Shape(
+        frames=frames,
+        channels=channels,
+        **meta["autoencoder"],
+        width=args.width,
+        layers=args.layers,
+        heads=args.width // HEAD,
+        words=tokenizer.get_vocab_size(),
+        tokens=prior_text.MAX_TOKENS,
+        text_width=TEXT_WIDTH,
+    )
     networks = Networks(shape)
-    std = clips.of(clips.train[::10]).flatten(0, 2).square().mean(0).sqrt()
+    std = (cosines(frames) @ clips.of(clips.train[::10])).square().mean(0).sqrt().clamp_min(LEAST_STD)
     networks.first_values(std)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bridge.distill import objectives as distill
@@ -69,6 +69,35 @@ def alpha_sigma_of(prior: Prior) -> Callable[[float], tuple[float, float]]:
     return alpha_sigma
 
 
+def over_windows(
+    denoise: Callable[[Float[Tensor, "n C f h w"], float], Float[Tensor, "n C f h w"]],
+    starts: Int[Tensor, "n"],
+    length: int,
+) -> Callable[[Float[Tensor, "1 C F h w"], float], Float[Tensor, "1 C F h w"]]:
+    """(z_t, t) -> x̂0 of a clip that is longer than the prior's: the mean of what its windows say of each frame.
+
+    A window says most of its middle. Source: Bar-Tal, Yariv, Lipman, Dekel 2023 (MultiDiffusion), eq. 5.
+
+    Args:
+        denoise: the same of the windows.
+        starts: their first frames, each once; windows go on from the last frame to the first, and cover all.
+        length: f, of a window.
+    """
+    places = torch.arange(length, device=starts.device)
+    say = torch.minimum(places + 1, length - places).float()[:, None, None]
+
+    def whole(z: Tensor, t: float) -> Tensor:
+        index = (starts[:, None] + places) % z.shape[2]
+        guesses = denoise(z[0, :, index].transpose(0, 1), t)
+        total = torch.zeros_like(z[0])
+        total.index_add_(1, index.flatten(), (guesses * say).transpose(0, 1).flatten(1, 2))
+        weight = torch.zeros_like(z[0, 0, :, :1, :1])
+        weight.index_add_(0, index.flatten(), say.repeat(len(starts), 1, 1))
+        return (total / weight)[None]
+
+    return whole
+
+
 @dataclasses.dataclass(frozen=True)
 class ClipSampler:
     """Samples clips of a run's motions: the sentence is the motion's, as its camera sees it."""
@@ -96,6 +125,39 @@ class ClipSampler:
             z = ddim(denoiser(self.prior, texts, scale), alpha_sigma_of(self.prior), noise[part], times_of(steps))
             clips.append(self.prior.decode(z)[:, :, :frames].movedim(1, -1))
         return torch.cat(clips)
+
+    @torch.no_grad()
+    def long(
+        self,
+        azimuth: Float[Tensor, "M"],
+        noise: Float[Tensor, "M C F h w"],
+        steps: int,
+        scale: float,
+        starts: Int[Tensor, "M n"],
+        sentences: Int[Tensor, "M n"],
+    ) -> Float[Tensor, "M F H W 3"]:
+        """One clip of any length a motion, in [0, 1], of a prior with a latent a frame (see `over_windows`).
+
+        Args:
+            azimuth, noise, steps, scale: as of one clip.
+            starts: first frames of each motion's windows; one may come more often.
+            sentences: of each window, its number among the run's sentences.
+        """
+        clips, length = [], self.prior.spec.frames
+        for m in range(len(noise)):
+            first, said = torch.unique(torch.stack([starts[m], sentences[m]]), dim=1)
+            texts = self.prompts.of_clips(said, azimuth[m].expand(len(said)))
+            windows = over_windows(self._in_parts(texts, scale), first, length)
+            z = ddim(windows, alpha_sigma_of(self.prior), noise[m : m + 1], times_of(steps))
+            clips.append(self.prior.decode(z).movedim(1, -1))
+        return torch.cat(clips)
+
+    def _in_parts(self, texts: tuple[Text, ...], scale: float) -> Callable[[Tensor, float], Tensor]:
+        """The denoiser, `prior_batch` clips at a time."""
+        count = len(texts[0].hidden)
+        parts = torch.arange(count, device=texts[0].hidden.device).split(self.prior_batch)
+        each = [(part, denoiser(self.prior, tuple(text.rows(part) for text in texts), scale)) for part in parts]
+        return lambda z, t: torch.cat([denoise(z[part], t) for part, denoise in each])
 
 
 def times_of(steps: int) -> list[float]:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from bridge.priors import schedule
 from bridge.priors.folder import Parts
-from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Setup, Text
+from bridge.priors.spec import Conditioning, PriorError, PriorSpec, Setup, ShownPoses, Text
 from bridge.priors.tuning import tune
 
 
@@ -85,6 +85,10 @@ class FrozenPrior(abc.ABC):
         text = Text(torch.cat([text.hidden for text in texts]).to(dtype), torch.cat(masks) if masks else None)
         raw = self.output(torch.cat([z_t] * len(texts)).to(dtype), t.repeat(len(texts)), text)
         return raw.float().split(len(z_t))
+
+    def poses(self, z: Float[Tensor, "N C f h w"]) -> ShownPoses | None:
+        """The poses that latents show (see `Prior.poses`): most priors cannot tell."""
+        return None
 
     @abc.abstractmethod
     def _read(self, texts: Sequence[str]) -> Text:

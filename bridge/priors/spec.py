@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -115,6 +115,13 @@ class Text:
         return Text(self.hidden[index], None if self.mask is None else self.mask[index])
 
 
+class ShownPoses(NamedTuple):
+    """The poses that N clips show."""
+
+    rotations: Float[Tensor, "N F 22 3 3"]  # of the pelvis, as the clip's first camera sees it, and the 21 body joints
+    height: Float[Tensor, "N F"]  # metres: the pelvis's above the first frame's
+
+
 @dataclasses.dataclass(frozen=True)
 class Conditioning:
     """The embedded prompts of a run (P rows) and what guidance leads away from (1 row: negative or empty prompt)."""
@@ -206,6 +213,10 @@ class Prior(Protocol):
 
     def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
         """The video in [0, 1] of latents z; no gradient is recorded."""
+        ...
+
+    def poses(self, z: Float[Tensor, "N C f h w"]) -> ShownPoses | None:
+        """The poses that latents z show; None: this prior cannot tell. No gradient is recorded."""
         ...
 
 

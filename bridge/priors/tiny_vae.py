@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bridge.priors.base import pull_back
-from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, Text
+from bridge.priors.spec import PRECISIONS, Conditioning, Prior, PriorError, PriorSpec, Setup, ShownPoses, Text
 from bridge.priors.weights.networks import frozen, read_network
 
 
@@ -27,7 +27,7 @@ class TinyGradient:
 
     @property
     def spec(self) -> PriorSpec:
-        """The prior's own, as is everything down to `decode`."""
+        """The prior's own, as is everything down to `poses`."""
         return self._prior.spec
 
     def configure(self, setup: Setup) -> tuple[str, ...]:
@@ -49,6 +49,9 @@ class TinyGradient:
 
     def decode(self, z: Float[Tensor, "N C f h w"]) -> Float[Tensor, "N 3 F H W"]:
         return self._prior.decode(z)
+
+    def poses(self, z: Float[Tensor, "N C f h w"]) -> ShownPoses | None:
+        return self._prior.poses(z)
 
     def encode_vjp(
         self, video: Float[Tensor, "N 3 F H W"], g: Float[Tensor, "N C f h w"], chunk: int = 0

@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.body import lbs, rotations
-from md_jax.body.model import PARENTS, Body, load_body
+from md_jax.body.model import Body, load_body
 from md_jax.body.skeleton import BODY_JOINTS
 from md_jax.control.losses import APART, LIMBS, radii_of
+from md_jax.mocap.joints import joints, matrices, rest_joints
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
 from md_jax.spread import evenly
@@ -36,44 +37,6 @@ def _body() -> Body:
 def free_body() -> tuple[Body, lbs.BakedBody]:
     """The shipped body: motions are compared on one body, whatever they were made with."""
     return _body(), lbs.bake(_body())
-
-
-@functools.cache
-def rest_joints() -> Float[np.ndarray, "22 3"]:
-    """The pelvis and the 21 body joints of the shipped body at rest, metres."""
-    return np.asarray(_body().J_regressor)[:22] @ np.asarray(_body().v_template)
-
-
-def joints(
-    body_pose: Float[np.ndarray, "*N 21 3"], root_orient: Float[np.ndarray, "*N 3"] | None = None
-) -> Float[np.ndarray, "*N 21 3"]:
-    """Positions of the body joints in metres, the pelvis at its place at rest (`md_jax.body.lbs.joints_of` in NumPy,
-    which needs nothing compiled).
-
-    Args:
-        body_pose: rotation vectors of the 21 body joints.
-        root_orient: rotation vectors of the root about the pelvis; None: not turned.
-    """
-    rest = rest_joints()
-    turns = matrices(np.asarray(body_pose, np.float32))
-    identity = np.broadcast_to(np.eye(3, dtype=np.float32), (*turns.shape[:-3], 3, 3))
-    world = [identity if root_orient is None else matrices(np.asarray(root_orient, np.float32))]
-    places = [np.broadcast_to(rest[0], (*turns.shape[:-3], 3))]
-    for joint in range(1, 22):
-        parent = PARENTS[joint]
-        places.append(places[parent] + world[parent] @ (rest[joint] - rest[parent]))
-        world.append(world[parent] @ turns[..., joint - 1, :, :])
-    return np.stack(places[1:], axis=-2)
-
-
-def matrices(rotvec: Float[np.ndarray, "*N 3"]) -> Float[np.ndarray, "*N 3 3"]:
-    """Rotation matrices of rotation vectors (Rodrigues), in NumPy."""
-    angle = np.linalg.norm(rotvec, axis=-1, keepdims=True)
-    x, y, z = np.moveaxis(rotvec / np.maximum(angle, 1e-12), -1, 0)
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
-    sine, cosine = np.sin(angle)[..., None], np.cos(angle)[..., None]
-    return np.eye(3, dtype=rotvec.dtype) + sine * cross + (1 - cosine) * (cross @ cross)
 
 
 def speed(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray, "*N"]:

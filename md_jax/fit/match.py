@@ -1,9 +1,10 @@
-"""Fitting motions to clips: a search over single poses first, then descent on blurred pictures, then the PoseField.
+"""Fitting motions to clips: poses to begin at, then descent on blurred pictures, then the PoseField.
 
-Descent alone fails on real clips, from whatever blur: from the side one leg hides the other, so that either way out of
-the mean pose looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose
-of the library and camera. Descent goes by joint angles in the coordinates of the capture's own poses, where one step is
-as likely in any direction.
+A prior that reads poses from its latents gives the first ones. For others they are searched in a library. Descent alone
+fails on real clips, from whatever blur: from the side one leg hides the other, so that either way out of the mean pose
+looks worse at first. The search looks at whole pictures and has no such trap; it costs one render a pose of the library
+and camera. Descent goes by joint angles in the coordinates of the capture's own poses, where one step is as likely in
+any direction.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from md_jax.errors import UserError
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.mocap.clips import Clip
-from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, to_poses, turning
+from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, rows_of, to_poses, turning
 from md_jax.mocap.statistics import PoseStatistics
 from md_jax.mocap.windows import Root
 
@@ -70,9 +71,21 @@ class ClipSource(Protocol):
     def pictures(self) -> PictureLoss: ...
 
     def sample(
-        self, azimuth: Float[Array, "M"], noise: Float[Array, "M C f h w"], steps: int, scale: float
+        self,
+        azimuth: Float[Array, "M"],
+        noise: Float[Array, "M C f h w"],
+        steps: int,
+        scale: float,
+        windows: tuple[Int[np.ndarray, "M n"], Int[np.ndarray, "M n"]] | None = None,
     ) -> Float[Array, "M F H W 3"]:
-        """A clip of each motion, in [0, 1]."""
+        """A clip of each motion, in [0, 1]; of a longer one by windows: their first frames and sentences."""
+        ...
+
+    def read(
+        self, video: Float[Array, "M F H W 3"]
+    ) -> tuple[Float[np.ndarray, "M F 22 3 3"], Float[np.ndarray, "M F"]] | None:
+        """What poses clips show: rotations of the pelvis, as the first camera sees it, and of the body joints, and the
+        pelvis's height above the first frame's (metres). None: the source cannot tell."""
         ...
 
     def distances(
@@ -112,21 +125,24 @@ def fitted_start(
     Returns:
         The parameters to go on from; the same for the same seed.
     """
-    cameras, noise = [], []
+    cameras, noise, windows = [], [], None
+    shape = problem.latent_shape
+    if problem.windows is not None:  # a latent a frame: see `check_fit`
+        windows = problem.windows.starts, problem.windows.sentences
+        shape = (shape[0], problem.fields.frames, *shape[2:])
     for m, arcs in enumerate(problem.azimuth_ranges, config.first_motion):
         low, high = arcs[0]
         cameras.append(SIDE if high - low > 1.99 * math.pi else (low + high) / 2)
         key = jax.random.fold_in(jax.random.fold_in(problem.key, m), SAMPLE)
-        noise.append(jax.random.normal(key, problem.latent_shape))
+        noise.append(jax.random.normal(key, shape))
     azimuth = jnp.asarray(cameras, jnp.float32)
     elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
-    video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, config.guidance_scale)
+    video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, config.guidance_scale, windows)
     root = problem.fields.root
     of_action = {each.action: pose_prior(clips, each, problem.baked, root=root) for each in statistics}
     poses = fit_clips(
         [of_action[each.action] for each in statistics],
-        problem.baked, azimuth, elevation, video, source.distances, source.pictures, config.fit_steps,
-        root, config.fit_smoothness,
+        problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness,
     )  # fmt: skip
     return field_at(problem.fields, params, poses)
 
@@ -137,8 +153,7 @@ def fit_clips(
     azimuth: Float[Array, "M"],
     elevation: Float[Array, "M"],
     video: Float[Array, "M F H W 3"],
-    distances: Distances,
-    op: PictureLoss,
+    source: ClipSource,
     steps: int,
     root: Root = "fixed",
     smoothness: float = SMOOTHNESS,
@@ -150,12 +165,34 @@ def fit_clips(
         baked: the body.
         azimuth, elevation: of each clip's camera, radians.
         video: the clips, in [0, 1].
-        distances: compares a clip with renders of poses.
-        op: loss and gradient of renders against `Targets`.
+        source: reads poses from clips, or compares clips with renders of poses.
         steps: of the descent.
         root: what of it moves; the priors' own.
         smoothness: weight of acceleration, beside squared pixels of 32×32.
     """
+    shown = source.read(video)
+    if shown is None:
+        starts = searched(priors, baked, azimuth, elevation, video, source.distances, root)
+    else:
+        turns, height = shown
+        starts = [rows_of(prior, turns[m], height[m], float(azimuth[m]), root) for m, prior in enumerate(priors)]
+    white = jnp.stack([jnp.asarray(prior.whitened(start)) for prior, start in zip(priors, starts, strict=True)])
+    means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
+    targets = Targets(azimuth, elevation, video, jnp.zeros(()))
+    white = _descend(white, means, axes, baked, targets, source.pictures, steps, root, smoothness)
+    return jax.vmap(to_poses)(white, means, axes)
+
+
+def searched(
+    priors: list[PosePrior],
+    baked: lbs.BakedBody,
+    azimuth: Float[Array, "M"],
+    elevation: Float[Array, "M"],
+    video: Float[Array, "M F H W 3"],
+    distances: Distances,
+    root: Root,
+) -> list[Float[np.ndarray, "F R 3"]]:
+    """The path through each motion's library whose renders are most like its clip (see `fit_clips`)."""
     starts: dict[int, np.ndarray] = {}
     for alike in _filmed_alike(priors, azimuth, elevation):
         first, prior = alike[0], priors[alike[0]]
@@ -165,11 +202,7 @@ def fit_clips(
         costs = distances(verts, seen, azimuth[first], elevation[first], SEARCH_BLUR * video.shape[2])
         for m, own in zip(alike, np.split(costs, len(alike)), strict=True):
             starts[m] = prior.library[best_path(own / np.median(own), STIFFNESS * square_apart(joints))]
-    white = jnp.stack([jnp.asarray(prior.whitened(starts[m])) for m, prior in enumerate(priors)])
-    means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
-    targets = Targets(azimuth, elevation, video, jnp.zeros(()))
-    white = _descend(white, means, axes, baked, targets, op, steps, root, smoothness)
-    return jax.vmap(to_poses)(white, means, axes)
+    return [starts[m] for m in range(len(priors))]
 
 
 def _filmed_alike(priors: list[PosePrior], azimuth: Array, elevation: Array) -> list[list[int]]:

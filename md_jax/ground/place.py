@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.ndimage import maximum_filter1d
 
 from md_jax.body import lbs
-from md_jax.ground import contacts, flight, travel
+from md_jax.ground import contacts, flight, gait, travel
 from md_jax.ground.points import SOLE_POINTS, Stander, heights, in_place
 from md_jax.ground.polish import polish, scene
 from md_jax.mocap.motion import Motion
@@ -45,9 +45,9 @@ def on_ground(motion: Motion, body: Stander, how: Ground = "auto", *, loop: bool
     """Put a motion on the floor.
 
     Heights come from the poses: the centre of mass follows the lowest point, or falls (`md_jax.ground.flight`). The way
-    along the floor comes from the feet that stand (`md_jax.ground.travel`); the motion's own translation is not read,
-    for the camera goes along with the root, and no prior has seen it. Then legs give way by a few degrees until
-    standing feet stay where they are (`md_jax.ground.polish`).
+    along the floor comes from the gait and from the feet that stand (`md_jax.ground.travel`); the motion's own
+    translation is not read, for the camera goes along with the root, and no prior has seen it. Then legs give way by a
+    few degrees until standing feet stay where they are (`md_jax.ground.polish`).
 
     Args:
         motion: F frames of any rate.
@@ -88,7 +88,9 @@ def place(motion: Motion, body: Stander) -> tuple[Motion, Bool[np.ndarray, "F"]]
     known = flight.flights(standing, motion.fps)
     mass = flight.ballistic(standing, motion.fps, known)
     clearance = still.points[..., 1] + (mass.height - still.mass[:, 1])[:, None]
-    way = travel.path(travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps), motion.fps)
+    expected = gait.velocity(motion)
+    goes = travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps, expected)
+    way = travel.path(goes, motion.fps)
     bearing = travel.bearing(still.points + way[:, None], clearance, motion.fps)
     lowest = np.where(bearing, still.points[..., 1], np.inf).min(axis=1)
     lowest = np.where(np.isfinite(lowest), lowest, still.lowest)

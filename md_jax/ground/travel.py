@@ -3,7 +3,8 @@
 In poses without translation standing feet slide backward, and all at one speed, while swinging ones go forward, each
 faster or slower. Heights alone do not tell them apart: captured feet are stiff, and their toes hang through the floor.
 So the body's velocity is that on which most low points agree, and its mass speeds up and down as little as can be:
-least absolute differences first, then ever narrower around what was found, until points that move count no more.
+ever narrower around what was found, until points that move count no more. It begins at what the gait says
+(`md_jax.ground.gait`), and stays near it where no point stands; without that, at least absolute differences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ LOW = 0.05  # metres: a point counts 1/e as much with each that it is higher
 SMOOTH, FLYING = 0.1, 100.0  # weight of squared accelerations (m/s²)²; how much more in flight, where nothing pushes
 WIDEST, NARROWEST = 2.0, 0.25  # m/s: from where on a point that moves counts less
 ABSOLUTE, NARROWING = 15, 25  # rounds
+GAIT = 1.0  # weight of squared differences from the expected velocity (m/s)²
 STILL, NEAR = 0.5, 0.08  # m/s, metres: what is slower and lower may carry the body
 RATE = 30.0  # frames a second whose weights these are
 TINY = 0.02  # m/s: below it, differences are squared
@@ -29,6 +31,7 @@ def velocity(
     mass: Float[np.ndarray, "F 3"],
     flies: Bool[np.ndarray, "F"],
     fps: float,
+    expected: Float[np.ndarray, "F-1 2"] | None = None,
 ) -> Float[np.ndarray, "F-1 2"]:
     """Velocity of the root along x and z between frames, m/s.
 
@@ -38,6 +41,7 @@ def velocity(
         mass: centre of mass, the root at the origin.
         flies: frames in flight.
         fps: frames a second.
+        expected: the velocity to begin at and to stay near.
     """
     share = RATE / fps
     weight = np.exp(-np.maximum(np.maximum(clearance[1:], clearance[:-1]), 0) / LOW)
@@ -54,8 +58,17 @@ def velocity(
     steps = stiff[:, None] * np.diff(change, axis=0)
     pull[:-1] += steps
     pull[1:] -= steps
-    found = _mean(against, np.maximum(weight, 1e-9))
-    for width in [np.inf] * ABSOLUTE + list(np.geomspace(WIDEST, NARROWEST, NARROWING)):
+    found, widths, near = (
+        _mean(against, np.maximum(weight, 1e-9)),
+        list(np.geomspace(WIDEST, NARROWEST, NARROWING)),
+        0.0,
+    )
+    if expected is None:
+        widths = [np.inf] * ABSOLUTE + widths
+    else:
+        found, near = expected, GAIT * share
+        pull += near * expected
+    for width in widths:
         off = np.linalg.norm(against - found[:, None], axis=-1)
         if np.isinf(width):
             counts = weight / np.sqrt(off**2 + TINY**2)
@@ -63,7 +76,7 @@ def velocity(
             counts = weight * 4 / (width * (1 + (off / width) ** 2) ** 2)  # Geman and McClure's
         counts = counts * share
         matrix = bands.copy()
-        matrix[1] += counts.sum(axis=1) + 1e-6
+        matrix[1] += counts.sum(axis=1) + near + 1e-6
         found = solveh_banded(matrix, (counts[..., None] * against).sum(axis=1) + pull)
     return found
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -111,6 +112,31 @@ def parts_of(poses: Rows, root: Root) -> tuple[Rows, Rows | None, Rows | None]:
     if root == "fixed":
         return poses, None, None
     return poses[..., 1:22, :], poses[..., 0, :], poses[..., 22, :] if root == "full" else None
+
+
+def rows_of(
+    prior: PosePrior,
+    turns: Float[np.ndarray, "F 22 3 3"],
+    height: Float[np.ndarray, "F"],
+    azimuth: float,
+    root: Root,
+) -> Float[np.ndarray, "F R 3"]:
+    """Poses that a camera sees as rows of three numbers, near a prior's mean.
+
+    Args:
+        prior: likely poses.
+        turns: rotations of the pelvis, as a camera sees it, and of the body joints.
+        height: of the pelvis, metres.
+        azimuth: of that camera, radians.
+        root: what of it moves.
+    """
+    around = rotations.axis_angle_to_matrix(jnp.array([0, azimuth, 0], jnp.float32))
+    vectors = rotations.matrix_to_axis_angle(jnp.asarray(turns).at[:, 0].set(around @ turns[:, 0]))
+    rows = vectors if root != "fixed" else vectors[:, 1:]
+    if root == "full":
+        rows = jnp.concatenate([rows, jnp.asarray(height)[:, None, None] * jnp.array([0.0, 1.0, 0.0])], axis=1)
+    middle = jnp.broadcast_to(prior.mean, rows.shape)[:, turning(root)]
+    return np.asarray(rows.at[:, turning(root)].set(rotations.nearest_axis_angle(rows[:, turning(root)], middle)))
 
 
 def _rows(clip: Clip, root: Root) -> Float[np.ndarray, "T R 3"]:

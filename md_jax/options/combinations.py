@@ -52,7 +52,7 @@ RULES = (
          "--posefield=paper reads the raw frame index: add --posefield=default"),
     Rule(("reg_weight",), lambda c: c.mode != "latent", "--mode=latent has no poses to smooth"),
     Rule(("detail",), lambda c: c.mode != "latent", "--mode=latent draws the body once, with all of its triangles"),
-    Rule(("seconds", "loop"), lambda c: c.mode == "pose", "only --mode=pose makes more than one clip of the prior"),
+    Rule(("seconds", "loop"), lambda c: c.mode != "latent", "--mode=latent makes one clip of the prior"),
     Rule(("loop",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index, which never goes round: add --posefield=default"),
     Rule(("pin", "keyframes", "start", "end", "path", "avoid", "control_weight"), lambda c: c.mode == "pose",

@@ -87,8 +87,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     device = torch_side.start(config.device)
     sentences = prompts(config) if sentences is None else list(sentences)
     parts = [parts_of(sentence) for sentence in sentences]
-    if config.mode != "pose" and any(len(each) > 1 for each in parts):
-        raise UserError(f"--mode={config.mode} makes one clip of one sentence: leave the bars out of the prompt.")
+    if config.mode == "latent" and any(len(each) > 1 for each in parts):
+        raise UserError("--mode=latent makes one clip of one sentence: leave the bars out of the prompt.")
     asked = asked_of(config)
     chosen = [statistics_of(config, each) for each in parts]
     body = load_body(config.body, config.gender)
@@ -128,7 +128,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     if config.mode == "latent":
         problem, params = first_render(config, posed, params, built)
     if config.mode == "fit":
-        likely = [statistics for ((statistics, _),) in chosen]
+        likely = [each[0][0] if len(each) == 1 else load_statistics() for each in chosen]
         clips = clips_for({each.action for each in likely}, config.statistics)
         params = fitted_start(config, posed, params, built, likely, clips)
     measured = _measure(config, problem, params, built)

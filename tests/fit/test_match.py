@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from md_jax.body import lbs
+from md_jax.body import lbs, rotations
 from md_jax.body.model import load_body
 from md_jax.config import Config
 from md_jax.evaluate import measures
@@ -54,8 +54,6 @@ def test_the_field_takes_poses_that_it_can_take(rotation):
 
 
 def _as_vectors(poses):
-    from md_jax.body import rotations
-
     return rotations.matrix_to_axis_angle(poses) if poses.shape[-2:] == (3, 3) else poses
 
 
@@ -71,7 +69,7 @@ def fitted(frames, size, count, steps, action="walking", pooled=True, azimuth=1.
     camera = jnp.float32([azimuth]), jnp.float32([0.2])
     video = jnp.asarray(_pictures(built, body, lbs.pose(baked, truth), camera, size))
     prior, drawn = pose_prior(prior_clips(), statistics, baked, count), lbs.select(baked, surface.vertices)
-    found = match.fit_clips([prior], drawn, *camera, video, built.distances, built.pictures, steps)[0]
+    found = match.fit_clips([prior], drawn, *camera, video, built, steps)[0]
 
     def error(poses):
         there = measures.joints(np.broadcast_to(np.asarray(poses), truth.shape))
@@ -93,6 +91,28 @@ def _pictures(built, body, verts, camera, size):
 def test_a_known_motion_is_nearly_found_by_little_work():
     before, after = fitted(frames=3, size=32, count=48, steps=12, pooled=False)
     assert after.mean() < 0.6 * before.mean()
+
+
+def test_a_fit_begins_where_the_prior_reads_it():
+    """With next to no descent it stays there: no library is searched."""
+    baked, statistics = lbs.bake(load_body("free")), load_statistics("walking")
+    prior = pose_prior([clip for clip in prior_clips() if clip.action == "walking"], statistics, baked, 6)
+    turns = rotations.axis_angle_to_matrix(jnp.asarray(prior.library[None, [1, 4]]))
+    turns = np.asarray(jnp.concatenate([jnp.broadcast_to(jnp.eye(3), (1, 2, 1, 3, 3)), turns], axis=2))
+
+    class Reader:
+        def read(self, video):
+            assert video.shape == (1, 2, 8, 8, 3)
+            return turns, np.zeros((1, 2), np.float32)
+
+        class pictures:  #
+            @staticmethod
+            def loss_and_grad(x, draws):
+                return jnp.zeros(1), jnp.zeros_like(x), {}
+
+    camera, video = (jnp.zeros(1), jnp.zeros(1)), jnp.zeros((1, 2, 8, 8, 3))
+    found = match.fit_clips([prior], baked, *camera, video, Reader(), 1, smoothness=0)
+    assert np.abs(found[0] - prior.library[[1, 4]]).max() < 0.2 < np.abs(found[0] - prior.library[[2, 3]]).max()
 
 
 @pytest.mark.slow

@@ -77,3 +77,15 @@ def test_measures_of_feet_whose_answer_is_known():
     assert not stands[:, :SOLE_POINTS].any() and stands[:, SOLE_POINTS:].all()
     assert (bearing(soles, soles[..., 1], fps) == stands).all()
     assert not standing_points(soles, ~flies, fps).any()
+
+
+def test_where_no_point_stands_the_expected_velocity_holds_and_standing_feet_overrule_it():
+    points = np.random.default_rng(0).normal(size=(40, 2 * SOLE_POINTS, 3))  # far from the floor, going anywhere
+    none, expected = np.zeros(40, bool), np.tile([0.2, 1.5], (39, 1))
+    high = np.full(points.shape[:2], 1.0)
+    np.testing.assert_allclose(velocity(points, high, np.zeros((40, 3)), none, 30.0, expected), expected, atol=1e-3)
+    standing, _ = gait(1.2, 30.0, hang=0.03)
+    none, mass = np.zeros(len(standing), bool), np.zeros((len(standing), 3))
+    wrong = np.tile([0.0, 0.9], (len(standing) - 1, 1))
+    found = velocity(standing, np.maximum(standing[..., 1], 0), mass, none, 30.0, wrong)
+    assert abs(found[10:, 1].mean() - 1.2) < 0.1

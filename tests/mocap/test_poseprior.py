@@ -9,7 +9,7 @@ from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.evaluate.reference import HELD_OUT
 from md_jax.mocap.clips import load_clips, moving_clips, split_clips
-from md_jax.mocap.poseprior import apart, clips_for, parts_of, pose_prior, prior_clips, to_poses
+from md_jax.mocap.poseprior import apart, clips_for, parts_of, pose_prior, prior_clips, rows_of, to_poses
 from md_jax.mocap.statistics import load_statistics
 
 
@@ -54,6 +54,25 @@ def test_with_a_root_poses_turn_and_rise_and_stay_over_their_place(baked):
     assert parts_of(prior.library[:, :22], "orient")[2] is None
     still = pose_prior(clips, load_statistics("rising_from_seat"), baked, count=60)
     assert still.library.shape == (60, 21, 3) and parts_of(still.library, "fixed")[1:] == (None, None)
+
+
+@pytest.mark.parametrize("root", ["fixed", "orient", "full"])
+def test_what_a_camera_sees_is_turned_back(baked, root):
+    """Against SciPy, and one camera's view against another's."""
+    clips = [clip for clip in moving_clips() if clip.action == "rising_from_seat"]
+    prior = pose_prior(clips, load_statistics("rising_from_seat"), baked, count=5, root=root)
+    height = np.linspace(0, 0.4, 5).astype(np.float32)
+    wanted = prior.library.astype(np.float64)
+    joints = {"fixed": np.concatenate([np.zeros((5, 1, 3)), wanted], axis=1), "orient": wanted, "full": wanted[:, :22]}
+    turns = Rotation.from_rotvec(joints[root].reshape(-1, 3)).as_matrix().reshape(5, 22, 3, 3)
+    for azimuth in (0.0, 2.5):
+        seen = turns.copy()
+        seen[:, 0] = Rotation.from_euler("y", -azimuth).as_matrix() @ seen[:, 0]
+        found = rows_of(prior, seen.astype(np.float32), height, azimuth, root)
+        expected = wanted.copy()
+        if root == "full":
+            expected[:, 22] = height[:, None] * [0, 1, 0]
+        np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_pooled_poses_are_of_every_action_and_side(baked):

@@ -83,6 +83,23 @@ def test_a_fit_is_a_function_too_and_stands_on_the_floor(config, tmp_path):
     assert lowest.min() > -1e-3 and lowest.min() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("asked", "frames"),
+    [
+        ({"seconds": 0.9}, 10),
+        ({"prompt": "walking: .5 | washing a window: .6"}, 12),
+        ({"seconds": 0.8, "loop": True}, 8),
+    ],
+)
+def test_a_fit_is_as_long_as_asked(config, asked, frames):
+    """And of the same length whatever the prior's clip, which has 4 frames here."""
+    job = make_job(dataclasses.replace(config, num_motions=2, **asked))
+    poses = np.asarray(posefield.poses(job.problem.fields, job.params).body)
+    assert poses.shape == (2, frames, 21, 3) and np.isfinite(poses).all()
+    assert np.abs(poses[0] - poses[1]).max() > 0.02
+    make_step(job.config, job.problem, job.op)(init_state(job.config, job.params))
+
+
 @pytest.mark.slow
 def test_a_stopped_run_ends_as_an_unstopped_one(config, tmp_path):
     def params(folder):
@@ -107,8 +124,6 @@ def test_a_stopped_run_ends_as_an_unstopped_one(config, tmp_path):
     ("given", "message"),
     [
         ({"prior": "modelscope", "prior_path": "x"}, "--prior=modelscope show others: use --prior=embedded"),
-        ({"prompt": "walking: 2 | punching"}, "--mode=fit makes one clip of one sentence"),
-        ({"seconds": 4.0}, "--seconds would do nothing here: only --mode=pose"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_at_once(given, message):

@@ -1,16 +1,13 @@
 """What captions say of training windows: their moments, speed, side and way, and how an action repeats."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from bridge.priors.embedded import SHIPPED
-from md_jax.mocap.clips import Clip, load_clips, moving_clips, split_clips
+from md_jax.mocap.clips import Clip
 from md_jax.mocap.windows import every_window
 from tools import prior_moments
-from tools.prior_data import TWICE
 
 FRAMES, FPS = 10, 10
 PERIOD = 1.2  # seconds
@@ -88,19 +85,3 @@ def test_turning_is_told_by_the_root():
     straight = every_window([still], frames=FRAMES, fps=FPS, stride=1.0, root="full")
     assert set(prior_moments.turns(left)) == {"turning left"} and set(prior_moments.turns(right)) == {"turning right"}
     assert set(prior_moments.turns(straight)) == {""}
-
-
-def test_repeats(clips):
-    assert prior_moments.repeat_seconds(clips) == pytest.approx(PERIOD, abs=1 / 30)
-    once = swing("e", 0.0)
-    rising = np.linspace(0, 1, len(once.body_pose), dtype=np.float32)[:, None, None] * np.ones((21, 3), np.float32)
-    assert prior_moments.repeat_seconds([dataclasses.replace(once, body_pose=rising)]) is None
-
-
-def test_the_repeats_that_the_next_prior_states_are_those_of_motion_capture():
-    stated = json.loads((SHIPPED.parent / "next" / "prior.json").read_text())["repeats"]
-    clips = split_clips(load_clips(), 0.2).train
-    clips += [clip for clip in split_clips(moving_clips(), 0.2).train if clip.action not in TWICE]
-    for action in sorted({clip.action for clip in clips}):
-        found = prior_moments.repeat_seconds([clip for clip in clips if clip.action == action])
-        assert stated.get(action) == (None if found is None else pytest.approx(found, abs=0.01)), action

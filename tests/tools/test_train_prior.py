@@ -3,21 +3,26 @@
 import json
 import math
 import random
+import sys
+from importlib import resources
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from bridge.priors import load_prior
+from bridge.priors.embedded.autoencoder import Autoencoder
 from bridge.priors.embedded.files import SCHEDULE
-from bridge.priors.embedded.frames import Shape
+from bridge.priors.embedded.frames import Shape, cosines
 from bridge.priors.embedded.network import alphas_cumprod
 from bridge.priors.embedded.words import PADDING
+from md_jax.evaluate import measures
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
 from tests.bridge.priors.tiny_priors import ACTIONS, OWN
-from tools import prior_autoencoder, prior_sheet, prior_text, train_prior
-from tools.prior_clips import AUTOENCODER, LATENTS
+from tools import prior_components, prior_sheet, prior_text, train_autoencoder, train_gait, train_prior
+from tools.prior_clips import COMPONENTS, POSES
 
 
 def test_captions_name_their_action_and_never_a_wrong_view():
@@ -52,13 +57,16 @@ MOMENTS = {action: 3 for action in ACTIONS}
 
 @pytest.fixture
 def data(tmp_path):
-    """Eight clips of noise in the layout of tools.prior_data."""
+    """Eight clips of noise in the layout of tools.prior_data, and an autoencoder."""
     folder = tmp_path / "data"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    shape = [OWN["frames"], len(OWN["cameras"]), 6]
-    rng.normal(size=(8, *shape)).astype(np.float16).tofile(folder / LATENTS)
-    prior_autoencoder.save(prior_autoencoder.fit(torch.rand(40, 16, 16, 3), 6), folder / AUTOENCODER)
+    filmed = [OWN["frames"], len(OWN["cameras"]), 6]
+    rng.normal(size=(8, *filmed)).astype(np.float16).tofile(folder / COMPONENTS)
+    prior_components.save(prior_components.fit(torch.rand(40, 16, 16, 3), 6), folder / prior_components.FILE)
+    poses = {"root_orient": (3,), "body_pose": (21, 3), "transl": (3,)}
+    drawn = {name: rng.normal(size=(4, filmed[0], *size)).astype(np.float32) for name, size in poses.items()}
+    np.savez(folder / POSES, **drawn)
     np.savez(
         folder / "clips.npz",
         action=np.arange(8) % 2,
@@ -71,9 +79,11 @@ def data(tmp_path):
     )
     moments = {action: [0.5, 0.25, 0.25] for action in ACTIONS}
     (folder / "meta.json").write_text(
-        json.dumps({"actions": list(ACTIONS), "moments": moments, "shape": shape, "settings": OWN})
+        json.dumps({"actions": list(ACTIONS), "moments": moments, "filmed": filmed, "settings": OWN})
     )
     (tmp_path / "actions.json").write_text(json.dumps(ACTIONS))
+    words = f"--data {folder} --hidden 8 --batch 4 --steps 3 --threads 1".split()
+    train_autoencoder.train(train_autoencoder.parse_args(words))
     return tmp_path
 
 
@@ -100,30 +110,94 @@ def test_training_goes_on_where_it_stopped_and_exports_a_prior(data, capsys):
     assert prior_sheet.sheet(video, zoom=1).size == (OWN["frames"] * OWN["width"], OWN["height"])
 
 
-def test_an_autoencoder_keeps_the_directions_in_which_pictures_differ():
-    """Against numpy's decomposition; and what it leaves out is the smallest part."""
+def test_components_are_the_directions_in_which_pictures_differ():
+    """Against numpy's decomposition; and what they leave out is the smallest part."""
     draw = torch.Generator().manual_seed(0)
     axes = torch.linalg.qr(torch.randn(3 * 8 * 8, 5, generator=draw))[0].T
     size = torch.tensor([2.0, 1.0, 0.5, 0.25, 0.01])
     x = 0.1 * torch.randn(400, 5, generator=draw) * size @ axes
     pictures = (0.5 + x / 2).unflatten(1, (3, 8, 8)).permute(0, 2, 3, 1)
-    found = prior_autoencoder.fit(pictures, 4)
-    latents = prior_autoencoder.encode(found, pictures)
-    back = found.decode(latents[..., None, None]).movedim(1, -1) / 2 + 0.5
+    linear = prior_components.fit(pictures, 4)
+    found = prior_components.components(linear, pictures)
+    rows = linear["axes"].flatten(1)
+    back = (found / rows.square().sum(1) @ rows).unflatten(1, (3, 8, 8)) + linear["mean"]
+    back = back.movedim(1, -1) / 2 + 0.5
     assert (back - pictures).square().mean() < 1e-3 * (pictures - 0.5).square().mean()
-    std = latents.std(dim=0, unbiased=False)
+    std = found.std(dim=0, unbiased=False)
     lengths = np.linalg.svd((x - x.mean(0)).numpy(), compute_uv=False)[:4]
     np.testing.assert_allclose(std / std[0], np.sqrt(lengths / lengths[0]), rtol=1e-3)  # by the root of their own size
     np.testing.assert_allclose(std.square().mean(), 1, rtol=1e-3)
 
 
+def test_joints_are_where_the_yardstick_has_them():
+    rng = np.random.default_rng(0)
+    pose, root = rng.normal(size=(5, 21, 3)).astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
+    turns = torch.from_numpy(measures.matrices(np.concatenate([root[:, None], pose], axis=1)))
+    expected = measures.joints(pose, root) - measures.rest_joints()[0]
+    np.testing.assert_allclose(train_autoencoder.joints_of(turns), expected, atol=1e-5)
+
+
+def test_a_frame_s_pose_is_as_its_camera_sees_it(data):
+    """A body that turns with its camera looks the same to it."""
+    source = train_autoencoder.Source(data / "data")
+    clip, frame = np.array([0, 3, 7]), np.array([0, 1, 3])
+    found = source.of(clip, frame)
+    np.testing.assert_allclose(train_autoencoder.joints_of(found.rotations), found.joints, atol=1e-5)
+    poses = np.load(data / "data" / POSES)
+    for row, (c, f) in enumerate(zip(clip, frame, strict=True)):
+        seen = Rotation.from_matrix(found.rotations[row, 0].numpy().astype(float)).inv()
+        there = Rotation.from_rotvec(poses["root_orient"][c // 2, f].astype(float))
+        np.testing.assert_allclose((there * seen).as_rotvec(), [0, _wrapped(source.azimuth[c]), 0], atol=1e-4)
+
+
+def _wrapped(angle):
+    return (angle + math.pi) % (2 * math.pi) - math.pi
+
+
+def test_the_gait_is_learned_from_velocities_as_the_body_heads(data, monkeypatch, tmp_path):
+    """Against SciPy, from what the autoencoder reads; and a few steps write a file that the program reads."""
+    read = train_gait.Read(data / "data")
+    x, y = read.of(np.array([1, 6]), 10.0, 0.0)
+    assert x.shape == (2 * 2, 189) and y.shape == (2 * 2, 2)
+    turns, _ = read.net.read(torch.from_numpy(read.latents[6, 1:2]).float())
+    seen = turns[0, 0].numpy()  # by a camera at the clip's azimuth
+    heading = np.arctan2(seen[0, 2], seen[2, 2]) + read.source.azimuth[6]
+    velocity = (read.transl[3, 2] - read.transl[3, 0]) * 5 * [1, 0, 1]
+    aside, _, ahead = Rotation.from_euler("y", -heading).apply(velocity)
+    np.testing.assert_allclose(y[2], [aside, ahead], atol=1e-4)
+
+    monkeypatch.setattr(train_gait, "STEPS", 2)
+    file = tmp_path / "gait.npz"
+    monkeypatch.setattr(sys, "argv", ["train_gait", f"--data={data / 'data'}", f"--out={file}"])
+    train_gait.main()
+    shipped = np.load(resources.files("md_jax.assets").joinpath("gait.npz"))
+    written = np.load(file)
+    assert {name: written[name].shape for name in written} == {name: shipped[name].shape for name in shipped}
+
+
+def test_straight_latents_show_the_same(data):
+    net = Autoencoder(12, 2, 6, 8, 16, 16).requires_grad_(False)
+    draw = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    seen = torch.randn(500, 12, generator=draw)
+    before = net.decoder(net.encoder(seen)), *net.read(net.encoder(seen))
+    train_autoencoder.straighten(net, seen)
+    latents = net.encoder(seen)
+    for one, other in zip(before, (net.decoder(latents), *net.read(latents)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    covariance = latents.T.cov()
+    assert (covariance - covariance.diag().diag()).abs().max() < 1e-3 and abs(covariance.diag().mean() - 1) < 1e-3
+    assert latents.mean(0).abs().max() < 1e-3 and (covariance.diag().diff() < 1e-5).all()
+
+
 def test_the_loss_of_the_best_linear_guess_is_one():
     """Whatever the time, so all count alike; a network that adds nothing to the guess has it."""
-    shape = Shape(4, 2, 6, 64, 1, 1, 10, prior_text.MAX_TOKENS, 8)
+    shape = Shape(4, 6, 2, 6, 8, 64, 1, 1, 10, prior_text.MAX_TOKENS, 8)
     networks, draw = train_prior.Networks(shape), torch.Generator().manual_seed(0)
-    std = torch.linspace(2, 0.5, 6)
+    std = torch.linspace(2, 0.5, 24).reshape(4, 6)
     networks.first_values(std)
-    latents = std * torch.randn(3000, 4, 2, 6, generator=draw)
+    latents = cosines(4).T @ (std * torch.randn(3000, 4, 6, generator=draw))
     noise, tokens = torch.randn(latents.shape, generator=draw), torch.zeros(3000, 24).long()
     for time in (0.05, 0.5, 0.95):
         loss = train_prior.loss_of(

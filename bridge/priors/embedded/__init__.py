@@ -18,7 +18,7 @@ from torch import Tensor
 from bridge.priors.base import FolderPrior
 from bridge.priors.embedded import files, network, text
 from bridge.priors.folder import PREDICTIONS, Parts, load_parts
-from bridge.priors.spec import PriorError, PriorSpec, Text, precision_name
+from bridge.priors.spec import PriorError, PriorSpec, ShownPoses, Text, precision_name
 from bridge.priors.weights.find import find_weights, first_line, read_json
 from bridge.priors.weights.networks import frozen, refuse_dead
 
@@ -93,17 +93,28 @@ def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
 
 
 class OwnPrior(ShippedPrior):
-    """A folder of tools/train_prior.py: pictures through a linear autoencoder, frames through a transformer."""
+    """A folder of tools/train_prior.py: frames through an autoencoder, clips through a transformer.
+
+    The numbers of a frame stand in as many columns as it has cameras: so latents keep the picture's form.
+    """
 
     def __init__(self, spec: PriorSpec, own: files.OwnParts, device: torch.device) -> None:
         super().__init__(spec, own.parts, device)
         self._autoencoder = own.autoencoder
 
-    def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n C 1 cameras"]:
-        return self._autoencoder.encode(frames).float()
+    def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c 1 w"]:
+        numbers = self._autoencoder.encode(frames).float()
+        return numbers.unflatten(1, (self.spec.latent_channels, 1, -1))
 
-    def _pictures(self, latents: Float[Tensor, "n C 1 cameras"]) -> Float[Tensor, "n 3 H W"]:
-        return self._autoencoder.decode(latents).float()
+    def _pictures(self, latents: Float[Tensor, "n c 1 w"]) -> Float[Tensor, "n 3 H W"]:
+        return self._autoencoder.decode(latents.flatten(1)).float()
+
+    @torch.no_grad()
+    def poses(self, z: Float[Tensor, "N c F 1 w"]) -> ShownPoses:
+        """The poses that the autoencoder reads from latents (see `Prior.poses`)."""
+        frames = z.squeeze(3).transpose(1, 2).flatten(2)
+        rotations, height = self._autoencoder.read(frames.flatten(0, 1))
+        return ShownPoses(rotations.unflatten(0, frames.shape[:2]), height.unflatten(0, frames.shape[:2]))
 
     def output(self, z_t: Float[Tensor, "B C f h w"], t: Float[Tensor, "B"], text: Text) -> Float[Tensor, "B C f h w"]:
         """The clean latents that the denoiser sees in noised ones (see `FrozenPrior.output`)."""
@@ -125,7 +136,7 @@ def own_spec(name: str, own: files.OwnParts, folder: Path, dtype: str) -> PriorS
             f"{folder / 'prior.json'} states frames, cameras, height, width = {stated}: the networks have {expected},"
             " and a camera's picture must be square."
         )
-    return dataclasses.replace(spec, latent_channels=shape.channels, pixel_stride=height)
+    return dataclasses.replace(spec, latent_channels=shape.channels // shape.cameras, pixel_stride=height)
 
 
 def spec_of(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:

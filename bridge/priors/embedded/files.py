@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from bridge.priors.embedded.autoencoder import LinearAutoencoder
+from bridge.priors.embedded.autoencoder import Autoencoder
 from bridge.priors.embedded.frames import FrameTransformer, Shape
 from bridge.priors.embedded.network import alphas_cumprod
 from bridge.priors.embedded.text import Tokenizer
@@ -31,7 +31,7 @@ class OwnParts(NamedTuple):
 
     parts: Parts
     shape: Shape
-    autoencoder: LinearAutoencoder
+    autoencoder: Autoencoder
 
 
 class Weights(nn.Module):
@@ -41,7 +41,7 @@ class Weights(nn.Module):
         super().__init__()
         self.denoiser = FrameTransformer(shape)
         self.text_encoder = WordEncoder(shape.words, shape.text_width)
-        self.autoencoder = LinearAutoencoder(shape.channels, height, width)
+        self.autoencoder = Autoencoder(shape.channels, shape.cameras, shape.components, shape.hidden, height, width)
 
 
 def read_own(folder: Path, device: torch.device, dtype: torch.dtype) -> OwnParts:
@@ -56,14 +56,14 @@ def read_own(folder: Path, device: torch.device, dtype: torch.dtype) -> OwnParts
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise PriorError(f"{file} cannot be read ({first_line(str(error))}): fetch the folder again.") from error
-    encoder = weights.get("autoencoder.encoder", torch.empty(0))
-    if encoder.ndim != 4 or encoder.shape[0] != shape.channels:
+    axes = weights.get("autoencoder.axes", torch.empty(0))
+    if axes.ndim != 4 or axes.shape[0] != shape.components:
         raise PriorError(
-            f"{file}: autoencoder.encoder has the shape {list(encoder.shape)}, expected [{shape.channels}, 3, H, W]."
+            f"{file}: autoencoder.axes has the shape {list(axes.shape)}, expected [{shape.components}, 3, H, W]."
         )
     # no numbers are drawn for weights that are read
     with torch.device("meta"), no_larger_than(file.stat().st_size):
-        networks = Weights(shape, *encoder.shape[2:])
+        networks = Weights(shape, *axes.shape[2:])
     try:
         networks.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
     except RuntimeError as error:
@@ -97,8 +97,12 @@ def _shape_of(file: Path) -> Shape:
     if wrong is not None:
         raise PriorError(f"{file} has {wrong}={str(sizes[wrong])[:60]}: expected a whole number from 1 to {LARGEST}.")
     shape = Shape(**sizes)  # type: ignore[arg-type]
-    if shape.width % shape.heads:
-        raise PriorError(f"{file} has width={shape.width}, heads={shape.heads}: expected heads that divide the width.")
+    for whole, part in (("width", "heads"), ("channels", "cameras")):
+        if getattr(shape, whole) % getattr(shape, part):
+            raise PriorError(
+                f"{file} has {whole}={getattr(shape, whole)}, {part}={getattr(shape, part)}: expected {part} that"
+                f" divide the {whole}."
+            )
     return shape
 
 

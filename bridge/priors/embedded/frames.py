@@ -1,7 +1,7 @@
 """The next prior's denoiser: a transformer over the frames of a clip (a DiT, Peebles and Xie 2023).
 
-A frame, all its cameras together, is one token. Time and text shift, scale and gate every layer; all layers share the
-map that gives these (as PixArt-α, Chen et al. 2023) and add offsets of their own.
+A frame is one token. Time and text shift, scale and gate every layer; all layers share the map that gives these (as
+PixArt-α, Chen et al. 2023) and add offsets of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Shape:
     """Sizes of the networks: config.json of a folder.
 
     Attributes:
-        frames, cameras, channels: of a clip's latents.
+        frames, channels: of a clip's latents.
+        cameras, components, hidden: of the autoencoder (`autoencoder.Autoencoder`).
         width, layers, heads: of the transformer.
         words: that the text encoder knows.
         tokens: of a text, at the most.
@@ -32,8 +33,10 @@ class Shape:
     """
 
     frames: int
-    cameras: int
     channels: int
+    cameras: int
+    components: int
+    hidden: int
     width: int
     layers: int
     heads: int
@@ -45,25 +48,32 @@ class Shape:
 class Denoised(NamedTuple):
     """As diffusers' output."""
 
-    sample: Float[Tensor, "N C F 1 cameras"]
+    sample: Float[Tensor, "N c F 1 w"]
+
+
+def cosines(frames: int) -> Float[Tensor, "F F"]:
+    """The orthonormal cosines of a clip's frames, one a row, slow ones first (DCT-II)."""
+    rate, frame = torch.arange(frames, dtype=torch.float64), torch.arange(frames, dtype=torch.float64) + 0.5
+    rows = (math.pi / frames * rate[:, None] * frame).cos() * math.sqrt(2 / frames)
+    rows[0] /= math.sqrt(2)
+    return rows.float()
 
 
 class FrameTransformer(nn.Module):
     """Predicts the clean latents of noised ones ("sample" prediction).
 
-    The network adds to what each channel alone would say: of z = α x + σ ε and a channel of variance s² the best linear
-    guess is α s² / (α² s² + σ²) z (Karras et al. 2022, per channel). So small channels at low noise, which are as many
-    as the trunk is wide, need not pass through it.
+    The network adds to what each rate of change alone would say. Of z = α x + σ ε and a cosine over time of variance s²
+    the best linear guess is α s² / (α² s² + σ²) z (Karras et al. 2022, here per cosine and channel). So what the
+    network has not learned moves as fast as real clips do: without the cosines it would be noise in each frame.
     """
 
-    std: Tensor  # of the latents, per channel
+    std: Tensor  # (F, C), of the latents' cosines over time
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        token = shape.cameras * shape.channels
-        self.register_buffer("std", torch.ones(shape.channels))
-        self.frame_in, self.frame_out = nn.Linear(token, shape.width), nn.Linear(shape.width, token)
+        self.register_buffer("std", torch.ones(shape.frames, shape.channels))
+        self.frame_in, self.frame_out = (nn.Linear(shape.channels, shape.width), nn.Linear(shape.width, shape.channels))
         self.position = nn.Parameter(torch.empty(shape.frames, shape.width))
         self.time, self.text = _two_layers(2 * RATES, shape.width), _two_layers(shape.text_width, shape.width)
         self.shifts = nn.Linear(shape.width, SHIFTS * shape.width)
@@ -77,22 +87,23 @@ class FrameTransformer(nn.Module):
 
     def forward(
         self,
-        sample: Float[Tensor, "N C F 1 cameras"],
+        sample: Float[Tensor, "N c F 1 w"],
         time: Float[Tensor, "N"],
         signal: Float[Tensor, "N"],
         text: Float[Tensor, "N 1 D"],
     ) -> Denoised:
         """Clean latents in the program's layout (see `denoise`)."""
-        clean = self.denoise(sample.squeeze(3).permute(0, 2, 3, 1), time, signal, text)
-        return Denoised(clean.permute(0, 3, 1, 2).unsqueeze(3))
+        frames = sample.squeeze(3).transpose(1, 2)
+        clean = self.denoise(frames.flatten(2), time, signal, text).view_as(frames)
+        return Denoised(clean.transpose(1, 2).unsqueeze(3))
 
     def denoise(
         self,
-        frames: Float[Tensor, "N F cameras C"],
+        frames: Float[Tensor, "N F C"],
         time: Float[Tensor, "N"],
         signal: Float[Tensor, "N"],
         text: Float[Tensor, "N 1 D"],
-    ) -> Float[Tensor, "N F cameras C"]:
+    ) -> Float[Tensor, "N F C"]:
         """Clean latents.
 
         Args:
@@ -101,9 +112,11 @@ class FrameTransformer(nn.Module):
             signal: α at these times; σ² = 1 − α².
             text: from `text.WordEncoder`.
         """
-        alpha, variance = signal[:, None, None, None].to(frames.dtype), self.std.square()
+        to_rates = cosines(self.shape.frames).to(frames)
+        rates = to_rates @ frames
+        alpha, variance = signal[:, None, None].to(frames.dtype), self.std.square()
         total = alpha.square() * variance + 1 - alpha.square()  # variance of z
-        x = self.frame_in((frames * total.rsqrt()).flatten(2)) + self.position
+        x = self.frame_in(to_rates.T @ (rates * total.rsqrt())) + self.position
         condition = functional.silu(self.time(self._waves(time).to(x.dtype)) + self.text(text[:, 0]))
         shifts = self.shifts(condition).unflatten(1, (SHIFTS, -1))[:, :, None]
         for layer in self.layers:
@@ -111,7 +124,7 @@ class FrameTransformer(nn.Module):
         shift, scale = self.last(condition)[:, None].chunk(2, dim=-1)
         x = self.frame_out(functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift)
         missing = (variance * (1 - alpha.square()) / total).sqrt()  # what the linear guess leaves open
-        return alpha * variance / total * frames + missing * x.unflatten(2, frames.shape[2:])
+        return to_rates.T @ (alpha * variance / total * rates + missing * (to_rates @ x))
 
     def _waves(self, time: Float[Tensor, "N"]) -> Float[Tensor, "N R"]:
         rates = torch.exp(torch.linspace(0, math.log(1000), RATES, device=time.device))

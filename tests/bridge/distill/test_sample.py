@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bridge.distill.prompts import embed_prompts
-from bridge.distill.sample import ClipSampler, ddim, times_of
+from bridge.distill.sample import ClipSampler, ddim, over_windows, times_of
 from bridge.priors import Setup, load_prior
 from tests.bridge.priors import tiny_priors
 
@@ -82,6 +82,36 @@ def test_the_guidance_scale_is_that_of_classifier_free_guidance(sampler):
         sampler(azimuth, noise, 3, 1.0, 4), sampler(azimuth, noise, 3, one, 4), rtol=1e-4, atol=1e-4
     )
     assert not torch.equal(sampler(azimuth, noise, 3, 1.0, 4), sampler(azimuth, noise, 3, 9.0, 4))
+
+
+@pytest.mark.parametrize("starts", [[0, 1, 2, 3], [0, 3], [0, 2, 5]])
+def test_a_long_clip_is_the_mean_of_its_windows(starts):
+    """Against loops over frames; the last ones go round."""
+    draw, frames, length = torch.Generator().manual_seed(4), 7, 4
+    z = torch.randn(1, 2, frames, 1, 3, generator=draw)
+
+    def denoise(clips, t):  # of a frame it says what depends on the window, too
+        return t * clips + clips.mean(2, keepdim=True) * torch.arange(1.0, 5.0)[:, None, None]
+
+    total, weight = torch.zeros_like(z), torch.zeros(frames)
+    for start in starts:
+        inside = [(start + i) % frames for i in range(length)]
+        said = denoise(z[:, :, inside], 0.4)
+        for i, frame in enumerate(inside):
+            total[:, :, frame] += (1, 2, 2, 1)[i] * said[:, :, i]
+            weight[frame] += (1, 2, 2, 1)[i]
+    found = over_windows(denoise, torch.tensor(starts), length)(z, 0.4)
+    torch.testing.assert_close(found, total / weight[:, None, None])
+
+
+def test_a_long_clip_of_one_window_is_a_clip(sampler):
+    noise = torch.randn((2, *sampler.prior.spec.latent_shape), generator=torch.Generator().manual_seed(2))
+    azimuth, starts = torch.tensor([0.1, 1.3]), torch.zeros(2, 3).long()
+    clip = sampler(azimuth, noise, 4, 3.0, 4)
+    torch.testing.assert_close(sampler.long(azimuth, noise, 4, 3.0, starts, torch.tensor([[0] * 3, [1] * 3])), clip)
+    other = sampler.long(azimuth, noise, 4, 3.0, starts, torch.ones(2, 3).long())
+    torch.testing.assert_close(other[1], clip[1])
+    assert not torch.allclose(other[0], clip[0], atol=1e-3)
 
 
 def test_times_fall_evenly():

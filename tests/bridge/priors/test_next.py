@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -37,7 +38,7 @@ def test_denoiser_is_a_transformer_over_frames(folder):
 
 
 def _clean(w, z, t, text, alpha):
-    """The clean latents of one clip (C, F, 1, cameras)."""
+    """The clean latents of one clip (c, F, 1, w)."""
 
     def linear(name, x):
         return x @ w[f"denoiser.{name}.weight"].T + w[f"denoiser.{name}.bias"]
@@ -45,9 +46,9 @@ def _clean(w, z, t, text, alpha):
     def normal(x):
         return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
 
-    frames, variance, alpha = z.double()[:, :, 0].permute(1, 2, 0), w["denoiser.std"] ** 2, float(alpha)
+    frames, variance, alpha = z.double()[:, :, 0].permute(1, 0, 2), w["denoiser.std"] ** 2, float(alpha)
     total = alpha**2 * variance + 1 - alpha**2
-    x = linear("frame_in", (frames / total.sqrt()).flatten(1)) + w["denoiser.position"]
+    x = linear("frame_in", _back(_cosines(frames.flatten(1)) / total.sqrt())) + w["denoiser.position"]
     rates = torch.exp(torch.arange(128).double() * math.log(1000) / 127)
     angles = float(t) * rates * math.pi / 2
     silu = torch.nn.functional.silu
@@ -65,23 +66,34 @@ def _clean(w, z, t, text, alpha):
         y = torch.nn.functional.gelu(linear(f"layers.{i}.wide", y), approximate="tanh")
         x = x + s[5] * linear(f"layers.{i}.narrow", y)
     shift, scale = linear("last", condition).chunk(2, -1)
-    x = linear("frame_out", normal(x) * (1 + scale) + shift).reshape(frames.shape)
+    x = linear("frame_out", normal(x) * (1 + scale) + shift)
     missing = (variance * (1 - alpha**2) / total).sqrt()
-    return (alpha * variance / total * frames + missing * x).permute(2, 0, 1)[:, :, None]
+    clean = _back(alpha * variance / total * _cosines(frames.flatten(1)) + missing * _cosines(x))
+    return clean.reshape(frames.shape).permute(1, 0, 2)[:, :, None]
+
+
+def _cosines(frames, axis=0):
+    return torch.from_numpy(scipy.fft.dct(frames.numpy(), norm="ortho", axis=axis))
+
+
+def _back(rates, axis=0):
+    return torch.from_numpy(scipy.fft.idct(rates.numpy(), norm="ortho", axis=axis))
 
 
 def test_a_gaussian_is_denoised_exactly_by_a_network_that_adds_nothing():
-    shape = frames.Shape(4, 2, 6, 32, 1, 2, 10, 8, 8)
+    """Whose cosines over time have sizes of their own: the best guess is linear in each."""
+    shape = frames.Shape(4, 6, 2, 6, 8, 32, 1, 2, 10, 8, 8)
     net = frames.FrameTransformer(shape)
     for parameter in net.parameters():
         torch.nn.init.zeros_(parameter)
-    net.std.copy_(torch.linspace(2, 0.5, 6))
+    net.std.copy_(torch.linspace(2, 0.5, 24).reshape(4, 6))
     draw, alpha = torch.Generator().manual_seed(0), 0.6
-    x = torch.randn(4000, 6, 4, 1, 2, generator=draw) * net.std[:, None, None, None]
+    x = _back(torch.randn(8000, 4, 6, generator=draw) * net.std, axis=1)
     z = alpha * x + 0.8 * torch.randn(x.shape, generator=draw)
-    guess = net(z, torch.full((4000,), 0.5), torch.full((4000,), alpha), torch.zeros(4000, 1, 8)).sample
-    slope = ((x * z).sum((0, 2, 3, 4)) / (z * z).sum((0, 2, 3, 4))).detach()  # least squares, each channel alone
-    torch.testing.assert_close(guess, z * slope[:, None, None, None], atol=0.05, rtol=0.05)
+    guess = net.denoise(z, torch.full((8000,), 0.5), torch.full((8000,), alpha), torch.zeros(8000, 1, 8)).detach()
+    rates, clean = _cosines(z, axis=1), _cosines(x, axis=1)
+    slope = (clean * rates).sum(0) / (rates * rates).sum(0)  # least squares, each alone
+    torch.testing.assert_close(guess, _back(rates * slope, axis=1), atol=0.06, rtol=0.05)
 
 
 def test_words_are_summed_and_unknown_ones_are_read_as_unknown(folder):
@@ -93,16 +105,46 @@ def test_words_are_summed_and_unknown_ones_are_read_as_unknown(folder):
     torch.testing.assert_close(hidden[3], hidden[4])
 
 
-def test_pictures_in_the_autoencoders_span_come_back_and_its_gradient_is_its_transpose(folder):
+def test_the_autoencoder_is_components_and_layers(folder):
+    """Against the same computation in float64 on one frame."""
+    prior = load_prior("embedded", str(folder), "cpu", "float32")
+    w = {name.removeprefix("autoencoder."): x.double() for name, x in load_file(folder / "model.safetensors").items()}
+
+    def layers(name, x):
+        for i in (0, 2):
+            x = torch.nn.functional.silu(w[f"{name}.{i}.weight"] @ x + w[f"{name}.{i}.bias"])
+        return w[f"{name}.4.weight"] @ x + w[f"{name}.4.bias"]
+
+    video = torch.rand(1, 3, 4, 16, 32, generator=torch.Generator().manual_seed(0))
+    left, right = (2 * video[0, :, 2].double() - 1).split(16, dim=2)
+    seen = [torch.einsum("kchw,chw->k", w["axes"], half - w["mean"]) for half in (left, right)]
+    expected = layers("encoder", torch.cat(seen))
+    z = prior.encode(video)
+    torch.testing.assert_close(z[0, :, 2].flatten().double(), expected, atol=1e-4, rtol=1e-4)
+
+    of_left, of_right = layers("decoder", expected).split(12)
+    halves = [w["mean"] + torch.einsum("kchw,k->chw", w["axes"], x / w["axes"].square().sum((1, 2, 3)))
+              for x in (of_left, of_right)]  # fmt: skip
+    shown = (torch.cat(halves, dim=2) / 2 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(prior.decode(z)[0, :, 2].double(), shown, atol=1e-4, rtol=1e-4)
+
+    rotations, height = prior.poses(z)
+    assert rotations.shape == (1, 4, 22, 3, 3) and height.shape == (1, 4)
+    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(1, 4, 22, 3, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotations), torch.ones(1, 4, 22), atol=1e-5, rtol=0)
+    numbers = layers("reader", expected)
+    first = numbers[6 * 5 : 6 * 5 + 3] + torch.tensor([1, 0, 0])
+    torch.testing.assert_close(rotations[0, 2, 5, :, 0].double(), first / first.norm(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(height[0, 2].double(), numbers[-1], atol=1e-4, rtol=1e-3)
+
+
+def test_the_gradient_of_encoding_is_that_of_small_changes(folder):
     prior = load_prior("embedded", str(folder), "cpu", "float32")
     draw = torch.Generator().manual_seed(0)
-    z = 0.02 * torch.randn(2, *prior.spec.latent_shape, generator=draw)
-    video = prior.decode(z)
-    assert video.shape == (2, 3, 4, 16, 32) and video.min() > 0 and video.max() < 1
-    torch.testing.assert_close(prior.encode(video), z, atol=2e-3, rtol=2e-3)
-    g, nudge = torch.randn(z.shape, generator=draw), torch.randn(video.shape, generator=draw)
-    change = (prior.encode(video + 0.01 * nudge) - prior.encode(video)) / 0.01
-    torch.testing.assert_close((prior.encode_vjp(video, g) * nudge).sum(), (g * change).sum(), rtol=1e-3, atol=1e-2)
+    video = torch.rand(2, 3, 4, 16, 32, generator=draw)
+    g, nudge = torch.randn(2, *prior.spec.latent_shape, generator=draw), torch.randn(video.shape, generator=draw)
+    change = (prior.encode(video + 0.01 * nudge) - prior.encode(video - 0.01 * nudge)) / 0.02
+    torch.testing.assert_close((prior.encode_vjp(video, g) * nudge).sum(), (g * change).sum(), rtol=1e-2, atol=1e-2)
 
 
 NEXT = embedded.SHIPPED.parent / "next"
@@ -151,10 +193,10 @@ def _weights(folder, change):
     [
         (lambda w: w.pop("denoiser.last.bias"), 'Missing key.*"denoiser.last.bias"'),
         (lambda w: w.update(extra=torch.ones(2)), 'Unexpected key.*"extra"'),
-        (lambda w: w.update({"denoiser.std": torch.ones(5)}), "size mismatch for denoiser.std"),
+        (lambda w: w.update({"denoiser.std": torch.ones(4, 5)}), "size mismatch for denoiser.std"),
         (lambda w: w.update({"denoiser.position": torch.full((4, 32), torch.nan)}), "NaN or infinite"),
         (lambda w: [x.zero_() for x in w.values()], "no weight of the prior is below zero"),
-        (lambda w: w.pop("autoencoder.encoder"), "autoencoder.encoder has the shape"),
+        (lambda w: w.pop("autoencoder.axes"), "autoencoder.axes has the shape"),
     ],
 )
 def test_other_weights_are_refused(folder, change, said):
@@ -167,6 +209,7 @@ def test_other_weights_are_refused(folder, change, said):
     ("file", "stated", "said"),
     [
         ("config", {"width": 33}, "heads that divide the width"),
+        ("config", {"channels": 13}, "cameras that divide the channels"),
         ("config", {"layers": "2"}, "layers=2: expected a whole number"),
         ("config", {"frames": 10**9}, "expected a whole number from 1 to"),
         ("prior", {"frames": 5}, r"states frames, cameras, height, width = \(5, 2, 16, 32\)"),

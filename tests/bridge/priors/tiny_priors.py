@@ -4,10 +4,12 @@ import json
 import shutil
 
 import torch
+from safetensors.torch import save_file
 
+from bridge.priors.embedded.autoencoder import Autoencoder
 from bridge.priors.embedded.frames import Shape
 from tests.bridge.priors import packed
-from tools import prior_autoencoder
+from tools import prior_components
 
 ACTIONS = {
     "walking": {"phrase": "walking", "synonyms": ["walk", "strolling"]},
@@ -33,14 +35,16 @@ def own_folder(path, seed=0, **sizes):
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = prior_text.make_tokenizer(ACTIONS, dict.fromkeys(ACTIONS, 3))
-    given = {"frames": 4, "cameras": 2, "channels": 6, "width": 32, "layers": 2, "heads": 2, "text_width": 8} | sizes
+    given = {"frames": 4, "channels": 12, "width": 32, "layers": 2, "heads": 2, "text_width": 8} | sizes
+    given |= {"cameras": 2, "components": 12, "hidden": 16}
     shape = Shape(words=tokenizer.get_vocab_size(), tokens=prior_text.MAX_TOKENS, **given)
     networks = train_prior.Networks(shape)
-    networks.first_values(torch.linspace(2, 0.5, shape.channels))
+    networks.first_values(torch.linspace(2, 0.5, shape.channels).repeat(shape.frames, 1))
     for parameter in networks.parameters():  # no gate that starts at zero
         parameter.data.add_(0.1 * torch.randn_like(parameter))
-    encoder = prior_autoencoder.fit(torch.rand(60, 16, 16, 3), shape.channels)
-    prior_autoencoder.save(encoder, path / "autoencoder.safetensors")
+    autoencoder = Autoencoder(shape.channels, shape.cameras, shape.components, shape.hidden, 16, 16)
+    autoencoder.load_state_dict(prior_components.fit(torch.rand(60, 16, 16, 3), shape.components), strict=False)
+    save_file(autoencoder.state_dict(), path / "autoencoder.safetensors")
     moments = {action: [0.5, 0.25, 0.25] for action in ACTIONS}
     vocabulary = {"actions": list(ACTIONS), "manner": list(prior_text.SAID), "moments": moments}
     stated = {"prior": OWN, "vocabulary": vocabulary}
