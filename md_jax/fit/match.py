@@ -26,7 +26,7 @@ from md_jax.errors import UserError
 from md_jax.fit import posefield
 from md_jax.fit.problems import Params, PoseProblem
 from md_jax.mocap.clips import Clip
-from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, rows_of, to_poses, turning
+from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, rows_of, smoothed, to_poses, turning
 from md_jax.mocap.statistics import PoseStatistics
 from md_jax.mocap.windows import Root
 
@@ -166,17 +166,19 @@ def fit_clips(
         azimuth, elevation: of each clip's camera, radians.
         video: the clips, in [0, 1].
         source: reads poses from clips, or compares clips with renders of poses.
-        steps: of the descent.
+        steps: of the descent; 0: none.
         root: what of it moves; the priors' own.
         smoothness: weight of acceleration, beside squared pixels of 32×32.
     """
     shown = source.read(video)
     if shown is None:
         starts = searched(priors, baked, azimuth, elevation, video, source.distances, root)
+        rows = [prior.whitened(start) for prior, start in zip(priors, starts, strict=True)]
     else:
         turns, height = shown
-        starts = [rows_of(prior, turns[m], height[m], float(azimuth[m]), root) for m, prior in enumerate(priors)]
-    white = jnp.stack([jnp.asarray(prior.whitened(start)) for prior, start in zip(priors, starts, strict=True)])
+        read = [rows_of(prior, turns[m], height[m], float(azimuth[m]), root) for m, prior in enumerate(priors)]
+        rows = [smoothed(prior.whitened(poses), smoothness) for prior, poses in zip(priors, read, strict=True)]
+    white = jnp.stack([jnp.asarray(each) for each in rows])
     means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
     targets = Targets(azimuth, elevation, video, jnp.zeros(()))
     white = _descend(white, means, axes, baked, targets, source.pictures, steps, root, smoothness)
@@ -245,6 +247,8 @@ def _descend(
     smoothness: float,
 ) -> Float[Array, "M F D"]:
     """Adam on the poses, each frame's apart, while the blur shrinks."""
+    if not steps:
+        return white
     height = targets.video.shape[2]
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps, 0.05), b2=0.99)
     scale = jnp.float32((height / 32) ** 2)  # so many pixels weigh as much as those of 32×32

@@ -9,7 +9,7 @@ from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.evaluate.reference import HELD_OUT
 from md_jax.mocap.clips import load_clips, moving_clips, split_clips
-from md_jax.mocap.poseprior import apart, clips_for, parts_of, pose_prior, prior_clips, rows_of, to_poses
+from md_jax.mocap.poseprior import apart, clips_for, parts_of, pose_prior, prior_clips, rows_of, smoothed, to_poses
 from md_jax.mocap.statistics import load_statistics
 
 
@@ -73,6 +73,21 @@ def test_what_a_camera_sees_is_turned_back(baked, root):
         if root == "full":
             expected[:, 22] = height[:, None] * [0, 1, 0]
         np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_smoothing_keeps_lines_and_takes_flicker_away():
+    """Against plain descent on what it minimises."""
+    rng = np.random.default_rng(0)
+    line = np.linspace(0, 1, 9)[:, None] * [1.0, -2.0]
+    np.testing.assert_allclose(smoothed(line, 5.0), line, atol=1e-6)
+    rows = rng.normal(size=(9, 2))
+    found = smoothed(rows, 0.3).astype(float)
+
+    def cost(x):
+        return np.square(x - rows).sum() + 0.3 * np.square(np.diff(x, n=2, axis=0)).sum()
+
+    assert all(cost(found + 0.01 * rng.normal(size=rows.shape)) > cost(found) for _ in range(50))
+    np.testing.assert_allclose(smoothed(rows, 0.0), rows, atol=1e-6)
 
 
 def test_pooled_poses_are_of_every_action_and_side(baked):
