@@ -84,8 +84,8 @@ class ClipSource(Protocol):
     def read(
         self, video: Float[Array, "M F H W 3"]
     ) -> tuple[Float[np.ndarray, "M F 22 3 3"], Float[np.ndarray, "M F"]] | None:
-        """What poses clips show: rotations of the pelvis, as the first camera sees it, and of the body joints, and the
-        pelvis's height above the first frame's (metres). None: the source cannot tell."""
+        """(rotations of the pelvis, as the camera sees it, and of the body joints; height of the pelvis) as `rows_of` takes
+        them; None: the source cannot tell."""
         ...
 
     def distances(
@@ -125,8 +125,7 @@ def fitted_start(
     Returns:
         The parameters to go on from; the same for the same seed.
     """
-    cameras, noise, windows = [], [], None
-    shape = problem.latent_shape
+    cameras, noise, windows, shape = [], [], None, problem.latent_shape
     if problem.windows is not None:  # a latent a frame: see `check_fit`
         windows = problem.windows.starts, problem.windows.sentences
         shape = (shape[0], problem.fields.frames, *shape[2:])
@@ -168,7 +167,7 @@ def fit_clips(
         source: reads poses from clips, or compares clips with renders of poses.
         steps: of the descent; 0: none.
         root: what of it moves; the priors' own.
-        smoothness: weight of acceleration, beside squared pixels of 32×32.
+        smoothness: weight of acceleration, beside read poses, and in the descent beside squared pixels of 32×32.
     """
     shown = source.read(video)
     if shown is None:
