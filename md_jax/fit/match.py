@@ -84,8 +84,7 @@ class ClipSource(Protocol):
     def read(
         self, video: Float[Array, "M F H W 3"]
     ) -> tuple[Float[np.ndarray, "M F 22 3 3"], Float[np.ndarray, "M F"]] | None:
-        """(rotations of the pelvis, as the camera sees it, and of the body joints; height of the pelvis) as `rows_of` takes
-        them; None: the source cannot tell."""
+        """The poses that clips show, as `rows_of` takes them (rotations, height of the pelvis); None: it cannot tell."""
         ...
 
     def distances(
