@@ -84,7 +84,7 @@ class ClipSource(Protocol):
     def read(
         self, video: Float[Array, "M F H W 3"]
     ) -> tuple[Float[np.ndarray, "M F 22 3 3"], Float[np.ndarray, "M F"]] | None:
-        """The poses that clips show, as `rows_of` takes them (rotations, height of the pelvis); None: it cannot tell."""
+        """The poses that clips show: rotations and heights as `rows_of` takes them; None: it cannot tell."""
         ...
 
     def distances(
