@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import expit
 
 from md_jax.mocap.joints import joints, matrices, rest_joints
 from md_jax.mocap.motion import Motion
@@ -69,10 +70,10 @@ def velocity(motion: Motion) -> Float[np.ndarray, "F-1 2"]:
     heading = heading_of(motion.root_orient)
     x = features(joints(motion.body_pose, motion.root_orient) - rest_joints()[0], heading, motion.fps)
     net = network()
-    for weight, bias in zip(net.weights[:-1], net.biases[:-1], strict=True):
-        x = x @ weight + bias
-        x = x / (1 + np.exp(-x))
-    aside, ahead = (x @ net.weights[-1] + net.biases[-1]).T.astype(np.float64)
+    for layer, (weight, bias) in enumerate(zip(net.weights, net.biases, strict=True)):
+        x = x * expit(x) if layer else x
+        x = np.einsum("fi,io->fo", x, weight) + bias  # whose sums, unlike a matmul's, do not depend on threads
+    aside, ahead = x.T.astype(np.float64)
     cosine, sine = np.cos(heading), np.sin(heading)
     found = np.stack([cosine * aside + sine * ahead, cosine * ahead - sine * aside], axis=1)
     return (found[1:] + found[:-1]) / 2
