@@ -50,6 +50,7 @@ class Recipe:
     weighting: str = "sigma2"
     distillation_weight: float = 1e-3
     reg_weight: float = 1e-3
+    fit_steps: int = 60
     fit_smoothness: float = 0.03
     root: str = "fixed"
     frequencies: int = 4

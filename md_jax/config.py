@@ -101,7 +101,7 @@ class Config:
         "sqrt_abar_sigma2", "The weight w(t) of its residual.")  # fmt: skip
 
     sample_steps: int = option(25, "For --mode=fit: steps of DDIM that sample the clip.", low=2, high=1000)
-    fit_steps: int = option(60, "For --mode=fit: steps of the descent on the clip's pictures.", low=0)
+    fit_steps: int = _own("For --mode=fit: steps of the descent on the clip's pictures.", low=0)
     fit_smoothness: float = _own("For --mode=fit: weight of acceleration in it; blurred clips want more.", low=0)
 
     # Motion
