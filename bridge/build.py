@@ -124,10 +124,8 @@ class TorchSide:
         scale: float,
         windows: tuple[Int[np.ndarray, "M n"], Int[np.ndarray, "M n"]] | None = None,
     ) -> Float[Array, "M F H W 3"]:
-        """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`).
-
-        Of motions longer than a clip, `windows` are first frames and sentences of those that the prior sees.
-        """
+        """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`); of longer motions by
+        `windows`: first frames and sentences of those that the prior sees."""
         drawn = to_torch(azimuth), to_torch(noise), steps, scale
         if windows is None:
             video = self.sampler(*drawn, self.frames)

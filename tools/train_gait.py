@@ -8,6 +8,7 @@ fitted to samples, too. Writes md_jax/assets/gait.npz, and prints the mean error
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,12 @@ class Read:
 
     def __init__(self, folder: Path) -> None:
         self.source = Source(folder)
-        weights = load_file(folder / AUTOENCODER)
-        sizes = weights["decoder.0.weight"].shape[1], self.source.components.shape[-1] // len(weights["axes"])
-        hidden, (_, _, height, width) = len(weights["encoder.0.bias"]), weights["axes"].shape
-        self.net = Autoencoder(*sizes, len(weights["axes"]), hidden, height, width).requires_grad_(False)
+        meta, weights = json.loads((folder / "meta.json").read_text(encoding="utf-8")), load_file(folder / AUTOENCODER)
+        frames, channels = meta["shape"]
+        size = dict(zip(("height", "width"), weights["axes"].shape[2:], strict=True))
+        self.net = Autoencoder(channels, **meta["autoencoder"], **size).requires_grad_(False)
         self.net.load_state_dict(weights)
-        self.latents = np.fromfile(folder / LATENTS, np.float16).reshape(-1, self.source.frames, sizes[0])
+        self.latents = np.fromfile(folder / LATENTS, np.float16).reshape(-1, frames, channels)
         self.transl = np.load(folder / POSES)["transl"]
 
     def of(self, clips: np.ndarray, fps: float, noise: float) -> tuple[Float[Tensor, "N 189"], Float[Tensor, "N 2"]]:

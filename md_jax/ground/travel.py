@@ -58,12 +58,9 @@ def velocity(
     steps = stiff[:, None] * np.diff(change, axis=0)
     pull[:-1] += steps
     pull[1:] -= steps
-    found, widths, near = (
-        _mean(against, np.maximum(weight, 1e-9)),
-        list(np.geomspace(WIDEST, NARROWEST, NARROWING)),
-        0.0,
-    )
+    widths = list(np.geomspace(WIDEST, NARROWEST, NARROWING))
     if expected is None:
+        found, near = _mean(against, np.maximum(weight, 1e-9)), 0.0
         widths = [np.inf] * ABSOLUTE + widths
     else:
         found, near = expected, GAIT * share
