@@ -31,14 +31,14 @@ from md_jax.body.model import PARENTS
 from md_jax.evaluate import measures
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
-from tools import prior_components
+from tools import learning_rate, prior_components
 from tools.prior_clips import AUTOENCODER, COMPONENTS, LATENTS, POSES
 
 CHANNELS = 64
 NOISE = 0.1  # on the latents, whose size is about 1.6
 UNSEEN = (0.01, 0.4)  # of a component's mean size: noise on components, so that other bodies are read, too
 PICTURES, JOINTS, ROTATIONS, HEIGHT, SIZE = 2.0, 10.0, 2.0, 10.0, 0.002  # weights of the loss (see `losses`)
-WARM_UP, LOWEST_RATE, LARGEST_GRADIENT = 100, 0.02, 2.0
+WARM_UP, LARGEST_GRADIENT = 100, 2.0
 AVERAGE = 0.998  # decay of the averaged weights
 ROWS = 20_000  # frames at a time, where nothing is trained
 
@@ -177,7 +177,7 @@ def train(args: SimpleNamespace) -> None:
         return ", ".join(f"{name} {value:.4f}" for name, value in found.items())
 
     while (done := share_done()) < 1:
-        rate = min(1.0, (step + 1) / WARM_UP) * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+        rate = learning_rate.share(step, done, WARM_UP)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * rate
         frames = source.of(rng.choice(known, args.batch), rng.integers(0, source.frames, args.batch))

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import random
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from bridge.priors.embedded.words import WordEncoder
 from bridge.priors.schedule import alpha_sigma_from_table
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
-from tools import prior_text
+from tools import learning_rate, prior_text
 from tools.prior_clips import AUTOENCODER, Captions, Clips
 
 TEXT_WIDTH = 256
@@ -42,7 +41,6 @@ NOISY = 0.7  # exponent of uniform times: more of the noisy end, where captions 
 EMPTY_SHARE = 0.12  # of the captions are dropped, for classifier-free guidance
 WARM_UP = 200  # steps
 LEAST_STD = 1e-3  # of what is the same in all clips
-LOWEST_RATE = 0.02  # of the learning rate, at the end
 
 
 class Networks(nn.Module):
@@ -174,7 +172,7 @@ def train(args: SimpleNamespace) -> None:
         loss = loss_of(networks, latents, tokens, t.clamp(0.002, 0.999), noise, table).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
-        rate = min(1.0, (step + 1) / WARM_UP) * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+        rate = learning_rate.share(step, done, WARM_UP)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * rate
         optimizer.step()
