@@ -67,7 +67,7 @@ def seams(seconds: float, loop: bool) -> dict[str, float]:
     rate = job.fps * fine
     speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean(axis=1) * rate
     jerk = np.linalg.norm(np.diff(joints, n=3, axis=0), axis=-1).mean(axis=1) * rate**3
-    starts = np.unique(windows.starts[0, : windows.count[0]])
+    starts = np.unique(windows.starts)
     borders = np.r_[starts, starts + windows.length - 1]
     if len(starts) > windows.frames // 2:  # windows begin everywhere: the ends of the motion are the only borders
         borders = np.array([0, windows.frames - 1])

@@ -122,7 +122,7 @@ class TorchSide:
         noise: Float[Array, "M C f h w"],
         steps: int,
         scale: float,
-        windows: tuple[Int[np.ndarray, "M n"], Int[np.ndarray, "M n"]] | None = None,
+        windows: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "M n"]] | None = None,
     ) -> Float[Array, "M F H W 3"]:
         """A clip of each motion from the prior, in [0, 1] (`bridge.distill.sample.ClipSampler`); of longer motions by
         `windows`: first frames and sentences of those that the prior sees."""

@@ -21,6 +21,7 @@ EMBEDDED = "embedded"
 IMAGE_PRIORS = ("sd15", "sd21")
 _SHIPPED = Path(__file__).resolve().parent / "priors" / "embedded" / "assets"
 _SETTINGS = "prior.json"
+MODES = ("pose", "fit", "latent")
 _LARGEST = 2**20  # bytes of it
 
 
@@ -31,6 +32,7 @@ class Recipe:
     The defaults are the method of Janson et al. 2024 (sec. 4), for which the open video priors have no other yet.
 
     Attributes:
+        mode: "pose", "fit" or "latent".
         t_min, t_max: of the diffusion times drawn, in (0, 1): one number, or (start, end).
         root: "fixed", "orient" or "full": what of the root is optimised.
         frequencies: octaves of the PoseField's time features.
@@ -43,6 +45,7 @@ class Recipe:
     """
 
     guidance_scale: float = 100.0
+    mode: str = "pose"
     t_min: tuple[float, ...] = (0.02,)
     t_max: tuple[float, ...] = (0.98,)
     t_schedule: str = "constant"
@@ -125,12 +128,12 @@ _FIT: dict[str, Any] = {
 }
 
 
-def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
+def recipe_of(prior: str, mode: str = "", path: str = "") -> Recipe:
     """The recipe of a video prior.
 
     Args:
         prior: one of PRIORS.
-        mode: "pose", "fit" or "latent".
+        mode: one of MODES; empty: the prior's own.
         path: of the embedded prior, a folder of its kind; one that states no recipe is run by the shipped one.
 
     Raises:
@@ -142,8 +145,9 @@ def recipe_of(prior: str, mode: str = "pose", path: str = "") -> Recipe:
     if prior not in PRIORS:
         raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
     pose, own = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
+    mode = mode or pose.mode
     of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": _LATENT}
-    return dataclasses.replace(pose, **(of_mode[mode] | own.get(mode, {})))
+    return dataclasses.replace(pose, **(of_mode[mode] | own.get(mode, {}) | {"mode": mode}))
 
 
 def clip_of(prior: str, path: str = "") -> tuple[int | None, float | None]:
@@ -198,14 +202,18 @@ def camera_of(prior: str, path: str = "") -> Camera | None:
 
 @functools.lru_cache
 def _embedded(path: str) -> tuple[Recipe, dict[str, dict[str, Any]]]:
-    """The recipe of pose mode in a folder, and what differs in the other modes."""
-    own = _read(Path(path) / _SETTINGS) if path else None
-    file = Path(path) / _SETTINGS if own else _SHIPPED / _SETTINGS
-    own = own or _read(file)
+    """The recipe of pose mode in a folder (but its own mode), and what differs in the other modes."""
+    file = Path(path or _SHIPPED) / _SETTINGS
+    own = _read(file)
+    if own is None:  # by the shipped one's values, but from the mean pose
+        file = _SHIPPED / _SETTINGS
+        own = (_read(file) or {}) | {"mode": "pose"}
     try:
-        assert own is not None
-        others = {mode: _values(own.get(mode, {}), file) for mode in ("fit", "latent")}
-        return Recipe(**_values(own["pose"], file)), others
+        others = {mode: _values(own.get(mode, {}), file) for mode in MODES[1:]}
+        mode = own.get("mode", MODES[0])
+        if mode not in MODES:
+            raise BridgeError(f'{file}: "recipe" states mode={str(mode)[:60]!r}; expected one of {", ".join(MODES)}.')
+        return Recipe(**_values(own["pose"], file) | {"mode": mode}), others
     except (AssertionError, KeyError, TypeError, AttributeError) as error:
         raise BridgeError(f'{file}: "recipe" is incomplete ({type(error).__name__}: {error}).') from error
 

@@ -27,6 +27,8 @@ PROMPTS = ("prompt", "negative_prompt", "source_prompt")
 PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
          "tiny_vae", "workdir", "character", "character_map")  # fmt: skip
 
+CONTROLS = ("pin", "keyframes", "start", "end", "path", "avoid")  # what is asked beside the sentence
+
 
 def _own(help: str, **settings: Any) -> Any:
     """A field whose default is the prior's own: None until the recipe fills it, before anybody can read it."""
@@ -55,8 +57,8 @@ class Config:
     seed: int = option(0, "Seed of everything random.", low=0, first=True)
     control_run: bool = option(True, "Also make the run without guidance that the sheet shows beside the motion;"
                                " --quick leaves it out.", first=True)  # fmt: skip
-    mode: Literal["pose", "fit", "latent"] = option(
-        "pose", "'pose' moves a body; 'fit' samples one clip, fits the body to it and then refines it as 'pose' does;"
+    mode: Literal["pose", "fit", "latent"] = _own(
+        "'pose' moves a body from its mean pose; 'fit' samples a clip, fits the body to it and goes on as 'pose' does;"
         " 'latent' optimises a video itself (the paper's ablation).", first=True)  # fmt: skip
     preset: Literal["none", "paper", "corrected"] = option(
         "none", "Values for every flag that is not given: 'paper' the published code's, quirks and all, 'corrected' the"
@@ -198,6 +200,8 @@ class Config:
 
     def __post_init__(self) -> None:
         if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all
+            if self.mode is None and any(getattr(self, name) for name in CONTROLS):
+                object.__setattr__(self, "mode", "pose")  # a fit has no steps left to follow them
             own_steps = self.steps is None
             for name, value in own_values(self.prior, self.mode, self.prior_path).items():
                 if getattr(self, name) is None:

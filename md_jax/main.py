@@ -28,6 +28,7 @@ from md_jax.outside import environment, interrupts
 
 if TYPE_CHECKING:
     from md_jax.fit.losses import CriticLoss
+    from md_jax.fit.problems import Params
     from md_jax.fit.train import TrainState
     from md_jax.run.build import Job
 
@@ -154,12 +155,12 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
         results.write_preview(path, job, shown, f"step {step} of {config.steps}", render_drawn)
 
     op = job.control if config.guidance_scale == 0 else job.op
-    state = _fit(job, config, op, folder, console, "motion ", on_preview)
+    state = _fit(job, config, op, job.params, folder, console, "motion ", on_preview)
     control = None
     if config.control_run:
         make_folder(folder / CONTROL)
         quiet = dataclasses.replace(config, preview_every=0)
-        control = _fit(job, quiet, job.control, folder / CONTROL, console, "control")
+        control = _fit(job, quiet, job.control, job.control_params, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
     folders = results.write_outputs(job, folder, state, control, render_frames)
@@ -178,6 +179,7 @@ def _fit(
     job: Job,
     config: Config,
     op: CriticLoss,
+    params: Params,
     folder: Path,
     console: Console,
     title: str,
@@ -205,7 +207,7 @@ def _fit(
             _say(console, f"{title}  {text}")
 
         guided = op is job.op and config.guidance_scale > 0
-        state = fit(config, job.problem, job.params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell,
+        state = fit(config, job.problem, params, op, folder, on_log=on_log, on_preview=on_preview, tell=tell,
                     guided=guided)  # fmt: skip
     if metrics is not None:
         metrics.flush()

@@ -62,8 +62,8 @@ def user_errors() -> Iterator[None]:
 
 
 @functools.lru_cache
-def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]:
-    """What a prior wants (`bridge.recipes.Recipe`), by the name of the option.
+def own_values(prior: str, mode: str | None = None, path: str = "") -> dict[str, Any]:
+    """What a prior wants (`bridge.recipes.Recipe`) in a mode (None: its own), by the name of the option.
 
     Raises:
         UserError: there is no such video prior, or its folder's recipe cannot be read.
@@ -71,7 +71,7 @@ def own_values(prior: str, mode: str = "pose", path: str = "") -> dict[str, Any]
     from bridge.recipes import recipe_of
 
     with user_errors():
-        return dataclasses.asdict(recipe_of(prior, mode, path))
+        return dataclasses.asdict(recipe_of(prior, mode or "", path))
 
 
 def clip_seconds(prior: str, path: str = "", frames: int | None = None, fps: float | None = None) -> float | None:

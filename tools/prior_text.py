@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.priors.embedded.words import PAD, PADDING
+from bridge.priors.embedded.text import PAD, PADDING
 from md_jax.prompts.manner import moment_phrase
 from md_jax.prompts.views import VIEWS, view_of
 

@@ -6,6 +6,7 @@
 
 The network predicts the clean latents ("sample"). The loss compares what it adds to the best linear guess with what was
 missing (`bridge.priors.embedded.frames`), so every noise level counts alike; cosines and channels count by their size.
+What is usual under a text, on which that guess stands, learns by its likelihood.
 """
 
 from __future__ import annotations
@@ -18,18 +19,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bridge.priors.embedded.files import SCHEDULE
 from bridge.priors.embedded.frames import FrameTransformer, Shape, cosines
-from bridge.priors.embedded.network import alphas_cumprod
-from bridge.priors.embedded.words import WordEncoder
-from bridge.priors.schedule import alpha_sigma_from_table
+from bridge.priors.embedded.text import WordEncoder
+from bridge.priors.schedule import alpha_sigma_from_table, cosine_table
 from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
 from tools import learning_rate, prior_text
@@ -66,21 +65,34 @@ class Networks(nn.Module):
         net.std.copy_(std)
         nn.init.normal_(net.position, std=0.02)
         nn.init.normal_(self.text_encoder.vectors.weight, std=0.4)
-        for layer in (net.shifts, net.last, net.frame_out):
+        for layer in (net.shifts, net.last, net.frame_out, net.usual[-1]):
             nn.init.zeros_(layer.weight)
 
-    def forward(self, noised: Tensor, t: Tensor, alpha: Tensor, tokens: Tensor) -> Tensor:
-        return self.denoiser.denoise(noised, t, alpha, self.text_encoder(tokens))
+
+class Losses(NamedTuple):
+    """Of each clip (N,)."""
+
+    denoising: Tensor
+    usual: Tensor
 
 
-def loss_of(networks: Networks, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Tensor:
-    """Weighted squared error (N,) of the predicted clean latents (N, F, C), summed over time's cosines."""
+def losses_of(networks: Networks, latents: Tensor, tokens: Tensor, t: Tensor, noise: Tensor, table: Tensor) -> Losses:
+    """Weighted squared error of the predicted clean latents (N, F, C), and −log likelihood of them under their text.
+
+    Both are means over time's cosines and channels. The error is that over what the best linear guess leaves open, so a
+    calm action counts as much as a lively one.
+    """
     alpha, sigma = (x[:, None, None] for x in alpha_sigma_from_table(t, table))
-    clean = networks(alpha * latents + sigma * noise, t, alpha.flatten(), tokens)
-    std = networks.denoiser.std
-    weight = ((alpha * std).square() + sigma.square()) / (std * sigma.square() * std.mean())
-    missed = cosines(latents.shape[1]) @ (clean - latents)
-    return (missed.square() * weight).flatten(1).mean(1)
+    text, to_rates, net = networks.text_encoder(tokens), cosines(latents.shape[1]), networks.denoiser
+    mean, std = net.usual_of(text)
+    rates = to_rates @ latents
+    surprise = (std / net.std).log() + ((rates - mean) / std).square() / 2
+
+    missed = to_rates @ net.denoise(alpha * latents + sigma * noise, t, alpha.flatten(), text) - rates
+    std = std.detach()
+    size = std / std.mean(dim=(1, 2), keepdim=True)
+    weight = size * ((alpha * std).square() + sigma.square()) / (std * sigma).square()
+    return Losses((missed.square() * weight).flatten(1).mean(1), surprise.flatten(1).mean(1))
 
 
 @torch.no_grad()
@@ -90,7 +102,8 @@ def validation_loss(networks: Networks, clips: Clips, captions: Captions, table:
     latents = clips.of(index)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     tokens = captions.tokens(clips, index, random.Random(0), drop=0.0)
-    return loss_of(networks, latents, tokens, torch.linspace(0.02, 0.98, len(index)), noise, table).mean().item()
+    t = torch.linspace(0.02, 0.98, len(index))
+    return losses_of(networks, latents, tokens, t, noise, table).denoising.mean().item()
 
 
 def export(folder: Path, networks: Networks, autoencoder: Path, tokenizer: Any, stated: dict[str, Any]) -> None:
@@ -135,7 +148,7 @@ def train(args: SimpleNamespace) -> None:
     networks.first_values(std)
     average = copy.deepcopy(networks).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(networks.parameters(), lr=args.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    table = alphas_cumprod(SCHEDULE)
+    table = cosine_table()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     step, seconds, resume = 0, 0.0, out / "resume.pt"
@@ -169,8 +182,9 @@ def train(args: SimpleNamespace) -> None:
         # stratified times: each batch sees the whole range
         t = ((torch.rand(args.batch, generator=generator) + torch.arange(args.batch)) / args.batch) ** NOISY
         tokens = captions.tokens(clips, index, rng, drop=EMPTY_SHARE)
-        loss = loss_of(networks, latents, tokens, t.clamp(0.002, 0.999), noise, table).mean()
-        loss.backward()
+        losses = losses_of(networks, latents, tokens, t.clamp(0.002, 0.999), noise, table)
+        loss = losses.denoising.mean()
+        (loss + losses.usual.mean()).backward()
         nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
         rate = learning_rate.share(step, done, WARM_UP)
         for group in optimizer.param_groups:

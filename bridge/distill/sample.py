@@ -119,12 +119,10 @@ class ClipSampler:
             scale: of classifier-free guidance; 1 is the prior under the sentence.
             frames: F; what the prior has filled up beyond them is cut off.
         """
-        clips = []
-        for part in torch.arange(len(azimuth), device=noise.device).split(self.prior_batch):
-            texts = self.prompts.of_clips(part, azimuth[part])
-            z = ddim(denoiser(self.prior, texts, scale), alpha_sigma_of(self.prior), noise[part], times_of(steps))
-            clips.append(self.prior.decode(z)[:, :, :frames].movedim(1, -1))
-        return torch.cat(clips)
+        texts = self.prompts.of_clips(torch.arange(len(azimuth), device=noise.device), azimuth)
+        z = ddim(self._in_parts(texts, scale), alpha_sigma_of(self.prior), noise, times_of(steps))
+        parts = [self.prior.decode(part) for part in z.split(self.prior_batch)]
+        return torch.cat(parts)[:, :, :frames].movedim(1, -1)
 
     @torch.no_grad()
     def long(
@@ -133,19 +131,19 @@ class ClipSampler:
         noise: Float[Tensor, "M C F h w"],
         steps: int,
         scale: float,
-        starts: Int[Tensor, "M n"],
+        starts: Int[Tensor, "n"],
         sentences: Int[Tensor, "M n"],
     ) -> Float[Tensor, "M F H W 3"]:
         """One clip of any length a motion, in [0, 1], of a prior with a latent a frame (see `over_windows`).
 
         Args:
             azimuth, noise, steps, scale: as of one clip.
-            starts: first frames of each motion's windows; one may come more often.
-            sentences: of each window, its number among the run's sentences.
+            starts: first frames of the windows; one may come more often.
+            sentences: of each motion's windows, their numbers among the run's sentences.
         """
         clips, length = [], self.prior.spec.frames
         for m in range(len(noise)):
-            first, said = torch.unique(torch.stack([starts[m], sentences[m]]), dim=1)
+            first, said = torch.unique(torch.stack([starts, sentences[m]]), dim=1)
             texts = self.prompts.of_clips(said, azimuth[m].expand(len(said)))
             windows = over_windows(self._in_parts(texts, scale), first, length)
             z = ddim(windows, alpha_sigma_of(self.prior), noise[m : m + 1], times_of(steps))
@@ -154,8 +152,7 @@ class ClipSampler:
 
     def _in_parts(self, texts: tuple[Text, ...], scale: float) -> Callable[[Tensor, float], Tensor]:
         """The denoiser, `prior_batch` clips at a time."""
-        count = len(texts[0].hidden)
-        parts = torch.arange(count, device=texts[0].hidden.device).split(self.prior_batch)
+        parts = torch.arange(len(texts[0].hidden), device=texts[0].hidden.device).split(self.prior_batch)
         each = [(part, denoiser(self.prior, tuple(text.rows(part) for text in texts), scale)) for part in parts]
         return lambda z, t: torch.cat([denoise(z[part], t) for part, denoise in each])
 

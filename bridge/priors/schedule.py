@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def alpha_sigma_from_table(t: PerClip, alphas_cumprod: Float[Tensor, "T"]) -> tu
     low = position.floor().long().clamp(max=len(table) - 2)
     alpha = torch.lerp(table[low], table[low + 1], position - low)
     return alpha.to(t.dtype), (1 - alpha.square()).clamp(min=0).sqrt().to(t.dtype)
+
+
+def cosine_table(steps: int = 1000) -> Float[Tensor, "T"]:
+    """ᾱ of the cosine schedule (Nichol and Dhariwal 2021, eq. 17), as diffusers' rounds it; float64."""
+
+    def bar(t: float) -> float:
+        return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    betas = [min(1 - bar((step + 1) / steps) / bar(step / steps), 0.999) for step in range(steps)]
+    return torch.cumprod(1.0 - torch.tensor(betas, dtype=torch.float32), dim=0).double()
 
 
 def check_table(alphas_cumprod: Float[Tensor, "T"]) -> Float[Tensor, "T"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -63,8 +63,6 @@ class PriorSpec:
     licence: str = "unknown"
     origin: str = "unknown"  # where the weights come from
     actions: tuple[str, ...] = ()  # what a closed vocabulary knows; empty: any text
-    # Seconds after which an action looks the same again, for a prior trained on one phase of each; None: on any phase
-    repeats: Mapping[str, float] | None = None
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

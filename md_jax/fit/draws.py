@@ -127,13 +127,15 @@ def drawn_windows(
         first: the number of the first motion.
     """
 
-    def of_motion(m: Array, starts: Array, sentences: Array, count: Array) -> tuple[Array, Array]:
+    starts = jnp.asarray(windows.starts)
+
+    def of_motion(m: Array, sentences: Array) -> tuple[Array, Array]:
         of_step = jax.random.fold_in(jax.random.fold_in(key, m), step)
-        which = jax.random.randint(jax.random.fold_in(of_step, WINDOW), (views,), 0, count)
+        which = jax.random.randint(jax.random.fold_in(of_step, WINDOW), (views,), 0, len(starts))
         return starts[which], sentences[which]
 
-    motions = first + jnp.arange(len(windows.count))
-    return jax.vmap(of_motion)(motions, *map(jnp.asarray, (windows.starts, windows.sentences, windows.count)))
+    motions = first + jnp.arange(len(windows.sentences))
+    return jax.vmap(of_motion)(motions, jnp.asarray(windows.sentences))
 
 
 def _noise_of_frames(

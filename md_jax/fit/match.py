@@ -76,7 +76,7 @@ class ClipSource(Protocol):
         noise: Float[Array, "M C f h w"],
         steps: int,
         scale: float,
-        windows: tuple[Int[np.ndarray, "M n"], Int[np.ndarray, "M n"]] | None = None,
+        windows: tuple[Int[np.ndarray, "n"], Int[np.ndarray, "M n"]] | None = None,
     ) -> Float[Array, "M F H W 3"]:
         """A clip of each motion, in [0, 1]; of a longer one by windows: their first frames and sentences."""
         ...
@@ -105,21 +105,23 @@ def check_fit(prior: str) -> None:
                         f" --prior={prior} show others: use --prior=embedded, or --mode=pose.")  # fmt: skip
 
 
-def fitted_start(
+def fitted_starts(
     config: Config,
     problem: PoseProblem,
     params: Params,
     source: ClipSource,
     statistics: Sequence[PoseStatistics],
     clips: Sequence[Clip],
-) -> Params:
-    """Sample a clip of every motion, and fit its PoseField to that.
+    scales: Sequence[float],
+) -> list[Params]:
+    """Sample a clip of every motion, and fit its PoseField to that; once for each guidance scale.
 
     Args:
         config, problem, params: as pose mode would begin.
         source: samples, films and compares.
         statistics: of each motion.
         clips: motion capture of what poses are likely.
+        scales: of the samples, which begin at the same noise; 0 is the prior without the sentence.
 
     Returns:
         The parameters to go on from; the same for the same seed.
@@ -135,14 +137,17 @@ def fitted_start(
         noise.append(jax.random.normal(key, shape))
     azimuth = jnp.asarray(cameras, jnp.float32)
     elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
-    video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, config.guidance_scale, windows)
     root = problem.fields.root
     of_action = {each.action: pose_prior(clips, each, problem.baked, root=root) for each in statistics}
-    poses = fit_clips(
-        [of_action[each.action] for each in statistics],
-        problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness,
-    )  # fmt: skip
-    return field_at(problem.fields, params, poses)
+    likely = [of_action[each.action] for each in statistics]
+    starts = []
+    for scale in scales:
+        video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, scale, windows)
+        poses = fit_clips(
+            likely, problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness
+        )
+        starts.append(field_at(problem.fields, params, poses))
+    return starts
 
 
 def fit_clips(

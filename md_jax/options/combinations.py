@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from md_jax.config import Config, kind_of
+from md_jax.config import CONTROLS, Config, kind_of
 from md_jax.errors import UserError
 
 # priors whose VAE encodes frame by frame
@@ -55,9 +55,9 @@ RULES = (
     Rule(("seconds", "loop"), lambda c: c.mode != "latent", "--mode=latent makes one clip of the prior"),
     Rule(("loop",), lambda c: c.posefield == "default",
          "--posefield=paper reads the raw frame index, which never goes round: add --posefield=default"),
-    Rule(("pin", "keyframes", "start", "end", "path", "avoid", "control_weight"), lambda c: c.mode == "pose",
+    Rule((*CONTROLS, "control_weight"), lambda c: c.mode == "pose",
          "only --mode=pose asks more of a motion than its sentence"),
-    Rule(("control_weight",), lambda c: bool(c.pin or c.keyframes or c.start or c.end or c.path or c.avoid),
+    Rule(("control_weight",), lambda c: any(getattr(c, name) for name in CONTROLS),
          "nothing is asked for: add --pin, --keyframes, --start, --end, --path or --avoid"),
     Rule(("export_fps", "ground", "hands", "up", "character", "character_map"), lambda c: c.mode != "latent",
          "--mode=latent writes a video, and no motion file"),

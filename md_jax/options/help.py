@@ -34,7 +34,7 @@ class Group(NamedTuple):
 
 def config_groups(values: flags.FlagValues) -> list[Group]:
     """The fields of Config by group, those that stand in `values`; defaults are the embedded prior's."""
-    own = own_values("embedded", "pose")
+    own = own_values("embedded")
     starts = {first: title for title, first in GROUPS}
     groups: list[tuple[str, list[Entry]]] = []
     for name, field in FIELDS.items():

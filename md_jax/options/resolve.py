@@ -23,12 +23,13 @@ def resolve(given: Mapping[str, Any], *, refuse: bool = True) -> Config:
         UserError: a value is out of its bounds, contradicts another, or would do nothing.
     """
     known = {name: given.get(name, FIELDS[name].default) for name in ("preset", "prior", "mode", "prior_path")}
-    if known["preset"] != "none" and known["mode"] != "pose" and refuse:
+    of_pose = known["mode"] in (None, "pose")
+    if known["preset"] != "none" and not of_pose and refuse:
         raise UserError(f"--preset={known['preset']} is of pose mode: give --mode={known['mode']} alone.")
-    preset = preset_values(known["preset"], known["prior"]) if known["mode"] == "pose" else {}
+    preset = preset_values(known["preset"], known["prior"]) if of_pose else {}
     config = Config(**{**preset, **given})
     if refuse:
         defaults = {name: field.default for name, field in FIELDS.items()}
-        own = own_values(known["prior"], known["mode"], known["prior_path"])
+        own = own_values(known["prior"], config.mode, known["prior_path"])
         refuse_unread(config, given, {**defaults, **own, **preset})
     return config

@@ -21,7 +21,7 @@ from md_jax.control.targets import make_targets
 from md_jax.errors import UserError
 from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
-from md_jax.fit.match import check_fit, fitted_start
+from md_jax.fit.match import check_fit, fitted_starts
 from md_jax.fit.posefield import Fields, Span
 from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields, posed_vertices
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
@@ -55,6 +55,7 @@ class Job:
     params: Params  # before the first step
     op: CriticLoss
     control: CriticLoss  # guidance 0: the prior without the sentence (by SDS; CSD without guidance is no force at all)
+    control_params: Params  # where that begins: a fit samples without the sentence, too
     clip: Clip  # that the prior judges; a motion may be longer
     device: str
     choices: list[tuple[str, str]]  # (name, value) of what was chosen, for the terminal
@@ -107,7 +108,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 
     elevation = tuple(math.radians(e) for e in config.elevation) or built.spec.elevation
-    clip = Clip(built.frames, built.fps, built.spec.frame_stride, built.spec.repeats)
+    clip = Clip(built.frames, built.fps, built.spec.frame_stride)
     length = plan(config, parts, clip)
     fields, params = fields_of(config, chosen, length, clip)
     targets = None
@@ -127,10 +128,13 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     problem: Problem = posed
     if config.mode == "latent":
         problem, params = first_render(config, posed, params, built)
+    control_params = params
     if config.mode == "fit":
         likely = [each[0][0] if len(each) == 1 else load_statistics() for each in chosen]
         clips = clips_for({each.action for each in likely}, config.statistics)
-        params = fitted_start(config, posed, params, built, likely, clips)
+        scales = [config.guidance_scale, *([0.0] if config.control_run else [])]
+        params, *others = fitted_starts(config, posed, params, built, likely, clips, scales)
+        control_params = (others or [params])[0]
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,
@@ -143,6 +147,7 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         params=params,
         op=built.guided,
         control=built.unguided,
+        control_params=control_params,
         clip=clip,
         device=device,
         choices=_choices(

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _cells_of_flags(values: flags.FlagValues, folder: Path) -> list[Cell]:
     priors = _priors_of(values)
     for prior, path in priors:  # a wrong name should leave nothing in the folder
-        own_values(prior, str(values["mode"].value), path)
+        own_values(prior, values["mode"].value, path)
 
     def config_of(name: str, path: str) -> Config:
         return from_flags(values, prior=name, prior_path=path)

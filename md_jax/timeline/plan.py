@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.prompts.parts import Part, seconds_of
-from md_jax.prompts.reading import read_prompt
-from md_jax.prompts.vocabulary import actions_of_prior, shipped
 from md_jax.timeline.windows import Stretch, Windows, make_windows
 
 
@@ -21,7 +19,6 @@ class Clip:
     frames: int
     fps: float
     frame_stride: int = 1  # frames to a latent
-    repeats: Mapping[str, float] | None = None  # `bridge.priors.PriorSpec.repeats`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +34,7 @@ def plan(config: Config, parts: Sequence[tuple[Part, ...]], clip: Clip) -> Plan:
     """The frames of the motions of a run.
 
     A motion of s seconds has its first frame at 0 and its last at s; a loop comes round to its first frame after s
-    seconds. What a prior knows one phase of goes round in whole repeats.
+    seconds.
 
     Args:
         config: the options.
@@ -47,9 +44,8 @@ def plan(config: Config, parts: Sequence[tuple[Part, ...]], clip: Clip) -> Plan:
     Raises:
         UserError: a motion is shorter than the clip, or the motions are of different lengths.
     """
-    known = actions_of_prior(config.prior, config.prior_path)
     of_clip = clip.frames / clip.fps
-    lengths = [_frames_of(config, each, clip, known) for each in parts]
+    lengths = [_frames_of(config, each, clip) for each in parts]
     if len(set(lengths)) > 1:
         few, many = min(lengths) / clip.fps, max(lengths) / clip.fps
         raise UserError(f"the motions of a run are of one length, and these prompts ask for {few:.1f} to {many:.1f} s:"
@@ -59,9 +55,8 @@ def plan(config: Config, parts: Sequence[tuple[Part, ...]], clip: Clip) -> Plan:
     for each in parts:
         seconds = seconds_of(each, config.seconds, of_clip)
         scale, at, row = frames / sum(seconds), 0.0, []
-        for part, lasts in zip(each, seconds, strict=True):
-            repeat = _repeat_of(part, clip, known)
-            row.append(Stretch(number, at, at + scale * lasts, repeat))
+        for lasts in seconds:
+            row.append(Stretch(number, at, at + scale * lasts))
             at, number = at + scale * lasts, number + 1
         stretches.append(row)
     windows = make_windows(
@@ -70,18 +65,13 @@ def plan(config: Config, parts: Sequence[tuple[Part, ...]], clip: Clip) -> Plan:
     return Plan(frames, stretches, windows)
 
 
-def _frames_of(config: Config, parts: Sequence[Part], clip: Clip, known: Sequence[str] | None) -> int:
+def _frames_of(config: Config, parts: Sequence[Part], clip: Clip) -> int:
     of_clip = clip.frames / clip.fps
-    one = len(parts) == 1
-    repeat = _repeat_of(parts[0], clip, known) if one else None
-    if config.seconds is None and one:
-        frames = clip.frames if not config.loop or repeat is None else round(repeat)
-        return _whole_latents(frames, clip, config.loop)
+    if config.seconds is None and len(parts) == 1:
+        return _whole_latents(clip.frames, clip, config.loop)
     seconds = sum(seconds_of(parts, config.seconds, of_clip))
     frames = round(seconds * clip.fps) + (not config.loop)
-    if config.loop and repeat is not None:
-        frames = round(max(1, round(frames / repeat)) * repeat)
-    if frames < clip.frames and not (config.loop and repeat is not None):
+    if frames < clip.frames:
         least = (clip.frames - (not config.loop)) / clip.fps
         raise UserError(f"a motion of {seconds:g} s is shorter than the prior's clip: expected at least {least:g} s;"
                         " leave the seconds out for one clip, or take fewer --frames where the prior can.")  # fmt: skip
@@ -92,18 +82,6 @@ def _whole_latents(frames: int, clip: Clip, loop: bool) -> int:
     """The least number of frames, not below `frames`, whose windows can begin at whole latents up to the end."""
     beyond = frames if loop else frames - clip.frames
     return frames + -beyond % clip.frame_stride
-
-
-def _repeat_of(part: Part, clip: Clip, known: Sequence[str] | None) -> float | None:
-    """Frames after which a part's action is at the same phase again; None: the prior knows every phase.
-
-    An action that does not repeat by itself is shown once a clip.
-    """
-    if clip.repeats is None:
-        return None
-    heard = read_prompt(part.sentence, None if known is None else shipped().only(known)).action
-    seconds = clip.repeats.get(heard.action) if heard else None
-    return float(clip.frames) if seconds is None else max(seconds * clip.fps, 2.0)
 
 
 def length_line(plan: Plan, clip: Clip, loop: bool) -> str:

@@ -22,7 +22,6 @@ class Stretch(NamedTuple):
     sentence: int  # its number among the run's sentences
     first: float  # the frame at which it begins
     end: float  # the frame at which the next begins; F at the last
-    repeat: float | None  # frames after which the action looks the same again, for a prior that knows one phase of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,9 +32,8 @@ class Windows:
     frames: int  # F
     loop: bool  # whether frame F is frame 0 again
     frame_stride: int  # frames to a latent, of a VAE that compresses time: windows begin at its multiples
-    starts: Int[np.ndarray, "M n"]  # first frames; a row repeats its first entry from `count` on
+    starts: Int[np.ndarray, "n"]  # first frames, of every motion
     sentences: Int[np.ndarray, "M n"]  # numbers among the run's sentences
-    count: Int[np.ndarray, "M"]
 
 
 def make_windows(
@@ -43,10 +41,8 @@ def make_windows(
 ) -> Windows | None:
     """The windows of M motions; None where each is one clip.
 
-    A prior of every phase judges any window. Where no frame comes before the first or after the last, the windows at
-    the ends are listed half a clip's length more often, so that the end frames are seen half as often as others, and
-    not a tenth. A prior that knows one phase of each action judges the windows that begin at that phase: one a repeat
-    of the action. Frames between two such windows are the PoseField's, led by the smoothness term.
+    Any window is judged. Where no frame comes before the first or after the last, the windows at the ends are listed
+    half a clip's length more often, so that the end frames are seen half as often as others, and not a tenth.
 
     Args:
         stretches: of each motion, in order; they cover its F frames.
@@ -60,42 +56,17 @@ def make_windows(
     """
     if frames == length and not loop and all(len(each) == 1 for each in stretches):
         return None
-    rows = [_starts_of(each, length, frames, loop, frame_stride) for each in stretches]
-    longest = max(len(starts) for starts, _ in rows)
-    padded = [[np.r_[row, np.full(longest - len(row), row[0])] for row in pair] for pair in rows]
-    starts, sentences = (np.array([pair[i] for pair in padded], np.int32) for i in (0, 1))
-    count = np.array([len(row) for row, _ in rows], np.int32)
-    return Windows(length, frames, loop, frame_stride, starts, sentences, count)
-
-
-def _starts_of(
-    stretches: Sequence[Stretch], length: int, frames: int, loop: bool, stride: int
-) -> tuple[list[int], list[int]]:
-    """First frames of a motion's windows, and the sentence of each: that of the frame in its middle."""
-    last = frames - 1 if loop else frames - length
-    if all(each.repeat is None for each in stretches):
-        starts = list(range(0, last + 1, stride))
-        if not loop:
-            starts += [starts[0], starts[-1]] * (length // 2 // stride)
-    else:
-        found = (at for each in stretches for at in _repeats(each, length, loop and len(stretches) == 1))
-        starts = [min(max(round(at / stride) * stride, 0), last // stride * stride) for at in found]
-    sentences = [_sentence_at(stretches, (start + length / 2) % frames) for start in starts]
-    if {each.sentence for each in stretches} - set(sentences):
+    starts = list(range(0, frames if loop else frames - length + 1, frame_stride))
+    if not loop:
+        starts += [starts[0], starts[-1]] * (length // 2 // frame_stride)
+    middles = [(start + length / 2) % frames for start in starts]
+    sentences = [[_sentence_at(each, middle) for middle in middles] for each in stretches]
+    if any({part.sentence for part in each} - set(own) for each, own in zip(stretches, sentences, strict=True)):
         raise UserError(
             f"a part of the prompt is too short to be seen: give each part about the {length} frames of the prior's"
             " clip or more (PART:SECONDS, or a larger --seconds)."
         )
-    return starts, sentences
-
-
-def _repeats(stretch: Stretch, length: int, round_trip: bool) -> list[float]:
-    """Where an action is at its one known phase again, evenly spaced, so that windows fill the stretch (frames)."""
-    repeat, span = stretch.repeat or float(length), stretch.end - stretch.first
-    room = span if round_trip else span - length
-    times = max(1, round(room / repeat) + (not round_trip))
-    step = room / max(times - (not round_trip), 1)
-    return [stretch.first + (k * step if times > 1 else max(-room, 0) / -2) for k in range(times)]
+    return Windows(length, frames, loop, frame_stride, np.array(starts, np.int32), np.array(sentences, np.int32))
 
 
 def _sentence_at(stretches: Sequence[Stretch], frame: float) -> int:

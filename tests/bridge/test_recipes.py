@@ -30,17 +30,31 @@ def test_it_reads_without_any_framework():
 
 def test_the_embedded_recipe_is_its_folders():
     stated = json.loads((ASSETS / "prior.json").read_text())["recipe"]
-    recipe = recipe_of("embedded")
-    assert recipe.guidance_scale == stated["pose"]["guidance_scale"]
-    assert recipe.t_min == tuple(stated["pose"]["t_min"])
+    own, pose = recipe_of("embedded"), recipe_of("embedded", "pose")
+    assert (own.mode, pose.mode) == (stated["mode"], "pose")
+    assert own.guidance_scale == stated[own.mode]["guidance_scale"]
+    assert pose.t_min == tuple(stated["pose"]["t_min"])
     assert recipe_of("embedded", "latent").guidance_scale == stated["latent"]["guidance_scale"]
 
 
 def test_fit_mode_refines_gently():
     """Below the times that decide a motion, with less guidance and less smoothness than distillation from scratch."""
-    pose, fit = recipe_of("embedded"), recipe_of("embedded", "fit")
+    pose, fit = recipe_of("embedded", "pose"), recipe_of("embedded", "fit")
     assert fit.t_max[0] < pose.t_max[0] and fit.guidance_scale < pose.guidance_scale
-    assert fit.reg_weight < pose.reg_weight / 10 and fit.views == pose.views
+    assert fit.reg_weight < pose.reg_weight and fit.steps < pose.steps and fit.views == pose.views
+
+
+def test_the_mode_is_the_priors_own(tmp_path):
+    """Large priors, and folders that say nothing, move a body from its mean pose."""
+    assert recipe_of("embedded").mode == "fit" and recipe_of("wan21").mode == "pose"
+
+    def mode_of(name, **stated):
+        (tmp_path / name).mkdir()
+        return recipe_of("embedded", path=folder(tmp_path / name, {**stated, "pose": {"steps": 9}})).mode
+
+    assert (mode_of("silent"), mode_of("latent", mode="latent")) == ("pose", "latent")
+    with pytest.raises(BridgeError, match="states mode='dream'; expected one of pose, fit, latent"):
+        mode_of("dream", mode="dream")
 
 
 def folder(tmp_path, recipe):
@@ -55,7 +69,7 @@ def test_a_folder_brings_its_own(tmp_path):
 
 
 def test_a_folder_without_a_recipe_runs_by_the_shipped_one(tmp_path):
-    assert recipe_of("embedded", path=folder(tmp_path, None)) == recipe_of("embedded")
+    assert recipe_of("embedded", path=folder(tmp_path, None)) == recipe_of("embedded", "pose")
 
 
 @pytest.mark.parametrize(
@@ -75,8 +89,9 @@ def test_what_is_no_video_prior_is_refused(name, message):
 def test_the_camera_is_known_before_the_prior_is_loaded(tmp_path):
     stated = json.loads((ASSETS / "prior.json").read_text())
     known, loaded = camera_of("embedded"), load_prior("embedded").spec
-    for name in ("elevation", "fov", "distance", "height", "width"):
+    for name in ("elevation", "fov", "distance", "height"):
         assert getattr(known, name) == pytest.approx(getattr(loaded, name)), name
+    assert (known.width * known.cameras, known.cameras) == (loaded.width, len(loaded.cameras))
     assert known.distance == stated["distance"]
     assert (camera_of("wan21").height, camera_of("videocrafter1").width) == (480, None)
     assert camera_of("wan21").fov == PriorSpec.fov

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bridge.errors import BridgeError
-from bridge.priors import embedded, load_prior
+from bridge.priors import load_prior
 from bridge.recipes import recipe_of
 from md_jax import files
 from md_jax.errors import UserError, one_line
@@ -17,6 +17,7 @@ from md_jax.mocap.motion import load_motion
 from md_jax.options.command import whole_numbers
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.prompts.vocabulary import actions_of_prior
+from tests.bridge.priors import tiny_priors
 
 
 def motion(path, **change):
@@ -121,9 +122,14 @@ OTHERS = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    return tiny_priors.packed_folder(tmp_path_factory.mktemp("packed") / "p")
+
+
 @pytest.mark.parametrize(("name", "key", "value"), [*(("prior.json", *case) for case in PRIOR_JSON), *OTHERS])
-def test_a_prior_that_says_nonsense_is_refused(tmp_path, name, key, value):
-    folder = shutil.copytree(embedded.SHIPPED, tmp_path / "p")
+def test_a_prior_that_says_nonsense_is_refused(packed, tmp_path, name, key, value):
+    folder = shutil.copytree(packed, tmp_path / "p")
     settings = json.loads((folder / name).read_text())
     (folder / name).write_text(json.dumps({**settings, key: value}).replace("Infinity", "1e999"))
     with pytest.raises(BridgeError):

@@ -58,7 +58,7 @@ IN_LATENT = {"detail", "frequencies", "bound", "bound_sigma", "posefield", "reg_
 
 
 def test_latent_mode_leaves_the_posefield_aside():
-    assert unread(Config(mode="latent")).keys() - unread(Config()).keys() == IN_LATENT - {"encode_chunk"}
+    assert unread(Config(mode="latent")).keys() - unread(Config(mode="pose")).keys() == IN_LATENT - {"encode_chunk"}
 
 
 def another(name):

@@ -81,7 +81,7 @@ def test_help_is_quick_light_and_grouped():
     assert done.returncode == 0, done.stderr
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert titles == [f"{title}:" for title, _ in GROUPS] and len(titles) == 8
-    assert 18 <= done.stdout.count("\n  --") <= 26 and "embedded: 30" in done.stdout
+    assert 18 <= done.stdout.count("\n  --") <= 26 and "embedded: 1.5" in done.stdout
 
 
 def test_helpfull_lists_every_option_and_no_old_name(capsys):

@@ -32,9 +32,18 @@ def test_given_over_preset_over_recipe():
 def test_the_main_job():
     """The recipe of docs/appendix/recipe.md."""
     config = Config()
-    assert (config.guidance_scale, config.t_min, config.t_max) == (30.0, (0.3, 0.05), (0.9, 0.5))
-    assert (config.reg_weight, config.frequencies, config.steps, config.views) == (5.0, 3, 200, 2)
-    assert (config.learning_rate, config.schedule, config.grad_clip, config.optimizer) == (0.01, "cosine", 1.0, "adam")
+    assert (config.mode, config.guidance_scale, config.t_min, config.t_max) == ("fit", 1.5, (0.1,), (0.4,))
+    assert (config.reg_weight, config.frequencies, config.steps, config.views) == (0.5, 3, 30, 1)
+    assert (config.learning_rate, config.schedule, config.grad_clip, config.optimizer) == (0.003, "cosine", 1.0, "adam")
+
+
+def test_what_is_asked_beside_the_sentence_moves_a_body_from_its_mean_pose():
+    """A fit has no steps left to follow it; who says --mode=fit is told."""
+    for asked in ({"pin": "left_hand:0,1,0@0-1"}, {"avoid": True}, {"preset": "corrected"}):
+        config = resolve(asked)
+        assert config.mode == "pose" and config.steps == resolve({"mode": "pose", **asked}).steps
+    with pytest.raises(UserError, match="--mode=pose"):
+        resolve({"mode": "fit", "avoid": True})
 
 
 def test_latent_mode():
@@ -45,7 +54,7 @@ def test_latent_mode():
 
 def test_a_copy_keeps_its_values():
     other = dataclasses.replace(Config(), prior="zeroscope", prior_path="x")
-    assert (other.guidance_scale, other.frames) == (30.0, None)
+    assert (other.guidance_scale, other.frames) == (1.5, None)
 
 
 def test_an_unknown_prior_lists_the_known():

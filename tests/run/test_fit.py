@@ -46,6 +46,20 @@ def test_a_seed_is_a_clip_and_a_motion_is_its_own(config):
     assert np.abs(start(seed=1)[0] - two[0]).max() > 0.05
 
 
+def test_the_control_begins_at_a_sample_without_the_sentence(config):
+    """Of the same noise: at guidance 0 both are one."""
+
+    def starts(scale):
+        job = make_job(dataclasses.replace(config, control_run=True, guidance_scale=scale, fit_steps=8))
+        return [np.asarray(posefield.poses(job.problem.fields, each).body) for each in (job.params, job.control_params)]
+
+    motion, control = starts(5.0)
+    assert np.abs(motion - control).max() > 0.02
+    same, own = starts(0.0)
+    np.testing.assert_allclose(same, own, atol=1e-5)
+    np.testing.assert_allclose(own, control, atol=1e-3)
+
+
 def test_what_is_filmed_is_moved(config, monkeypatch):
     """The search, the descent and the PoseField's steps see the vertices of the mesh that is drawn, and no others."""
     from bridge.distill import critic, pictures

@@ -13,10 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from bridge.priors import load_prior
 from bridge.priors.embedded.autoencoder import Autoencoder
-from bridge.priors.embedded.files import SCHEDULE
 from bridge.priors.embedded.frames import Shape, cosines
-from bridge.priors.embedded.network import alphas_cumprod
-from bridge.priors.embedded.words import PADDING
+from bridge.priors.embedded.text import PADDING
+from bridge.priors.schedule import cosine_table
 from md_jax.evaluate import measures
 from md_jax.prompts.reading import read_prompt
 from md_jax.prompts.vocabulary import shipped
@@ -200,7 +199,22 @@ def test_the_loss_of_the_best_linear_guess_is_one():
     latents = cosines(4).T @ (std * torch.randn(3000, 4, 6, generator=draw))
     noise, tokens = torch.randn(latents.shape, generator=draw), torch.zeros(3000, 24).long()
     for time in (0.05, 0.5, 0.95):
-        loss = train_prior.loss_of(
-            networks, latents, tokens, torch.full((3000,), time), noise, alphas_cumprod(SCHEDULE)
-        )
-        assert abs(loss.mean().item() - 1) < 0.02
+        t = torch.full((3000,), time)
+        losses = train_prior.losses_of(networks, latents, tokens, t, noise, cosine_table())
+        assert abs(losses.denoising.mean().item() - 1) < 0.02
+
+
+def test_what_is_usual_is_learned_by_its_likelihood():
+    shape = Shape(4, 6, 2, 6, 8, 64, 1, 1, 10, prior_text.MAX_TOKENS, 8)
+    networks, draw = train_prior.Networks(shape), torch.Generator().manual_seed(0)
+    networks.first_values(torch.linspace(2, 0.5, 24).reshape(4, 6))
+    torch.nn.init.normal_(networks.denoiser.usual[-1].weight, std=0.5, generator=draw)
+    latents, tokens = torch.randn(5, 4, 6, generator=draw), torch.randint(1, 10, (5, prior_text.MAX_TOKENS))
+    t = torch.full((5,), 0.5)
+    losses = train_prior.losses_of(networks, latents, tokens, t, latents, cosine_table())
+    usual = networks.denoiser.usual_of(networks.text_encoder(tokens))
+    likelihood = torch.distributions.Normal(*usual).log_prob(cosines(4) @ latents)
+    constant = networks.denoiser.std.log().mean() + math.log(2 * math.pi) / 2
+    torch.testing.assert_close(losses.usual + constant, -likelihood.mean((1, 2)))
+    losses.denoising.sum().backward()
+    assert all(parameter.grad is None for parameter in networks.denoiser.usual.parameters())

@@ -1,4 +1,4 @@
-"""The small priors that ship with the project: a diffusers folder, and the next one of our own kind (a preview)."""
+"""The small prior that ships with the project, and folders of its kind."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from typing import Any
 import ftfy
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from bridge.priors.base import FolderPrior
-from bridge.priors.embedded import files, network, text
-from bridge.priors.folder import PREDICTIONS, Parts, load_parts
+from bridge.priors.embedded import files
+from bridge.priors.folder import Parts, load_parts
 from bridge.priors.spec import PriorError, PriorSpec, ShownPoses, Text, precision_name
-from bridge.priors.weights.find import find_weights, first_line, read_json
-from bridge.priors.weights.networks import frozen, refuse_dead
 
 # bridge imports no md_jax; the two packages are always installed side by side
 SHIPPED = Path(__file__).resolve().parent / "assets"
@@ -36,8 +32,8 @@ LISTS = {"elevation": (2, 2), "background": (3, 3), "cameras": (1, 8)}  # how ma
 def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> FolderPrior:
     """The prior in the folder `path`, or the shipped one where `path` is empty.
 
-    A folder with a model_index.json is a diffusers folder, as the shipped one is; one with a config.json alone comes
-    from tools/train_prior.py.
+    A folder with a config.json is of our own kind (tools/train_prior.py), as the shipped one is; one with a
+    model_index.json is a diffusers folder with a prior.json.
 
     Raises:
         PriorError: the folder is missing, damaged, or states no frames, size or camera.
@@ -46,53 +42,11 @@ def load(name: str, path: str, device: torch.device, dtype: torch.dtype) -> Fold
     if (folder / files.CONFIG).exists() and not (folder / "model_index.json").exists():
         own = files.read_own(folder, device, dtype)
         return OwnPrior(own_spec(name, own, folder, precision_name(dtype)), own, device)
-    parts = None if path else shipped_parts(device, dtype)
-    kind = FolderPrior if parts is None else ShippedPrior
-    parts = parts or load_parts(folder, device, dtype)
-    return kind(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
+    parts = load_parts(folder, device, dtype)
+    return FolderPrior(spec_of(name, parts, folder, precision_name(dtype)), parts, device)
 
 
-class ShippedPrior(FolderPrior):
-    """A prior by our own networks, which take no seconds of imports."""
-
-    def _read(self, texts: Sequence[str]) -> Text:
-        tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
-        return Text(self._text_encoder(tokens.to(self._device)).float())
-
-
-def shipped_parts(device: torch.device, dtype: torch.dtype) -> Parts | None:
-    """The components of the shipped folder; None where it holds other networks than ours (`network.fits`).
-
-    Raises:
-        PriorError: a file is missing or damaged.
-    """
-    unet, reader = read_json(SHIPPED / "unet" / "config.json"), read_json(SHIPPED / "text_encoder" / "config.json")
-    schedule = read_json(SHIPPED / "scheduler" / "scheduler_config.json")
-    if not network.fits(unet, reader, schedule):
-        return None
-    with torch.device("meta"):  # no numbers are drawn for weights that are read
-        networks = {"unet": network.Unet(unet), "text_encoder": text.TextEncoder(reader)}
-    for part, module in networks.items():
-        try:
-            weights = load_file(find_weights(SHIPPED / part, dtype).files[0])
-            module.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise PriorError(f"{SHIPPED / part} cannot be loaded ({first_line(str(error))}): install again.") from error
-        refuse_dead(SHIPPED / part, type(module).__name__, module)
-        frozen(module, device)
-    padding = read_json(SHIPPED / "tokenizer" / "tokenizer_config.json")["pad_token"]
-    return Parts(
-        **networks,
-        vae=None,
-        tokenizer=text.Tokenizer(SHIPPED / "tokenizer", reader["max_position_embeddings"], padding),
-        alphas_cumprod=network.alphas_cumprod(schedule),
-        prediction=PREDICTIONS[schedule["prediction_type"]],
-        settings=read_json(SHIPPED / "prior.json"),
-        actions=tuple(read_json(SHIPPED / "vocabulary.json")["actions"]),
-    )
-
-
-class OwnPrior(ShippedPrior):
+class OwnPrior(FolderPrior):
     """A folder of tools/train_prior.py: frames through an autoencoder, clips through a transformer.
 
     The numbers of a frame stand in as many columns as it has cameras: so latents keep the picture's form.
@@ -101,6 +55,10 @@ class OwnPrior(ShippedPrior):
     def __init__(self, spec: PriorSpec, own: files.OwnParts, device: torch.device) -> None:
         super().__init__(spec, own.parts, device)
         self._autoencoder = own.autoencoder
+
+    def _read(self, texts: Sequence[str]) -> Text:
+        tokens = self._tokenizer([ftfy.fix_text(text) for text in texts])  # as `FolderPrior` does
+        return Text(self._text_encoder(tokens.to(self._device)).float())
 
     def _latents(self, frames: Float[Tensor, "n 3 H W"]) -> Float[Tensor, "n c 1 w"]:
         numbers = self._autoencoder.encode(frames).float()
@@ -179,7 +137,6 @@ def _spec(name: str, parts: Parts, folder: Path, dtype: str) -> PriorSpec:
             licence=" ".join(str(settings["licence"])[:500].split()),
             origin=str(folder),
             actions=parts.actions,
-            repeats=_repeats(where, settings.get("repeats")),
         )
     except KeyError as error:
         raise PriorError(f"{where} is incomplete (KeyError: {error}).") from error
@@ -219,12 +176,3 @@ def _check_packing(
             f"{where} states frames={frames}, frame_packing={packing}, {cameras} cameras, height={height},"
             f" width={width}: that is {packed} channels, and the UNet takes {channels}."
         )
-
-
-def _repeats(where: Path, stated: object) -> dict[str, float] | None:
-    """The repeats of actions (`PriorSpec.repeats`) as prior.json states them."""
-    if stated is None:
-        return None
-    if not isinstance(stated, dict) or not all(isinstance(x, int | float) and 0 < x < 60 for x in stated.values()):
-        raise PriorError(f"{where} states repeats={str(stated)[:60]}: expected seconds by action.")
-    return {str(action): float(seconds) for action, seconds in stated.items()}

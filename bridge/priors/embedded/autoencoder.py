@@ -1,4 +1,4 @@
-"""The next prior's autoencoder: a few numbers for what all cameras see of a body (tools/train_autoencoder.py).
+"""The shipped prior's autoencoder: a few numbers for what all cameras see of a body (tools/train_autoencoder.py).
 
 Pictures become principal components first, and components become latents by three layers. A third map reads the body's
 pose from the latents: latents that are near each other show poses that are.

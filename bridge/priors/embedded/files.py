@@ -13,16 +13,14 @@ from torch import nn
 
 from bridge.priors.embedded.autoencoder import Autoencoder
 from bridge.priors.embedded.frames import FrameTransformer, Shape
-from bridge.priors.embedded.network import alphas_cumprod
-from bridge.priors.embedded.text import Tokenizer
-from bridge.priors.embedded.words import PAD, WordEncoder
+from bridge.priors.embedded.text import Tokenizer, WordEncoder
 from bridge.priors.folder import Parts, actions_of
+from bridge.priors.schedule import cosine_table
 from bridge.priors.spec import PriorError
 from bridge.priors.weights.find import first_line, read_json
 from bridge.priors.weights.networks import frozen, no_larger_than, refuse_dead
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-SCHEDULE = {"num_train_timesteps": 1000}  # cosine
 LARGEST = 65_536  # of any size that config.json states
 
 
@@ -75,7 +73,7 @@ def read_own(folder: Path, device: torch.device, dtype: torch.dtype) -> OwnParts
         vae=None,
         tokenizer=_tokenizer_of(folder, shape),
         text_encoder=networks.text_encoder,
-        alphas_cumprod=alphas_cumprod(SCHEDULE),
+        alphas_cumprod=cosine_table(),
         prediction="sample",
         settings=read_json(folder / "prior.json"),
         actions=actions_of(read_json(folder / "vocabulary.json")),
@@ -109,7 +107,7 @@ def _shape_of(file: Path) -> Shape:
 def _tokenizer_of(folder: Path, shape: Shape) -> Tokenizer:
     file = folder / TOKENIZER
     try:
-        tokenizer = Tokenizer(folder, shape.tokens, PAD)
+        tokenizer = Tokenizer(file, shape.tokens)
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise PriorError(f"{file} cannot be read ({first_line(str(error))}): fetch the folder again.") from error
     if tokenizer.words > shape.words:

@@ -1,4 +1,4 @@
-"""The next prior's denoiser: a transformer over the frames of a clip (a DiT, Peebles and Xie 2023).
+"""The shipped prior's denoiser: a transformer over the frames of a clip (a DiT, Peebles and Xie 2023).
 
 A frame is one token. Time and text shift, scale and gate every layer; all layers share the map that gives these (as
 PixArt-α, Chen et al. 2023) and add offsets of their own.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 RATES = 128  # sines and cosines of a time
+SPREAD = (-4.0, 1.0)  # log of a text's standard deviation over that of all clips, at the least and most
 SHIFTS = 6  # shift, scale and gate, of attention and of the layers behind it
 
 
@@ -51,6 +52,13 @@ class Denoised(NamedTuple):
     sample: Float[Tensor, "N c F 1 w"]
 
 
+class Usual(NamedTuple):
+    """Mean and standard deviation of the cosines over time of a text's clips."""
+
+    mean: Float[Tensor, "N F C"]
+    std: Float[Tensor, "N F C"]
+
+
 def cosines(frames: int) -> Float[Tensor, "F F"]:
     """The orthonormal cosines of a clip's frames, one a row, slow ones first (DCT-II)."""
     rate, frame = torch.arange(frames, dtype=torch.float64), torch.arange(frames, dtype=torch.float64) + 0.5
@@ -62,12 +70,13 @@ def cosines(frames: int) -> Float[Tensor, "F F"]:
 class FrameTransformer(nn.Module):
     """Predicts the clean latents of noised ones ("sample" prediction).
 
-    The network adds to what each rate of change alone would say. Of z = α x + σ ε and a cosine over time of variance s²
-    the best linear guess is α s² / (α² s² + σ²) z (Karras et al. 2022, here per cosine and channel). So what the
-    network has not learned moves as fast as real clips do: without the cosines it would be noise in each frame.
+    The network adds to what each rate of change alone would say. Of z = α x + σ ε and a cosine over time of mean μ and
+    variance s² the best linear guess is μ + α s² / (α² s² + σ²) (z − α μ) (Karras et al. 2022, here per cosine and
+    channel). Mean and variance are the text's own. So what the network has not learned moves as fast as real clips of
+    that text do: without the cosines it would be noise in each frame, without the text a calm action would be restless.
     """
 
-    std: Tensor  # (F, C), of the latents' cosines over time
+    std: Tensor  # (F, C), of the latents' cosines over time, of all clips
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -77,6 +86,7 @@ class FrameTransformer(nn.Module):
         self.position = nn.Parameter(torch.empty(shape.frames, shape.width))
         self.time, self.text = _two_layers(2 * RATES, shape.width), _two_layers(shape.text_width, shape.width)
         self.shifts = nn.Linear(shape.width, SHIFTS * shape.width)
+        self.usual = _two_layers(shape.text_width, shape.width, 2 * shape.frames * shape.channels)
         self.layers = nn.ModuleList([Layer(shape.width, shape.heads) for _ in range(shape.layers)])
         self.last = nn.Linear(shape.width, 2 * shape.width)
 
@@ -112,10 +122,11 @@ class FrameTransformer(nn.Module):
             signal: α at these times; σ² = 1 − α².
             text: from `text.WordEncoder`.
         """
-        to_rates = cosines(self.shape.frames).to(frames)
-        rates = to_rates @ frames
-        alpha, variance = signal[:, None, None].to(frames.dtype), self.std.square()
+        to_rates, alpha = cosines(self.shape.frames).to(frames), signal[:, None, None].to(frames.dtype)
+        usual = self.usual_of(text)
+        mean, variance = usual.mean.detach(), usual.std.detach().square()  # they learn from their likelihood alone
         total = alpha.square() * variance + 1 - alpha.square()  # variance of z
+        rates = to_rates @ frames - alpha * mean
         x = self.frame_in(to_rates.T @ (rates * total.rsqrt())) + self.position
         condition = functional.silu(self.time(self._waves(time).to(x.dtype)) + self.text(text[:, 0]))
         shifts = self.shifts(condition).unflatten(1, (SHIFTS, -1))[:, :, None]
@@ -124,7 +135,12 @@ class FrameTransformer(nn.Module):
         shift, scale = self.last(condition)[:, None].chunk(2, dim=-1)
         x = self.frame_out(functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift)
         missing = (variance * (1 - alpha.square()) / total).sqrt()  # what the linear guess leaves open
-        return to_rates.T @ (alpha * variance / total * rates + missing * (to_rates @ x))
+        return to_rates.T @ (mean + alpha * variance / total * rates + missing * (to_rates @ x))
+
+    def usual_of(self, text: Float[Tensor, "N 1 D"]) -> Usual:
+        """What is usual under a text, before any noised clip is seen."""
+        mean, log_std = self.usual(text[:, 0]).unflatten(1, (2, *self.std.shape)).unbind(1)
+        return Usual(mean * self.std, log_std.clamp(*SPREAD).exp() * self.std)
 
     def _waves(self, time: Float[Tensor, "N"]) -> Float[Tensor, "N R"]:
         rates = torch.exp(torch.linspace(0, math.log(1000), RATES, device=time.device))
@@ -132,8 +148,8 @@ class FrameTransformer(nn.Module):
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def _two_layers(inside: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inside, width), nn.SiLU(), nn.Linear(width, width))
+def _two_layers(inside: int, width: int, outside: int = 0) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inside, width), nn.SiLU(), nn.Linear(width, outside or width))
 
 
 class Layer(nn.Module):

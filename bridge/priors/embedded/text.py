@@ -1,70 +1,43 @@
-"""The shipped prior's text encoder and tokenizer: transformers' CLIPTextModel and a file of the tokenizers library."""
+"""The shipped prior's tokenizer and text encoder: a sum of word vectors."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bridge.priors.embedded.network import Layers, attend
+PAD, PADDING = "<pad>", 0  # the token that fills a text up
 
 
-class TextEncoder(nn.Module):
-    """CLIP's text encoder."""
+class WordEncoder(nn.Module):
+    """The sum of a text's word vectors; their order is not read.
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    A denoiser trained for an hour hears words through it that it did not hear through attention over them
+    (docs/appendix/recipe.md).
+    """
+
+    def __init__(self, words: int, width: int) -> None:
         super().__init__()
-        width, self.positions = config["hidden_size"], config["max_position_embeddings"]
-        self.embeddings = Layers(
-            token_embedding=_table(config["vocab_size"], width), position_embedding=_table(self.positions, width)
-        )
-        layers = [TextLayer(config) for _ in range(config["num_hidden_layers"])]
-        self.encoder = Layers(layers=nn.ModuleList(layers))
-        self.final_layer_norm = nn.LayerNorm(width, config["layer_norm_eps"])
+        # without first values: to draw them on the meta device, torch imports all of its compiler
+        self.vectors = nn.EmbeddingBag(words, width, mode="sum", padding_idx=PADDING, _weight=torch.empty(words, width))
 
-    def forward(self, tokens: Int[Tensor, "N L"]) -> Float[Tensor, "N L D"]:
-        """The last layer's output for token ids."""
-        x = self.embeddings.token_embedding(tokens) + self.embeddings.position_embedding.weight[: tokens.shape[1]]
-        for layer in self.encoder.layers:
-            x = layer(x)
-        return self.final_layer_norm(x)
-
-
-def _table(rows: int, width: int) -> nn.Embedding:
-    """An embedding without first values: to draw them on the meta device, torch imports all of its compiler."""
-    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
-
-
-class TextLayer(nn.Module):
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
-        width, eps, self.heads = config["hidden_size"], config["layer_norm_eps"], config["num_attention_heads"]
-        names = ("k_proj", "v_proj", "q_proj", "out_proj")
-        self.self_attn = Layers(**{name: nn.Linear(width, width) for name in names})
-        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
-        inner = config["intermediate_size"]
-        self.mlp = Layers(fc1=nn.Linear(width, inner), fc2=nn.Linear(inner, width))
-
-    def forward(self, x: Float[Tensor, "N L D"]) -> Float[Tensor, "N L D"]:
-        attn, y = self.self_attn, self.layer_norm1(x)
-        x = attn.out_proj(attend(attn.q_proj(y), attn.k_proj(y), attn.v_proj(y), self.heads, causal=True)) + x
-        y = self.mlp.fc1(self.layer_norm2(x))
-        return self.mlp.fc2(y * torch.sigmoid(1.702 * y)) + x
+    def forward(self, tokens: Int[Tensor, "N L"]) -> Float[Tensor, "N 1 D"]:
+        """One vector a text, of token ids."""
+        return self.vectors(tokens)[:, None]
 
 
 class Tokenizer:
-    """A folder's tokenizer, always to its full length; special tokens in a text are text."""
+    """A file of the tokenizers library, always to its full length; special tokens in a text are text."""
 
-    def __init__(self, folder: Path, length: int, padding: str) -> None:
+    def __init__(self, file: Path, length: int) -> None:
         from tokenizers import Tokenizer as Rust
 
-        self._tokenizer = Rust.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = Rust.from_file(str(file))
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.token_to_id(padding), pad_token=padding)
+        self._tokenizer.enable_padding(length=length, pad_id=self._tokenizer.token_to_id(PAD), pad_token=PAD)
 
     @property
     def words(self) -> int:

@@ -106,7 +106,7 @@ def test_a_long_clip_is_the_mean_of_its_windows(starts):
 
 def test_a_long_clip_of_one_window_is_a_clip(sampler):
     noise = torch.randn((2, *sampler.prior.spec.latent_shape), generator=torch.Generator().manual_seed(2))
-    azimuth, starts = torch.tensor([0.1, 1.3]), torch.zeros(2, 3).long()
+    azimuth, starts = torch.tensor([0.1, 1.3]), torch.zeros(3).long()
     clip = sampler(azimuth, noise, 4, 3.0, 4)
     torch.testing.assert_close(sampler.long(azimuth, noise, 4, 3.0, starts, torch.tensor([[0] * 3, [1] * 3])), clip)
     other = sampler.long(azimuth, noise, 4, 3.0, starts, torch.ones(2, 3).long())
