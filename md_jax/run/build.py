@@ -103,7 +103,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     arcs = arcs_of(sentences, config.azimuths)
     check_start(config, sentences, chosen, body, baked, arcs)
     spoken = [part.sentence for each in parts for part in each]
-    motions = [config.first_motion + m for m, each in enumerate(parts) for _ in each]
+    long = config.seconds is not None or config.loop
+    motions = [None if long or len(each) > 1 else config.first_motion + m for m, each in enumerate(parts) for _ in each]
     built, surface = torch_side.build(config, device, spoken, body, motions=motions)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 

@@ -82,7 +82,7 @@ def build(
     sentences: Sequence[str],
     body: Body,
     surface: Surface | None = None,
-    motions: Sequence[int] = (),
+    motions: Sequence[int | None] = (),
 ) -> tuple[TorchSide, Surface]:
     """The torch side of a run, with everything loaded and checked, and what it draws of the body.
 
@@ -92,7 +92,8 @@ def build(
         sentences: one a motion, or one a part of it.
         body: what is drawn.
         surface: the part of it; None: in as much detail as --detail and the pictures' size want.
-        motions: the number of each sentence's motion, which draws its moment; default: 0, 1, …
+        motions: the number of each sentence's motion, which draws its moment; None: of no moment, for a motion that is
+            longer than a clip passes through all of them; default: 0, 1, …
 
     Raises:
         UserError: something cannot be found, loaded, or done as asked.
@@ -114,14 +115,16 @@ def build(
         return torch_build.build(_request(config, device, said, body, words), drawn), chosen[0]
 
 
-def sentences_for(words: PriorWords, seed: int, sentences: Sequence[str], motions: Sequence[int]) -> list[str]:
-    """What a prior reads of sentences, each at a moment that the seed and the number of its motion draw."""
+def sentences_for(words: PriorWords, seed: int, sentences: Sequence[str], motions: Sequence[int | None]) -> list[str]:
+    """What a prior reads of sentences, each at a moment that the seed and the number of its motion draw (see `build`)."""
     if words.actions is None:
         return list(sentences)
     vocabulary, said = shipped().only(words.actions), []
     for sentence, motion in zip(sentences, motions, strict=True):
         heard = read_prompt(sentence, vocabulary).action
-        moment = draw_moment(heard.action, words.moments.get(heard.action, ()), seed, motion) if heard else ""
+        moment = ""
+        if heard and motion is not None:
+            moment = draw_moment(heard.action, words.moments.get(heard.action, ()), seed, motion)
         text = sentence_for_prior(sentence, words.actions, words.manner)
         said.append(f"{text}, {moment}" if moment else text)
     return said
