@@ -241,5 +241,10 @@ ARMS: dict[str, Callable[[Job], Arm]] = {
 
 
 def config_of(arm: str, config: Config) -> Config:
-    """The options of an arm: torch draws the full mesh, as people write it, but for the arm that takes ours."""
+    """The options of an arm.
+
+    All begin at the mean pose and leave the root where it is, as the torch twin does. Torch draws the full mesh, as
+    people write it, but for the arm that takes ours.
+    """
+    config = dataclasses.replace(config, mode="pose", root="fixed")
     return dataclasses.replace(config, detail="full") if arm.startswith("torch") and "coarse" not in arm else config

@@ -139,13 +139,13 @@ def recipe_of(prior: str, mode: str = "", path: str = "") -> Recipe:
     Raises:
         BridgeError: there is no such video prior, or the folder's recipe cannot be read.
     """
-    prior = BORROWED.get(prior, prior)
+    borrowed, prior = prior in BORROWED, BORROWED.get(prior, prior)
     if prior in IMAGE_PRIORS:
         raise BridgeError(f"--prior={prior} makes pictures, not videos: choose a video prior, e.g. --prior=embedded.")
     if prior not in PRIORS:
         raise BridgeError(f"unknown prior {prior!r}: the priors are {', '.join(PRIORS)}.")
     pose, own = _embedded(path) if prior == EMBEDDED else (_LIBRARY[prior], {})
-    mode = mode or pose.mode
+    mode = mode or (MODES[0] if borrowed else pose.mode)  # who borrows a recipe shows no body of ours
     of_mode: dict[str, dict[str, Any]] = {"pose": {}, "fit": _FIT, "latent": _LATENT}
     return dataclasses.replace(pose, **(of_mode[mode] | own.get(mode, {}) | {"mode": mode}))
 

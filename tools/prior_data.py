@@ -34,7 +34,7 @@ from bridge.render.camera import Camera
 from bridge.render.mesh import make_mesh
 from md_jax.body import detail, lbs
 from md_jax.body.model import load_body
-from md_jax.evaluate import measures
+from md_jax.evaluate import measures, reference
 from md_jax.mocap.clips import Clip, Split, load_clips, moving_clips, split_clips
 from md_jax.mocap.windows import Windows, cut_windows
 from md_jax.options.command import parse_simple
@@ -221,7 +221,7 @@ def main(args: SimpleNamespace) -> None:
         "actions": actions,
         "moments": {action: share.round(4).tolist() for action, share in shares.items()},
         "filmed": clip_shape(),
-        "settings": SETTINGS,
+        "settings": SETTINGS | {"trained_on": reference.digest_of(split.train)},
     }
     meta |= {"split": split.how, "seed": args.seed}
     (out / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")

@@ -65,7 +65,9 @@ class Networks(nn.Module):
         net.std.copy_(std)
         nn.init.normal_(net.position, std=0.02)
         nn.init.normal_(self.text_encoder.vectors.weight, std=0.4)
-        for layer in (net.shifts, net.last, net.frame_out, net.usual[-1]):
+        usual = net.usual[-1]
+        assert isinstance(usual, nn.Linear)
+        for layer in (net.shifts, net.last, net.frame_out, usual):
             nn.init.zeros_(layer.weight)
 
 

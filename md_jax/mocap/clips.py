@@ -189,9 +189,9 @@ def unpack_clips(data: Mapping[str, np.ndarray], path: str | os.PathLike = "pack
 
 
 def moving_clips() -> list[Clip]:
-    """The shipped clips with translation (CMU): more actions, known to the statistics alone.
+    """The shipped clips with translation (CMU): more actions, known to the statistics and the embedded prior.
 
-    The embedded prior and the yardstick were made from `load_clips()`; neither has seen these.
+    The yardstick was made from `load_clips()` alone.
     """
     return load_clips(str(resources.files("md_jax") / "assets" / "mocap_moving.npz"))
 

@@ -14,6 +14,7 @@ from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
 from md_jax.prompts.vocabulary import Vocabulary, shipped
 
 _NEAREST = 3  # sentences that a refusal offers
+_LISTED = 20  # actions, at most
 _ALIKE = 0.6  # difflib's ratio: "dansing" and "dancing" have 0.86
 _COMPARED = 20  # words of a refused sentence that are compared with the vocabulary
 _SHOWN = 60  # characters of a refused sentence that are shown
@@ -148,7 +149,7 @@ def _plain(text: str) -> str:
 
 
 def _refusal(reading: Reading, words: Vocabulary) -> str:
-    """One line: what is not known, the sentences nearest to it that would work, and all that is known."""
+    """One line: what is not known, the sentences nearest to it that would work, and what is known."""
     shown = _shown(reading.sentence)
     start = f"prompt {shown}: the prior knows no action in it"
     if not reading.sentence.strip():
@@ -159,7 +160,9 @@ def _refusal(reading: Reading, words: Vocabulary) -> str:
         start = f"prompt {shown}: the prior does not know {_phrase(other.action)}"
     view = f", {reading.view}" if reading.view else ""
     near = " or ".join(f'"a person is {words.entries[name].phrase}{view}"' for name in _nearest(reading, words))
-    return f"{start}. Try {near}; it knows {', '.join(entry.phrase for entry in words.entries.values())}."
+    known = [entry.phrase for entry in words.entries.values()]
+    some = f"{len(known)} actions, among them " if len(known) > _LISTED else ""
+    return f"{start}. Try {near}; it knows {some}{', '.join(sorted(known, key=len)[:_LISTED])}."
 
 
 def _nearest(reading: Reading, words: Vocabulary) -> list[str]:
@@ -172,7 +175,7 @@ def _nearest(reading: Reading, words: Vocabulary) -> list[str]:
     for action, entry in words.entries.items():
         texts = {word for text in (entry.phrase, *entry.synonyms, *entry.heard) for word in tokens_of(text)}
         scores[action] = sum(max(_likeness(word, text) for text in texts) for word in own)
-    return sorted(scores, key=lambda action: -scores[action])[:_NEAREST]  # a stable sort: the main actions first
+    return sorted(scores, key=lambda action: (-scores[action], len(words.entries[action].phrase)))[:_NEAREST]
 
 
 def _likeness(word: str, other: str) -> float:

@@ -116,7 +116,7 @@ def build(
 
 
 def sentences_for(words: PriorWords, seed: int, sentences: Sequence[str], motions: Sequence[int | None]) -> list[str]:
-    """What a prior reads of sentences, each at a moment that the seed and the number of its motion draw (see `build`)."""
+    """What a prior reads of sentences, each at a moment drawn by the seed and its motion's number (see `build`)."""
     if words.actions is None:
         return list(sentences)
     vocabulary, said = shipped().only(words.actions), []

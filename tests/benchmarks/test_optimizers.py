@@ -102,7 +102,8 @@ def toy(monkeypatch):
 def test_a_run_ranks_by_the_score_tells_ties_and_goes_on_where_it_was_left(toy, tmp_path, capsys):
     arguments = ["--quick", f"--out={tmp_path / 'out'}", f"--json={tmp_path / 'r.json'}",
                  f"--figure={tmp_path / 'r.png'}", "--schedules=cosine",
-                 "--optimizers=adam,sgd,yogi"]  # fmt: skip
+                 "--optimizers=adam,sgd,yogi", f"--job={tmp_path / 'job.flags'}"]  # fmt: skip
+    (tmp_path / "job.flags").write_text("--mode=pose\n--learning_rate=0.01\n")
     result = optimizers.main(arguments)
     assert len(toy) == 4 + 2 + 2  # the main job's own candidate is adam at 0.01 with a cosine; yogi fails
     assert [len({row["name"] for row in rows}) for rows in result["rungs"]] == [6, 2, 2]

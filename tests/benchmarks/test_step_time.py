@@ -51,7 +51,8 @@ def test_the_full_step_tells_prior_and_bridge_apart():
 
 def test_kernel_arms_descend_alike():
     """With the same given gradient the JAX arm and the torch arm move the vertices against it by the same loss."""
-    config = dataclasses.replace(from_flagfile(step_worker.ROOT / "configs/run.flags"), **dict(SMALL))
+    given = dataclasses.replace(from_flagfile(step_worker.ROOT / "configs/run.flags"), **dict(SMALL))
+    config = arms.config_of("jax staged", given)
     job = arms.make_setup("kernel", config)
     fields, weights = arms.torch_baseline.fields_from_jax(job.problem.fields, job.params)
     body = arms.torch_baseline.baked_body(job.problem.baked)

@@ -25,7 +25,10 @@ from md_jax.mocap.statistics import load_statistics
 from md_jax.run import build as jobs
 
 STEPS = 50
-CONFIG = Config(reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu", detail="full")
+CONFIG = Config(
+    reg_weight=10.0, learning_rate=1e-4, views=1, steps=STEPS, device="cpu", detail="full", mode="pose", root="fixed",
+    t_min=(0.3, 0.05), t_max=(0.9, 0.5), t_schedule="linear", noise="fresh", azimuths=(), weighting="sigma2",
+)  # fmt: skip
 
 
 def jax_run(config, problem, params, op):

@@ -120,7 +120,7 @@ def test_wrong_path(text, tmp_path):
 def test_a_path_needs_a_root_that_moves(tmp_path):
     (tmp_path / "way.csv").write_text("0,0\n1,1\n")
     with pytest.raises(UserError, match="add --root=full"):
-        asked_of(Config(path=str(tmp_path / "way.csv")))
+        asked_of(Config(path=str(tmp_path / "way.csv"), root="fixed"))
 
 
 def test_the_floor_moves_no_place_that_is_asked_for(tmp_path):

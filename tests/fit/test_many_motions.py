@@ -20,7 +20,7 @@ from md_jax.run.logs import Metrics
 BORROWED["null"] = "embedded"  # a Config is complete: its prior has a recipe
 CONFIG = Config(
     prior="null", guidance_scale=1.0, frames=3, height=16, width=16, views=2, steps=4, reg_weight=0.1, device="cpu",
-    learning_rate=0.01,
+    learning_rate=0.01, root="fixed", noise="fresh", azimuths=(),
 )  # fmt: skip
 
 

@@ -19,7 +19,10 @@ from md_jax.fit.losses import smoothness
 from md_jax.fit.posefield import apply_fields
 from md_jax.mocap.statistics import load_statistics
 
-CONFIG = Config(steps=8, num_motions=2, views=1, checkpoint_every=3, log_every=2, preview_every=0, learning_rate=1e-2)
+CONFIG = Config(
+    steps=8, num_motions=2, views=1, checkpoint_every=3, log_every=2, preview_every=0, learning_rate=1e-2, mode="pose",
+    root="fixed", t_min=(0.3, 0.05), t_max=(0.9, 0.5), t_schedule="linear", noise="fresh", azimuths=(), reg_weight=5.0,
+)  # fmt: skip
 FRAMES = 4
 
 

@@ -61,8 +61,8 @@ def test_resuming_keeps_what_the_run_was_started_with_unless_typed():
 
 
 def test_a_contradiction_is_told_as_it_would_be_typed():
-    workdir.open_run(Config(workdir="here", control_run=False, t_min=(0.4, 0.05)), set())
-    with pytest.raises(UserError, match=r"started with --nocontrol_run, --t_min=0\.4,0\.05:"):
+    workdir.open_run(Config(workdir="here", control_run=False, t_min=(0.3, 0.05)), set())
+    with pytest.raises(UserError, match=r"started with --nocontrol_run, --t_min=0\.3,0\.05:"):
         workdir.open_run(Config(workdir="here", resume=True, control_run=True, t_min=(0.2,)), {"control_run", "t_min"})
 
 

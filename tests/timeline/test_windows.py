@@ -198,7 +198,8 @@ def test_a_step_has_the_gradient_of_the_windows_frames(loop, transport):
     """Beside autodiff of a plain sum over the frames of the whole motion that the windows show."""
     frames, length = (24 if loop else 25), 10
     config = Config(steps=5, views=2, loop=loop, reg_weight=0.3, transport=transport, optimizer="sgd",
-                    schedule="constant", learning_rate=1e-3, grad_clip=0.0, distillation_weight=0.7)  # fmt: skip
+                    schedule="constant", learning_rate=1e-3, grad_clip=0.0, distillation_weight=0.7,
+                    mode="pose", root="fixed", noise="fresh")  # fmt: skip
     fields, params = moving(make_fields(config, [load_statistics("walking")], frames, length), 0.1)
     baked = lbs.bake(load_body())
     windows = make_windows([[Stretch(0, 0.0, float(frames))]], length=length, frames=frames, loop=loop)

@@ -7,6 +7,7 @@ PixArt-α, Chen et al. 2023) and add offsets of their own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -67,6 +68,12 @@ def cosines(frames: int) -> Float[Tensor, "F F"]:
     return rows.float()
 
 
+@functools.lru_cache
+def _on_device(frames: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "F F"]:
+    """`cosines`, sent to a device once."""
+    return cosines(frames).to(device, dtype)
+
+
 class FrameTransformer(nn.Module):
     """Predicts the clean latents of noised ones ("sample" prediction).
 
@@ -122,7 +129,10 @@ class FrameTransformer(nn.Module):
             signal: α at these times; σ² = 1 − α².
             text: from `text.WordEncoder`.
         """
-        to_rates, alpha = cosines(self.shape.frames).to(frames), signal[:, None, None].to(frames.dtype)
+        to_rates, alpha = (
+            _on_device(self.shape.frames, frames.device, frames.dtype),
+            signal[:, None, None].to(frames.dtype),
+        )
         usual = self.usual_of(text)
         mean, variance = usual.mean.detach(), usual.std.detach().square()  # they learn from their likelihood alone
         total = alpha.square() * variance + 1 - alpha.square()  # variance of z
