@@ -93,7 +93,8 @@ def pose_prior(
     poses[:, turns] = rotations.on_host(rotations.nearest_axis_angle, poses[:, turns], centre)
     weight = np.concatenate([np.full(len(group), 1 / (len(group) * len(groups))) for group in groups])
     away = (poses - mean).reshape(len(poses), -1).astype(np.float64)
-    covariance = (away * weight[:, None]).T @ away
+    # not a matmul, whose sums depend on threads: a motion should not
+    covariance = np.einsum("ti,tj->ij", away * weight[:, None], away)
     if root == "full":
         covariance[-2, -2] = max(covariance[-2, -2], _LEAST_HEIGHT)
     variance, directions = np.linalg.eigh(covariance)
