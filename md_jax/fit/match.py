@@ -126,7 +126,7 @@ def fitted_starts(
     Returns:
         The parameters to go on from; the same for the same seed.
     """
-    cameras, noise, windows, shape = [], [], None, problem.latent_shape
+    cameras, draws, windows, shape = [], [], None, problem.latent_shape
     if problem.windows is not None:  # a latent a frame: see `check_fit`
         windows = problem.windows.starts, problem.windows.sentences
         shape = (shape[0], problem.fields.frames, *shape[2:])
@@ -134,15 +134,15 @@ def fitted_starts(
         low, high = arcs[0]
         cameras.append(SIDE if high - low > 1.99 * math.pi else (low + high) / 2)
         key = jax.random.fold_in(jax.random.fold_in(problem.key, m), SAMPLE)
-        noise.append(jax.random.normal(key, shape))
-    azimuth = jnp.asarray(cameras, jnp.float32)
+        draws.append(jax.random.normal(key, shape))
+    azimuth, noise = jnp.asarray(cameras, jnp.float32), jnp.stack(draws)
     elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
     root = problem.fields.root
     of_action = {each.action: pose_prior(clips, each, problem.baked, root=root) for each in statistics}
     likely = [of_action[each.action] for each in statistics]
     starts = []
     for scale in scales:
-        video = source.sample(azimuth, jnp.stack(noise), config.sample_steps, scale, windows)
+        video = source.sample(azimuth, noise, config.sample_steps, scale, windows)
         poses = fit_clips(
             likely, problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness
         )
@@ -290,16 +290,16 @@ def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3
         goal = jnp.concatenate([goal, jnp.pad(poses[..., turns.stop :, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
     optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
 
-    def loss(params: Any) -> Array:
+    def loss(params: Any, goal: Array) -> Array:
         return jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
 
-    @partial(jax.jit, donate_argnums=0)
-    def descend(params: Any) -> Any:
+    @partial(jax.jit, donate_argnums=0)  # the goal is an argument: as a constant it would be compiled anew for each
+    def descend(params: Any, goal: Array) -> Any:
         def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
             params, state = carried
-            updates, state = optimizer.update(jax.grad(loss)(params), state)
+            updates, state = optimizer.update(jax.grad(loss)(params, goal), state)
             return optax.apply_updates(params, updates), state
 
         return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]
 
-    return descend(jax.tree.map(jnp.array, params))
+    return descend(jax.tree.map(jnp.array, params), goal)
