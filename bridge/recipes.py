@@ -214,7 +214,7 @@ def _embedded(path: str) -> tuple[Recipe, dict[str, dict[str, Any]]]:
         if mode not in MODES:
             raise BridgeError(f'{file}: "recipe" states mode={str(mode)[:60]!r}; expected one of {", ".join(MODES)}.')
         return Recipe(**_values(own["pose"], file) | {"mode": mode}), others
-    except (AssertionError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BridgeError(f'{file}: "recipe" is incomplete ({type(error).__name__}: {error}).') from error
 
 
@@ -236,7 +236,7 @@ def _settings(file: Path) -> dict[str, Any] | None:
 
 def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """Values of a Recipe as JSON states them: lists become tuples, whole numbers floats where those are meant."""
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(Recipe) if field.name != "mode"}
     values: dict[str, Any] = {}
     for name, value in stated.items():
         kind = kinds.get(name)

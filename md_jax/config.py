@@ -26,7 +26,6 @@ MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
 PATHS = ("prompts_file", "keyframes", "start", "end", "path", "statistics", "prior_path", "image_prior_path", "body",
          "tiny_vae", "workdir", "character", "character_map")  # fmt: skip
-
 CONTROLS = ("pin", "keyframes", "start", "end", "path", "avoid")  # what is asked beside the sentence
 
 

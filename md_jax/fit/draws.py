@@ -126,7 +126,6 @@ def drawn_windows(
         views: cameras a motion, each with a window of its own.
         first: the number of the first motion.
     """
-
     starts = jnp.asarray(windows.starts)
 
     def of_motion(m: Array, sentences: Array) -> tuple[Array, Array]:

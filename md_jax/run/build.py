@@ -133,9 +133,9 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     if config.mode == "fit":
         likely = [each[0][0] if len(each) == 1 else load_statistics() for each in chosen]
         clips = clips_for({each.action for each in likely}, config.statistics)
-        scales = [config.guidance_scale, *([0.0] if config.control_run else [])]
-        params, *others = fitted_starts(config, posed, params, built, likely, clips, scales)
-        control_params = (others or [params])[0]
+        scales = [config.guidance_scale, 0.0] if config.control_run else [config.guidance_scale]
+        starts = fitted_starts(config, posed, params, built, likely, clips, scales)
+        params, control_params = starts[0], starts[-1]
     measured = _measure(config, problem, params, built)
     return Job(
         config=config,

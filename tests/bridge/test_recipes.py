@@ -73,7 +73,15 @@ def test_a_folder_without_a_recipe_runs_by_the_shipped_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"latent": {}}, {"pose": {"step": 9}}, {"pose": {"steps": "many"}}, {"pose": {"t_min": 0.1}}, [1]]
+    "recipe",
+    [
+        {"latent": {}},
+        {"pose": {"mode": "fit"}},
+        {"pose": {"step": 9}},
+        {"pose": {"steps": "many"}},
+        {"pose": {"t_min": 0.1}},
+        [1],
+    ],
 )
 def test_a_damaged_recipe_is_named(tmp_path, recipe):
     with pytest.raises(BridgeError, match=r"prior\.json.*recipe"):

@@ -129,10 +129,8 @@ class FrameTransformer(nn.Module):
             signal: α at these times; σ² = 1 − α².
             text: from `text.WordEncoder`.
         """
-        to_rates, alpha = (
-            _on_device(self.shape.frames, frames.device, frames.dtype),
-            signal[:, None, None].to(frames.dtype),
-        )
+        to_rates = _on_device(self.shape.frames, frames.device, frames.dtype)
+        alpha = signal[:, None, None].to(frames.dtype)
         usual = self.usual_of(text)
         mean, variance = usual.mean.detach(), usual.std.detach().square()  # they learn from their likelihood alone
         total = alpha.square() * variance + 1 - alpha.square()  # variance of z
