@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from bridge.priors.schedule import check_table, described
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import first_line, read_json
+from bridge.priors.weights.find import check_fetched, first_line, read_json
 from bridge.priors.weights.networks import frozen, quiet, read_network
 
 UNETS = ("UNet2DConditionModel", "UNet3DConditionModel")
@@ -41,6 +42,8 @@ ONCE = (
     " Stable Diffusion and LTX-Video one .safetensors file will do: name the file itself."
 )
 MOST_TIMES = 100_000  # steps of a schedule; published ones have a thousand
+# Pipelines that run such a UNet; one of another task or of a distilled model (LatentConsistencyModelPipeline) does not.
+UNET_PIPELINES = re.compile(r"(StableDiffusion|TextToVideo|VideoToVideo|AnimateDiff)(?!XL|3)\w*")
 UNET_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 UNUSED_PARTS = ("feature_extractor", "safety_checker")  # a folder's check of finished pictures
 # Entries of a model_index.json that change what the networks mean, and what they make of a folder.
@@ -86,6 +89,12 @@ def load_parts(
     """
     folder = Path(folder)
     index = read_index(folder)
+    pipeline = str(index.get("_class_name") or "TextToVideoSDPipeline")
+    if not UNET_PIPELINES.fullmatch(pipeline):
+        raise PriorError(
+            f"{folder / 'model_index.json'} is a {pipeline}'s: expected StableDiffusionPipeline, TextToVideoSDPipeline"
+            " or another one of the same networks."
+        )
     check_parts(folder, index, UNET_PARTS)
     prediction, alphas_cumprod = _schedule(folder, index, beta_schedule)
 
@@ -193,8 +202,14 @@ def check_vocabulary(folder: Path, tokens: int, text_encoder: Any) -> None:
 
 
 def read_tokenizer(folder: Path, class_name: str) -> Any:
+    """The tokenizer of transformers in `folder`/tokenizer.
+
+    Raises:
+        PriorError: a file is missing, damaged, or git-LFS's note of one.
+    """
     import transformers
 
+    check_tokenizer(folder)
     name = "PreTrainedTokenizerFast" if class_name == "TokenizersBackend" else class_name
     try:
         with quiet():
@@ -205,7 +220,19 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
             tokenizer(["a person"], padding="max_length", truncation=True, max_length=4)
             return tokenizer
     except Exception as error:
-        raise PriorError(f"{folder / 'tokenizer'} cannot be loaded as {name} ({first_line(str(error))}).") from error
+        raise PriorError(
+            f"{folder / 'tokenizer'} cannot be loaded as {name} ({first_line(str(error))}): fetch the folder again."
+        ) from error
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise PriorError where `folder` has no tokenizer/, or one of whose files git has fetched the notes alone."""
+    where = folder / "tokenizer"
+    files = sorted(where.iterdir()) if where.is_dir() else []
+    if not files:
+        raise PriorError(f"{where} is missing: {folder} is no complete diffusers folder.")
+    for file in files:
+        check_fetched(file)
 
 
 def alphas_of(settings: Mapping[str, Any]) -> Float[Tensor, "T"]:

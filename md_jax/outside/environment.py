@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -22,6 +23,7 @@ def prepare() -> None:
       of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
     - What a terminal's encoding cannot show is replaced by a question mark.
     - Output that nobody reads any more (`md-jax ... | head`) goes nowhere, and the run goes on.
+    - A warning is one line.
     - JAX's rules of types are the standard ones, whatever a shell has set.
     - Where the user's cache folder cannot be written, a temporary one stands in for this run.
     """
@@ -32,11 +34,20 @@ def prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.stdout, sys.stderr = patient(sys.stdout), patient(sys.stderr)
+    warnings.formatwarning = in_one_line
     if not _writable(cache_folder()):
         folder = Path(tempfile.mkdtemp(prefix="md_jax-cache-"))
         for name in ("XDG_CACHE_HOME", "WARP_CACHE_PATH", "MPLCONFIGDIR", "HF_HOME"):
             os.environ[name] = str(folder / name.split("_")[0].lower())
         print(f"note: no cache folder can be written (XDG_CACHE_HOME names one): {folder} stands in", file=sys.stderr)
+
+
+def in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as a user reads it: a note, and where it does not come from this program also its place."""
+    text = " ".join(str(message).split())
+    return f"note: {text}\n" if category is UserWarning else f"{category.__name__}: {text} ({filename}:{lineno})\n"
 
 
 class _Pipe(io.FileIO):

@@ -60,3 +60,13 @@ def test_output_that_nobody_reads_or_that_finds_no_room(program, unbuffered):
         ["bash", "-c", f"{command} > /dev/full"], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert (full.returncode, full.stderr) == (2, "error: [Errno 28] No space left on device\n")
+
+
+def test_a_warning_is_one_line(tmp_path):
+    code = (
+        CODE + "import warnings\nwarnings.warn('a clip\\n  of 9 latents')\nwarnings.warn('old', DeprecationWarning)\n"
+    )
+    env = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    first, second = done.stderr.splitlines()
+    assert first == "note: a clip of 9 latents" and second.startswith("DeprecationWarning: old (<string>:")

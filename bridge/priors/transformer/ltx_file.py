@@ -134,7 +134,7 @@ def networks(file: Path, dtype: torch.dtype, device: str = "cpu") -> tuple[Any, 
             f" {VAE}encoder.conv_in.conv.weight among its {len(weights)} weights."
         )
     unknown = [key for key in weights if not key.startswith((TRANSFORMER, VAE)) and not BESIDE.fullmatch(key)]
-    refuse_other_weights(file, "LTX-Video", [], unknown, 0)
+    refuse_other_weights(file, "LTX-Video", [], unknown)
     version = _version(weights)
     ours = {key: weights[theirs] for key, theirs in _names(weights, version).items()}
     inside = {key.removeprefix("transformer."): w for key, w in ours.items() if key.startswith("transformer.")}

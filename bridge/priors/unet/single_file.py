@@ -60,7 +60,7 @@ def load_single_file(path: Path, name: str, device: torch.device, dtype: torch.d
     known = (UNET, VAE, OPEN_CLIP if newer else CLIP)
     refuse_other_weights(
         path, "Stable Diffusion", [],
-        [key for key in weights if not key.startswith(known) and not BESIDE.fullmatch(key)], 0,
+        [key for key in weights if not key.startswith(known) and not BESIDE.fullmatch(key)],
     )  # fmt: skip
     prediction = _prediction(path) if newer else "eps"
     networks = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -14,7 +14,9 @@ import torch
 from bridge.priors.spec import PriorError
 
 STEMS = "diffusion_pytorch_model|pytorch_model|model"  # an openvino_model.bin beside them holds no weights of torch
+TEXT_ENCODER = "text_encoder"  # the part that transformers reads; diffusers reads the others
 ENDINGS = "safetensors|bin"
+OTHER_ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".gguf", ".msgpack", ".h5", ".onnx")
 LARGEST_JSON = 64 << 20  # bytes; T5's list of pieces, the largest such file, has 40 kB
 LFS = b"version https://git-lfs.github.com/spec"  # how a file begins that git has not fetched yet
 # Weights that published files carry and that no network needs: buffers of old versions, and T5's second name of
@@ -89,21 +91,33 @@ class Weights(NamedTuple):
 def find_weights(where: Path, dtype: torch.dtype) -> Weights:
     """The weights to read in a component's folder: the whole file, or all pieces of an index.
 
+    Where both are there, it is what the library that reads the folder takes: the pieces in diffusers, the whole file in
+    transformers. Each has its own names for files of weights, and other ones beside them are not read.
+
     Raises:
         PriorError: the folder is missing or holds none, a piece is missing, or a file is only git-LFS's note of one.
     """
     names = sorted(file.name for file in where.iterdir()) if where.is_dir() else []
+    of_text = where.name == TEXT_ENCODER
     for variant in variants(dtype):
         for ending in ENDINGS.split("|"):  # safetensors before .bin
-            whole = [name for name in names if is_weights(name, variant, ending)]
-            indices = [name for name in names if is_index(name, variant, ending)]
-            index = where / indices[0] if indices and not whole else None
+            stem = "diffusion_pytorch_model" if not of_text else "model" if ending == "safetensors" else "pytorch_model"
+            own = [name for name in names if name.startswith(f"{stem}.") or name.startswith(f"{stem}-")]
+            whole = [name for name in own if is_weights(name, variant, ending)]
+            indices = [name for name in own if is_index(name, variant, ending)]
+            index = where / indices[0] if indices and not (of_text and whole) else None
             files = [where / name for name in (whole[:1] if index is None else sorted(set(places_in(index).values())))]
             if files:
                 for file in files:
                     check_fetched(file)
                 return Weights(variant, files, index)
-    raise PriorError(f"{where} holds no weights: expected a .safetensors or .bin file beside config.json.")
+    expected = "model" if of_text else "diffusion_pytorch_model"
+    others = [name for name in names if name.endswith(OTHER_ENDINGS)]
+    beside = f", found {others[0]}{f' and {len(others) - 1} more' * (len(others) > 1)}" if others else ""
+    raise PriorError(
+        f"{where} holds no weights: expected {expected}.safetensors (or its .fp16, .bf16 or .bin form) beside"
+        f" config.json{beside}."
+    )
 
 
 def places_in(index: Path) -> dict[str, str]:
@@ -123,35 +137,44 @@ def check_fetched(file: Path) -> None:
     with file.open("rb") as content:
         if content.read(len(LFS)) == LFS:
             raise PriorError(
-                f"{file.parent} cannot be loaded: {file.name} is a git-LFS pointer, not the weights; run `git lfs pull`"
+                f"{file.parent} cannot be loaded: {file.name} is a git-LFS pointer, not the file; run `git lfs pull`"
                 " where it was cloned."
             )
 
 
 def refuse_other_weights(
-    where: Path | str, class_name: str, missing: Sequence[str], unknown: Sequence[str], settings: int
+    where: Path | str,
+    class_name: str,
+    missing: Iterable[str],
+    unknown: Iterable[str],
+    reshaped: Mapping[str, tuple[object, object]] | None = None,
 ) -> None:
     """Raise PriorError where a network and its files differ in a weight that matters (see HARMLESS).
 
     Args:
         where: the component, for the message.
         class_name: the network's class.
-        missing: weights that the files lack, or have in another shape.
+        missing: weights that the files lack.
         unknown: weights of the files that the network has no place for.
-        settings: how many entries config.json has.
+        reshaped: weights of another shape: (that in the files, the network's).
     """
-    missing = sorted(key for key in map(str, missing) if not HARMLESS.fullmatch(key))
-    unknown = sorted(key for key in map(str, unknown) if not HARMLESS.fullmatch(key))
-    together = f"config.json ({settings} entries) and weights do not belong together."
-    if missing:
-        besides = f", {len(unknown)} unknown (first {unknown[0]})" if unknown else ""
+    shapes = reshaped or {}
+    gone, more, other = (
+        sorted(key for key in map(str, keys) if not HARMLESS.fullmatch(key)) for keys in (missing, unknown, shapes)
+    )
+    ending = "; the files are damaged, or of another model than config.json"
+    if gone:
+        besides = f", {len(more)} unknown (first {more[0]})" if more else ""
+        raise PriorError(f"{where}: {len(gone)} weights of {class_name} are missing, first {gone[0]}{besides}{ending}.")
+    if more:
+        some = ", ".join(more[:3]) + ", ..." * (len(more) > 3)
+        raise PriorError(f"{where}: {class_name} has no place for {len(more)} of the weights ({some}){ending}.")
+    if other:
+        found, expected = shapes[other[0]]
         raise PriorError(
-            f"{where}: {len(missing)} weights of {class_name} are missing or of another shape, first {missing[0]}"
-            f"{besides}; {together}"
+            f"{where}: {len(other)} weights have another shape than in {class_name}, first {other[0]}: expected"
+            f" {expected}, found {found}{ending}."
         )
-    if unknown:
-        some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
-        raise PriorError(f"{where}: {class_name} has no place for {len(unknown)} of the weights ({some}); {together}")
 
 
 def first_line(text: str) -> str:

@@ -1,13 +1,11 @@
-"""Files of weights by their headers: names, shapes and precisions, compared with what a network has."""
+"""Files of weights by their headers: names, shapes and precisions. None of their numbers are read."""
 
 from __future__ import annotations
 
 import collections
 import math
-import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,22 +14,10 @@ from bridge.priors.weights.find import (
     Weights,
     check_fetched,
     find_weights,
-    first_line,
     places_in,
-    read_json,
-    refuse_other_weights,
 )
 
 CPU = torch.device("cpu")
-Shapes = dict[str, tuple[int, ...]]
-# Names that old files have and today's libraries read under new ones.
-RENAMED = (
-    (r"^text_model\.", ""),
-    (r"\.query\.", ".to_q."),
-    (r"\.key\.", ".to_k."),
-    (r"\.value\.", ".to_v."),
-    (r"\.proj_attn\.", ".to_out.0."),
-)
 
 
 def sizes(where: Path) -> tuple[int, int, str]:
@@ -41,41 +27,6 @@ def sizes(where: Path) -> tuple[int, int, str]:
     count = sum(math.prod(shape) for shape, _ in tensors.values())
     kinds = collections.Counter(kind for _, kind in tensors.values())
     return count, sum(file.stat().st_size for file in files), ", ".join(sorted(kinds))
-
-
-def network_of(where: Path, class_name: str) -> Any:
-    """A network on the meta device, every weight of its files compared with what its class has.
-
-    Raises:
-        PriorError: a file is missing or damaged, a weight is missing, left over or of another shape, or config.json
-            describes no such network.
-    """
-    import diffusers
-    import transformers
-
-    config = read_json(where / "config.json")
-    weights = find_weights(where, torch.float32)
-    check_index(weights)
-    shapes = {name: shape for file in weights.files for name, (shape, _) in header(file).items()}
-    of_text = where.name == "text_encoder"
-    made: Any = getattr(transformers if of_text else diffusers, class_name)
-    try:
-        with torch.device("meta"):
-            network = made(made.config_class(**config)) if of_text else made.from_config(config)
-    except Exception as error:  # the libraries raise many types for odd configurations
-        raise PriorError(f"{where / 'config.json'} describes no {class_name} ({first_line(str(error))}).") from error
-    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    found: Shapes = {}
-    for key, shape in shapes.items():
-        for old, new in RENAMED:
-            key = re.sub(old, new, key) if key not in expected else key
-        found[key] = shape
-    other = [key for key, shape in expected.items() if key in found and math.prod(shape) != math.prod(found[key])]
-    refuse_other_weights(
-        where, class_name, [*(expected.keys() - found.keys()), *other], sorted(found.keys() - expected.keys()),
-        len(config),
-    )  # fmt: skip
-    return network.requires_grad_(False).eval()
 
 
 def check_index(weights: Weights) -> None:

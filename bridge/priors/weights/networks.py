@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,31 @@ from typing import Any
 import torch
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import find_weights, first_line, read_json, refuse_other_weights
-from bridge.priors.weights.headers import CPU, check_index, network_of
+from bridge.priors.weights.find import (
+    TEXT_ENCODER,
+    Weights,
+    find_weights,
+    first_line,
+    read_json,
+    refuse_other_weights,
+)
+from bridge.priors.weights.headers import CPU, check_index, header
+
+Shapes = dict[str, tuple[int, ...]]
+# Names that old files have and today's libraries read under new ones.
+RENAMED = (
+    (r"^text_model\.", ""),
+    (r"\.query\.", ".to_q."),
+    (r"\.key\.", ".to_k."),
+    (r"\.value\.", ".to_v."),
+    (r"\.proj_attn\.", ".to_out.0."),
+)
 
 
 def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype, device: torch.device = CPU) -> Any:
     """A network with every weight found in its files, whole or in pieces; safetensors, or .bin read as plain tensors.
+
+    The files' headers are compared with the class first, before gigabytes are read: a run and the doctor say the same.
 
     Args:
         folder, part: the network's folder is `part` of `folder`.
@@ -27,24 +49,20 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype, d
     Raises:
         PriorError: the files are missing, damaged, or of another network.
     """
-    import diffusers
-    import transformers
-
     where = folder / part
+    weights = find_weights(where, dtype)
+    network = _compared(where, class_name, weights)
     if device.type == "meta":
-        return network_of(where, class_name)
-    config = read_json(where / "config.json")
-    kind: Any = getattr(transformers if part == "text_encoder" else diffusers, class_name)
+        return network
+    kind = type(network)
     options: dict[str, Any] = {"torch_dtype": dtype, "low_cpu_mem_usage": False}
-    if part == "text_encoder":
+    if part == TEXT_ENCODER:
         options = {"dtype": dtype}
     elif kind._keep_in_fp32_modules is not None:
         options["torch_dtype"] = torch.float32  # `_cast` follows
-    weights = find_weights(where, dtype)
-    check_index(weights)
     options["use_safetensors"] = weights.files[0].suffix == ".safetensors"
     try:
-        with quiet(), _nothing_ignored(kind), no_larger_than(sum(file.stat().st_size for file in weights.files)):
+        with quiet(), _nothing_ignored(kind):
             network, report = kind.from_pretrained(
                 where, variant=weights.variant.removeprefix(".") or None, local_files_only=True,
                 output_loading_info=True, **options,
@@ -53,9 +71,56 @@ def read_network(folder: Path, part: str, class_name: str, dtype: torch.dtype, d
         reason = first_line(str(error).replace(f"{where}/", "")) or type(error).__name__
         raise PriorError(f"{where} cannot be loaded as {class_name} ({reason}): fetch the folder again.") from error
     missing = [*(report.get("missing_keys") or ()), *(key for key, *_ in _shapes(report))]
-    refuse_other_weights(where, class_name, missing, report.get("unexpected_keys") or (), len(config))
+    refuse_other_weights(where, class_name, missing, report.get("unexpected_keys") or ())
     refuse_dead(where, class_name, network)
-    return network if part == "text_encoder" else _cast(network, dtype)
+    return network if part == TEXT_ENCODER else _cast(network, dtype)
+
+
+def _compared(where: Path, class_name: str, weights: Weights) -> Any:
+    """A network on the meta device, every weight of its files compared with what its class has.
+
+    Raises:
+        PriorError: a file is damaged, a weight is missing, left over or of another shape, or config.json describes no
+            such network.
+    """
+    import diffusers
+    import transformers
+
+    file, config = where / "config.json", read_json(where / "config.json")
+    of_text = where.name == TEXT_ENCODER
+    kind: Any = getattr(transformers if of_text else diffusers, class_name)
+    if not of_text and (named := config.get("_class_name", class_name)) != class_name:
+        raise PriorError(f"{file} is a {named}'s: expected {class_name}, as model_index.json names it.")
+    if not of_text:
+        _say_unknown_settings(file, config, kind)
+    check_index(weights)
+    shapes = {name: shape for piece in weights.files for name, (shape, _) in header(piece).items()}
+    try:
+        with quiet(), torch.device("meta"), no_larger_than(sum(piece.stat().st_size for piece in weights.files)):
+            network = kind(kind.config_class(**config)) if of_text else kind.from_config(config)
+    except Exception as error:  # the libraries raise many types for odd configurations
+        raise PriorError(f"{file} describes no {class_name} ({first_line(str(error))}): fetch it again.") from error
+    expected = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    found: Shapes = {}
+    for key, shape in shapes.items():
+        for old, new in RENAMED:
+            key = re.sub(old, new, key) if key not in expected else key
+        found[key] = shape
+    other = {key: (found[key], shape) for key, shape in expected.items() if found.get(key, shape) != shape}
+    refuse_other_weights(where, class_name, expected.keys() - found.keys(), found.keys() - expected.keys(), other)
+    return network.requires_grad_(False).eval()
+
+
+def _say_unknown_settings(file: Path, config: dict[str, Any], kind: Any) -> None:
+    """Warn of settings that a class of diffusers does not have: it would leave them out without a word."""
+    known = inspect.signature(kind.__init__).parameters
+    unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
+    if unknown:
+        some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
+        warnings.warn(
+            f"{file} states {some}, which the installed {kind.__name__} does not know: without effect here.",
+            stacklevel=2,
+        )
 
 
 def refuse_dead(where: Path | str, class_name: str, network: torch.nn.Module) -> None:

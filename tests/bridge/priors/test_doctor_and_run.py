@@ -83,6 +83,8 @@ def test_schedules_that_are_none(name, changes, match, folders, tmp_path):
         ("cogvideox", {"_class_name": "CogVideoXImageToVideoPipeline"}, "is a CogVideoXImageToVideoPipeline's"),
         ("skyreels2", {"_class_name": "SkyReelsV2Pipeline"}, "told frame rates .inject_sample_info"),
         ("sd15", {"text_encoder": ["transformers", None]}, "names None as 'text_encoder'"),
+        ("sd15", {"_class_name": "LatentConsistencyModelPipeline"}, "is a LatentConsistencyModelPipeline's: expected"),
+        ("sd15", {"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline's: expected"),
     ],
 )
 def test_what_model_index_says(name, changes, match, folders, tmp_path):
@@ -148,3 +150,103 @@ def test_ltx_since_0_9_5_is_told_by_its_vae(tmp_path):
         outputs.append(prior.predict(z, torch.tensor([0.3]), [text])[0])
         assert "LTX-Video 0.9.5 to 0.9.8" in describe("ltx", str(folder)) and text.hidden.shape[1] == 256
     assert torch.equal(*outputs)
+
+
+# --- files of weights -------------------------------------------------------------------------------------------------
+
+
+def rewritten(file, change):
+    state = load_file(file)
+    change(state)
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, file, {"format": "pt"})
+
+
+def doubled(state):
+    name = max(state, key=lambda key: state[key].ndim)
+    state[name] = torch.cat([state[name], state[name]])
+
+
+def turned(state):
+    """As many numbers as before, in another shape."""
+    name = next(key for key in sorted(state) if state[key].ndim >= 2 and len(set(state[key].shape[:2])) == 2)
+    state[name] = state[name].transpose(0, 1)
+
+
+@pytest.mark.parametrize("part", ["unet", "transformer", "vae", "text_encoder"])
+@pytest.mark.parametrize("name", ["sd15", "wan21", "ltx"])
+def test_a_weight_of_another_shape_and_a_damaged_file(name, part, folders, tmp_path):
+    if not (folders[name] / part).exists():
+        pytest.skip("the family has no such part")
+    for change in (doubled, turned):
+        folder = shutil.copytree(folders[name], tmp_path / change.__name__)
+        rewritten(sorted((folder / part).glob("*.safetensors"))[0], change)
+        refused(name, folder, rf"{part}: 1 weights have another shape than in \w+, first .*: expected \(.*\), found \(")
+    file = sorted((folder / part).glob("*.safetensors"))[0]
+    whole = file.read_bytes()
+    for content in (b"", whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        refused(name, folder, f"{part} cannot be loaded: {file.name} is damaged .*fetch it again")
+
+
+def test_a_whole_file_beside_pieces(folders, tmp_path):
+    """diffusers reads the pieces, transformers the whole file: what is not read may be of any age."""
+    folder = shutil.copytree(folders["wan21"], tmp_path / "f")
+    states = {part: pieces_of(folder / part) for part in ("transformer", "text_encoder")}
+    assert all(len(files) > 1 for files, _ in states.values())
+    save_file(states["text_encoder"][1], folder / "text_encoder" / "model.safetensors", {"format": "pt"})
+    rewritten(states["text_encoder"][0][0], doubled)
+    zeros = {key: torch.zeros_like(tensor) for key, tensor in states["transformer"][1].items()}
+    save_file(zeros, folder / "transformer" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    (folder / "text_encoder" / "pytorch_model.safetensors").write_bytes(b"a name that transformers does not read")
+    assert "every weight has its place" in describe("wan21", str(folder))
+    found, expected = (load_prior("wan21", str(path)) for path in (folder, folders["wan21"]))
+    for network in ("_transformer", "_text_encoder"):
+        states = [getattr(prior, network).state_dict() for prior in (found, expected)]
+        assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())
+    piece = sorted((folder / "transformer").glob("*-of-*.safetensors"))[1]
+    rewritten(piece, lambda state: state.pop(sorted(state)[0]))
+    refused("wan21", folder, "transformer: 1 weights are missing that .* places in its files")
+
+
+def pieces_of(where):
+    """(the pieces, all weights in them)."""
+    pieces = sorted(where.glob("*-of-*.safetensors"))
+    return pieces, {key: tensor for piece in pieces for key, tensor in load_file(piece).items()}
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+def test_other_files_than_weights_are_named(part, folders, tmp_path):
+    folder = shutil.copytree(folders["wan21"], tmp_path / "f")
+    for file in (folder / part).glob("*.safetensors"):
+        file.rename(file.with_suffix(".pth"))
+    for file in (folder / part).glob("*.index.json"):
+        file.unlink()
+    refused("wan21", folder, rf"{part} holds no weights: expected \w+\.safetensors .*, found \S+\.pth")
+
+
+def test_a_configuration_of_another_class(folders, tmp_path):
+    folder = changed(folders, "wan21", tmp_path, "transformer/config.json", _class_name="WanVACETransformer3DModel")
+    refused("wan21", folder, "is a WanVACETransformer3DModel's: expected WanTransformer3DModel, as model_index.json")
+
+
+@pytest.mark.parametrize("look", [load_prior, describe])
+def test_settings_that_diffusers_does_not_know_are_told(look, folders, tmp_path):
+    folder = changed(folders, "wan21", tmp_path, "transformer/config.json", rope_of_tomorrow=3)
+    with pytest.warns(
+        UserWarning, match="states rope_of_tomorrow, which the installed WanTransformer3DModel does not know"
+    ):
+        look("wan21", str(folder))
+
+
+def test_a_configuration_of_absurd_size_fills_no_memory(folders, tmp_path):
+    folder = changed(folders, "wan21", tmp_path, "transformer/config.json", num_layers=10**6)
+    refused("wan21", folder, "describes no WanTransformer3DModel .config.json describes more than")
+
+
+@pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])
+def test_a_tokenizer_of_clip_that_git_has_not_fetched(file, folders, tmp_path):
+    folder = shutil.copytree(folders["sd15"], tmp_path / "f")
+    (folder / "tokenizer" / file).write_bytes(POINTER)
+    refused("sd15", folder, f"tokenizer cannot be loaded: {file} is a git-LFS pointer")
+    shutil.rmtree(folder / "tokenizer")
+    refused("sd15", folder, "tokenizer is missing: .* is no complete diffusers folder")
