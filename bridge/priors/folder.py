@@ -48,9 +48,9 @@ UNET_PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 UNUSED_PARTS = ("feature_extractor", "safety_checker")  # a folder's check of finished pictures
 # Entries of a model_index.json that change what the networks mean, and what they make of a folder.
 MEANINGS = {
-    "boundary_ratio": "two networks share the times (Wan 2.2 A14B)",
-    "expand_timesteps": "each latent has a time of its own (Wan 2.2 TI2V)",
-    "is_distilled": "the model is distilled to a few steps",
+    "boundary_ratio": "two networks share the times (Wan 2.2 A14B, which no prior here is)",
+    "expand_timesteps": "each latent has a time of its own (Wan 2.2 TI2V: --prior=wan22)",
+    "is_distilled": "the model is distilled to a few steps, which no prior here may be: take the full one",
 }
 
 
@@ -166,7 +166,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], known: Sequence[str], me
     """
     for name, meaning in MEANINGS.items():
         if name not in meanings and index.get(name) not in (None, False):
-            raise PriorError(f"{folder / 'model_index.json'} has {name}={index[name]}: {meaning}; expected none.")
+            raise PriorError(f"{folder / 'model_index.json'} has {name}={index[name]}: {meaning}.")
     others = [
         part
         for part, entry in index.items()

@@ -65,6 +65,7 @@ def test_one_weight_too_many_or_too_few_in_any_part(name, extra, folders, tmp_pa
         ("wan21", {"expand_timesteps": True}, "expand_timesteps=True"),
         ("wan21", {"image_encoder": ["transformers", "CLIPVisionModel"]}, "as 'image_encoder'"),
         ("sd15", {"text_encoder_2": ["transformers", "CLIPTextModel"]}, "as 'text_encoder_2'"),
+        ("wan21", {"transformer": ["diffusers", "HunyuanVideo15Transformer3DModel"]}, "names 'HunyuanVideo15"),
         ("ltx", {"_class_name": "LTX2Pipeline"}, "is a LTX2Pipeline's: expected LTXPipeline"),
         ("ltx", {"is_distilled": True}, "is_distilled=True: the model is distilled"),
     ],
@@ -233,12 +234,21 @@ def test_special_tokens_in_a_prompt_are_text(made, folders):  # noqa: F811
         assert tokenizer.encode("a person").ids == [4, 5, 1]
 
 
-def test_wan_reads_text_as_its_pipeline_does(folders):
-    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+def test_wan_and_skyreels_read_text_as_their_pipelines_do(folders, tmp_path):
+    from diffusers.pipelines.skyreels_v2 import pipeline_skyreels_v2_diffusion_forcing as skyreels
+    from diffusers.pipelines.wan import pipeline_wan as wan
 
-    prior = load_prior("wan21", str(folders["wan21"]))
-    for text in ("a dancer’s  ﬂight", "x &amp;amp; y", "“quoted”\n text"):
-        assert prior.clean(text) == prompt_clean(text)
+    folder = tiny.transformer_folder(tmp_path / "f", "skyreels2")
+    for name, path, pipeline in (("wan21", folders["wan21"], wan), ("skyreels2", folder, skyreels)):
+        prior = load_prior(name, str(path))
+        for text in ("a dancer’s  ﬂight", "x &amp;amp; y", "“quoted”\n text"):
+            assert prior.clean(text) == pipeline.prompt_clean(text)
+
+
+@pytest.mark.parametrize("name", ["cogvideox", "ltx"])
+def test_cogvideox_and_ltx_read_text_as_it_is(name, folders):
+    prior = load_prior(name, str(folders[name]))
+    assert all(prior.clean(text) == text for text in ("a dancer’s  ﬂight", "x &amp;amp; y"))
 
 
 # --- LTX-Video 0.9.5 and later ----------------------------------------------------------------------------------------
