@@ -30,8 +30,8 @@ from bridge.op import TorchLoss, torch_loss
 from bridge.profile import Stopwatch
 from md_jax.body.model import FREE_BODY
 from md_jax.config import Config
+from md_jax.draws.draw import Draws
 from md_jax.fit import train
-from md_jax.fit.draws import Draws
 from md_jax.fit.problems import PoseProblem
 from md_jax.run.build import Job, make_job
 

@@ -55,7 +55,8 @@ def measure(args: SimpleNamespace) -> None:
     from md_jax.evaluate import measures
     from md_jax.evaluate.scores import Entry, score, summarise
     from md_jax.evaluate.yardstick import load_yardstick
-    from md_jax.fit.match import SIDE, fit_clips
+    from md_jax.fit.match import fit_clips
+    from md_jax.fit.starts import SIDE
     from md_jax.mocap.poseprior import pose_prior, prior_clips
     from md_jax.mocap.statistics import load_statistics
     from md_jax.mocap.windows import sample_windows

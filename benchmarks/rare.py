@@ -187,7 +187,7 @@ def main() -> None:
         low, high = row["interval"]
         print(
             f"seen {row['share']:.3f}: own probability {row['own_probability']:.2f} ({low:.2f}-{high:.2f}),"
-            f" right {100 * row['right']:.0f} % by motion, {100 * row['right_with_pose']:.0f} % with the pose,"
+            f" right {100 * row['right']:.0f} % by motion, nearest real {row['nn_ratio']:.2f},"
             f" speed {row['speed_ratio']:.2f}, {row['motions']} motions"
         )
     low, high = result["gain"]["interval"]

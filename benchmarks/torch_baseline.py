@@ -28,8 +28,8 @@ from bridge.critic import Critic
 from bridge.profile import Stopwatch
 from md_jax.body import lbs
 from md_jax.config import Config
+from md_jax.draws.draw import Draws
 from md_jax.errors import UserError
-from md_jax.fit.draws import Draws
 from md_jax.fit.posefield import Fields
 
 BodyFn = Callable[[Float[Tensor, "M F 21 3"]], Float[Tensor, "M F V 3"]]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from md_jax.config import Config, pair
-from md_jax.fit.draws import Draws, t_range_at
+from md_jax.draws.draw import Draws, t_range_at
 
 
 def make_draws(
     config: Config, latent_shape: Sequence[int], elevation: tuple[float, float], motions: int, device: str = "cpu"
 ) -> Callable[[int], Draws]:
-    """Draws of a step in torch's own random numbers, distributed as `md_jax.fit.draws.draw` with cameras on the circle.
+    """Draws of a step in torch's own random numbers, distributed as `md_jax.draws.draw.draw`, cameras on the circle.
 
     `config` gives views, t ranges and seed; `latent_shape` is (C, f, h, w), `elevation` radians, low and high.
     """

@@ -82,8 +82,9 @@ class Config:
                                     low=0.001, high=0.999)  # fmt: skip
     t_schedule: Literal["linear", "sqrt", "constant", "descending"] = _own(
         "How the range moves from start to end; 'descending' passes through all times once.")  # fmt: skip
-    noise: Literal["fresh", "fixed"] = _own("Fresh in every step, or one for the whole run: with"
-                                              " --t_schedule=descending that seeks a sample, not a mean.")  # fmt: skip
+    noise: Literal["fresh", "fixed", "coherent"] = _own(
+        "Fresh in every step, or one for the whole run: with --t_schedule=descending that seeks a sample, not a mean."
+        " 'coherent': one movement in all cameras, of which there are then eight.")  # fmt: skip
     weighting: Literal["sigma2", "one", "sqrt_abar_sigma2", "sigma_over_alpha"] = _own(
         "The weight w(t) of the residual.")  # fmt: skip
     motion_amp: float = option(1.0, "Amplifies what differs between frames in the video prior's guidance (4D-fy).",

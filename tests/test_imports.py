@@ -11,12 +11,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # A room stands above what it uses. Files right in a package count as a room each ("md_jax.main").
 ROOMS = {
-    "md_jax": ("outside", "prompts", "options", "body", "mocap", "timeline", "control", "fit", "ground",
-               "output", "retarget", "page", "run", "evaluate", "study", "view"),
+    "md_jax": ("outside", "prompts", "options", "body", "mocap", "timeline", "draws", "control", "fit",
+               "ground", "output", "retarget", "page", "run", "evaluate", "study", "view"),
     "bridge": ("render.kernels", "render", "priors", "distill"),
 }  # fmt: skip
 # These know the torch side as a JAX function alone.
-WITHOUT_BRIDGE = ("outside", "prompts", "options", "body", "mocap", "timeline", "control", "fit", "ground", "retarget")
+WITHOUT_BRIDGE = ("outside", "prompts", "options", "body", "mocap", "timeline", "draws", "control", "fit", "ground",
+                  "retarget")  # fmt: skip
 LARGEST_ROOM = 9  # modules, without __init__ and __main__
 MOST_USERS_OF_BRIDGE = 4  # of the modules of md_jax
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from md_jax.fit.draws import Draws
+from md_jax.draws.draw import Draws
 
 
 class Traffic(Protocol):

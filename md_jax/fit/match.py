@@ -9,8 +9,7 @@ any direction.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -21,17 +20,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from md_jax.body import lbs, rotations
-from md_jax.config import Config
-from md_jax.errors import UserError
 from md_jax.fit import posefield
-from md_jax.fit.problems import Params, PoseProblem
-from md_jax.mocap.clips import Clip
-from md_jax.mocap.poseprior import PosePrior, parts_of, pose_prior, rows_of, smoothed, to_poses, turning
-from md_jax.mocap.statistics import PoseStatistics
+from md_jax.mocap.poseprior import PosePrior, parts_of, rows_of, smoothed, to_poses, turning
 from md_jax.mocap.windows import Root
-
-SIDE = math.radians(75)  # where a sample is filmed from, if nothing says otherwise: from here no limb hides another
-SAMPLE = 2**31 - 2  # folded into a motion's key for the noise of its sample, as `md_jax.fit.draws.FIXED` is
 
 SEARCH_BLUR = 1 / 32  # of the picture's height: a pixel of 32
 STIFFNESS = 2.0  # of a path through the library: median picture distances a square metre
@@ -92,62 +83,6 @@ class ClipSource(Protocol):
     ) -> Float[np.ndarray, "F K"]:
         """See `Distances`."""
         ...
-
-
-def check_fit(prior: str) -> None:
-    """Refuse what a fit cannot do, before anything is loaded.
-
-    Raises:
-        UserError: samples do not show our body.
-    """
-    if prior != "embedded":
-        raise UserError(f"--mode=fit compares pictures of our own body pixel by pixel, and samples of"
-                        f" --prior={prior} show others: use --prior=embedded, or --mode=pose.")  # fmt: skip
-
-
-def fitted_starts(
-    config: Config,
-    problem: PoseProblem,
-    params: Params,
-    source: ClipSource,
-    statistics: Sequence[PoseStatistics],
-    clips: Sequence[Clip],
-    scales: Sequence[float],
-) -> list[Params]:
-    """Sample a clip of every motion, and fit its PoseField to that; once for each guidance scale.
-
-    Args:
-        config, problem, params: as pose mode would begin.
-        source: samples, films and compares.
-        statistics: of each motion.
-        clips: motion capture of what poses are likely.
-        scales: of the samples, which begin at the same noise; 0 is the prior without the sentence.
-
-    Returns:
-        The parameters to go on from; the same for the same seed.
-    """
-    cameras, draws, windows, shape = [], [], None, problem.latent_shape
-    if problem.windows is not None:  # a latent a frame: see `check_fit`
-        windows = problem.windows.starts, problem.windows.sentences
-        shape = (shape[0], problem.fields.frames, *shape[2:])
-    for m, arcs in enumerate(problem.azimuth_ranges, config.first_motion):
-        low, high = arcs[0]
-        cameras.append(SIDE if high - low > 1.99 * math.pi else (low + high) / 2)
-        key = jax.random.fold_in(jax.random.fold_in(problem.key, m), SAMPLE)
-        draws.append(jax.random.normal(key, shape))
-    azimuth, noise = jnp.asarray(cameras, jnp.float32), jnp.stack(draws)
-    elevation = jnp.full_like(azimuth, sum(problem.elevation_range) / 2)
-    root = problem.fields.root
-    of_action = {each.action: pose_prior(clips, each, problem.baked, root=root) for each in statistics}
-    likely = [of_action[each.action] for each in statistics]
-    starts = []
-    for scale in scales:
-        video = source.sample(azimuth, noise, config.sample_steps, scale, windows)
-        poses = fit_clips(
-            likely, problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness
-        )
-        starts.append(field_at(problem.fields, params, poses))
-    return starts
 
 
 def fit_clips(

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 from md_jax.body import lbs
 from md_jax.config import Config
 from md_jax.control.targets import Targets, misses
+from md_jax.draws.draw import ImageShape
+from md_jax.draws.noise import Coherence
 from md_jax.fit import losses, posefield
-from md_jax.fit.draws import ImageShape
 from md_jax.mocap.statistics import PoseStatistics
 from md_jax.timeline.features import octaves_for
 from md_jax.timeline.windows import Windows
@@ -57,6 +58,11 @@ class Problem(Protocol):
         ...
 
     @property
+    def coherence(self) -> Coherence | None:
+        """What cameras see of movements, for coherent noise; None: noise is fresh or fixed."""
+        ...
+
+    @property
     def arrays(self) -> PyTree[Array]:
         """What `show` reads beside the parameters: arguments of a compiled function, as constants would slow it."""
         ...
@@ -93,6 +99,7 @@ class PoseProblem:
     image: ImageShape | None = None
     windows: Windows | None = None
     targets: Targets | None = None  # what is asked beside the sentence
+    coherence: Coherence | None = None
 
     @property
     def arrays(self) -> PyTree[Array]:
@@ -142,6 +149,7 @@ class LatentProblem:
     azimuth_ranges: list[list[tuple[float, float]]]  # the camera that filmed each video, as an arc of no width
     elevation_range: tuple[float, float]
     decode: Callable[[Float[Array, "M C f h w"]], UInt8[np.ndarray, "M F H W 3"]]  # by the prior
+    coherence: Coherence | None = None
     image: None = None
     windows: None = None
     arrays: tuple[()] = ()

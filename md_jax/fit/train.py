@@ -20,10 +20,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from md_jax.config import Config, pair
+from md_jax.draws.draw import Draws, draw, drawn_windows, t_range_at
+from md_jax.draws.noise import Coherence
 from md_jax.files import WriteError
 from md_jax.fit.checkpoint import Checkpoints
 from md_jax.fit.checks import check_divergence, check_gradient, check_skipped
-from md_jax.fit.draws import Draws, draw, drawn_windows, t_range_at
 from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
 from md_jax.fit.problems import Params, Problem, Terms
@@ -82,8 +83,19 @@ def committed(state: TrainState) -> TrainState:
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: Array) -> Draws:
-    """The draws of one step (of step 0, where --fixed_draws is on)."""
+def draws_at(
+    config: Config, problem: Problem, motions: int, step: Array, key: Array, coherence: Coherence | None = None
+) -> Draws:
+    """The draws of one step (of step 0, where --fixed_draws is on).
+
+    Args:
+        config, problem: the options and what stays fixed.
+        motions: M.
+        step: its index.
+        key: the problem's.
+        coherence: the problem's (the default); in a compiled function an argument, like the key: constants would slow
+            compilation.
+    """
     step = jnp.zeros_like(step) if config.fixed_draws else step
     fraction = step / max(config.steps - 1, 1)
     return draw(
@@ -96,7 +108,8 @@ def draws_at(config: Config, problem: Problem, motions: int, step: Array, key: A
         azimuth_ranges=problem.azimuth_ranges,
         elevation_range=problem.elevation_range,
         image=problem.image,
-        fixed_noise=config.noise == "fixed",
+        noise=config.noise,
+        coherence=problem.coherence if coherence is None else coherence,
         windows=problem.windows,
         first=config.first_motion,
     )
@@ -118,7 +131,8 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     is one compiled function. Both give the same numbers.
     """
     optimizer = optimizer_of(config)
-    arrays, key = problem.arrays, problem.key  # arguments: as constants they would slow compilation
+    # arguments: as constants they would slow compilation
+    arrays, drawn_from = problem.arrays, (problem.key, problem.coherence)
 
     weights = {"reg": config.reg_weight, "control": config.control_weight}
 
@@ -126,8 +140,8 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
         start = starts_at(config, problem, state.step, key)
         return jax.vjp(lambda p: problem.show(p, arrays, start), state.params)
 
-    def draws(state: TrainState, key: Array) -> Draws:
-        return draws_at(config, problem, state.skipped.shape[0], state.step, key)
+    def draws(state: TrainState, key: Array, coherence: Coherence | None) -> Draws:
+        return draws_at(config, problem, state.skipped.shape[0], state.step, key, coherence)
 
     def update(
         state: TrainState, pullback: Any, grad_shown: Array, loss: Array, own: Terms, metrics: dict[str, Array]
@@ -159,19 +173,19 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     if config.transport == "jit":
 
         @jax.jit
-        def whole(state: TrainState, arrays: Any, key: Array) -> tuple[TrainState, Report]:
+        def whole(state: TrainState, arrays: Any, key: Array, coherence: Coherence | None) -> tuple[TrainState, Report]:
             (shown, own), pullback = show(state, arrays, key)
-            loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key)), shown, has_aux=True)
+            loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key, coherence)), shown, has_aux=True)
             (grad_shown,) = op_pullback(jnp.ones_like(loss))
             state, terms = update(state, pullback, grad_shown, loss, own, metrics)
             return state, Report(terms, shown)
 
-        return lambda state: whole(state, arrays, key)
+        return lambda state: whole(state, arrays, *drawn_from)
 
     @jax.jit
-    def forward(state: TrainState, arrays: Any, key: Array) -> Any:
+    def forward(state: TrainState, arrays: Any, key: Array, coherence: Coherence | None) -> Any:
         shown, _ = problem.show(state.params, arrays, starts_at(config, problem, state.step, key))
-        return shown, draws(state, key)
+        return shown, draws(state, key, coherence)
 
     @jax.jit
     def backward(
@@ -181,9 +195,9 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
         return update(state, pullback, grad_shown, loss, own, metrics)
 
     def staged(state: TrainState) -> tuple[TrainState, Report]:
-        shown, drawn = forward(state, arrays, key)
+        shown, drawn = forward(state, arrays, *drawn_from)
         loss, grad_shown, metrics = op.loss_and_grad(shown, drawn)
-        state, terms = backward(state, arrays, key, grad_shown, loss, metrics)
+        state, terms = backward(state, arrays, problem.key, grad_shown, loss, metrics)
         return state, Report(terms, shown)
 
     return staged

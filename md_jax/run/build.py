@@ -18,12 +18,12 @@ from md_jax.body.model import Body, load_body
 from md_jax.config import Config, prompts
 from md_jax.control.reading import asked_of
 from md_jax.control.targets import make_targets
+from md_jax.draws.draw import ImageShape
 from md_jax.errors import UserError
-from md_jax.fit.draws import ImageShape
 from md_jax.fit.losses import CriticLoss
-from md_jax.fit.match import check_fit, fitted_starts
 from md_jax.fit.posefield import Fields, Span
-from md_jax.fit.problems import LatentProblem, Params, PoseProblem, Problem, make_fields, posed_vertices
+from md_jax.fit.problems import Params, PoseProblem, Problem, make_fields, posed_vertices
+from md_jax.fit.starts import check_fit, first_render, fitted_starts, with_coherence
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.poseprior import clips_for
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
@@ -126,6 +126,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         windows=length.windows,
         targets=targets,
     )
+    if config.noise == "coherent" and config.mode != "latent":
+        posed = with_coherence(posed, params, built)
     problem: Problem = posed
     if config.mode == "latent":
         problem, params = first_render(config, posed, params, built)
@@ -208,27 +210,6 @@ def check_start(
             seen.add(key)
             verts = posed_vertices(*make_fields(config, [statistics], frames=2), baked, follow=True)
             check_framing(np.asarray(verts[0, :1]), areas, cameras, lens, sentence, config.root)
-
-
-def first_render(
-    config: Config, problem: PoseProblem, params: Params, built: TorchSide
-) -> tuple[LatentProblem, Params]:
-    """Film every motion once, from the camera that its first step draws, and keep that camera for the sentence.
-
-    Args:
-        config, problem, params: as pose mode would begin.
-        built: films and encodes.
-
-    Returns:
-        What stays fixed from here on, and the parameters {"z": latents of the first render}.
-    """
-    drawn = draws_at(config, problem, len(problem.azimuth_ranges), jnp.zeros((), jnp.int32), problem.key)
-    azimuth, elevation = (x[:: config.views] for x in (drawn.azimuth, drawn.elevation))
-    filmed = posed_vertices(problem.fields, params, problem.baked, follow=True)
-    z = built.first_latents(filmed, azimuth, elevation)
-    cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
-    latent = LatentProblem(problem.key, problem.latent_shape, cameras, problem.elevation_range, decode=built.decode)
-    return latent, {"z": z}
 
 
 def statistics_of(config: Config, parts: Sequence[Part]) -> Chosen:

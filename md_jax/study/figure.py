@@ -118,8 +118,11 @@ def read_strip(folder: Path, record: dict[str, Any]) -> Strip:
 
 
 def render_strips(strips: Sequence[Strip], times: Float[np.ndarray, "T"]) -> list[UInt8[np.ndarray, "T H W 3"]]:
-    """Square tiles of each strip at the given times (the nearest frame); bodies are all shown at one scale."""
-    from md_jax.output.pictures import frame_all, make_renderer
+    """Square tiles of each strip at the given times (the nearest frame).
+
+    Bodies are all shown at one scale. Where one travels far, the camera goes along with all.
+    """
+    from md_jax.output.pictures import frame_closer, make_renderer
     from md_jax.prompts.views import azimuth_arcs
 
     def at(clip: np.ndarray, fps: float) -> np.ndarray:
@@ -130,14 +133,14 @@ def render_strips(strips: Sequence[Strip], times: Float[np.ndarray, "T"]) -> lis
         arcs = azimuth_arcs(strip.prompt)
         azimuths.append(sum(arcs[0]) / 2 if arcs else SLANTED)
     bodies = [strip.vertices for strip in strips if strip.vertices is not None]
-    framing = frame_all(bodies, sorted(set(azimuths)), TILE) if bodies else None
-    pictures = []
+    seen, framing = frame_closer(bodies, sorted(set(azimuths)), TILE) if bodies else ([], None)
+    filmed, pictures = iter(seen), []
     for strip, azimuth in zip(strips, azimuths, strict=True):
         if strip.vertices is not None:
             assert framing is not None
             square = dataclasses.replace(framing, height=TILE, width=TILE)
             renderer = make_renderer(_body(*strip.body))
-            pictures.append(renderer(at(strip.vertices, strip.fps), azimuth, square))
+            pictures.append(renderer(at(next(filmed), strip.fps), azimuth, square))
         else:
             assert strip.video is not None
             pictures.append(squares(at(strip.video, strip.fps)))

@@ -12,7 +12,7 @@ from rich.console import Console
 from md_jax import main
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.fit import match, posefield
+from md_jax.fit import posefield, starts
 from md_jax.fit.train import init_state, make_step
 from md_jax.library import make_motion
 from md_jax.mocap import poseprior
@@ -28,7 +28,7 @@ SMALL = {"mode": "fit", "fit_steps": 2, "sample_steps": 3, "steps": 4, "views": 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     """A run of tiny networks, with a library of few poses."""
-    monkeypatch.setattr(match, "pose_prior", functools.partial(poseprior.pose_prior, count=12))
+    monkeypatch.setattr(starts, "pose_prior", functools.partial(poseprior.pose_prior, count=12))
     return Config(prior_path=str(tiny_priors.packed_folder(tmp_path / "prior")), **SMALL)
 
 

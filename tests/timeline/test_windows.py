@@ -8,9 +8,9 @@ import pytest
 from md_jax.body import lbs
 from md_jax.body.model import load_body
 from md_jax.config import Config
+from md_jax.draws.draw import draw
 from md_jax.errors import UserError
 from md_jax.fit import posefield, train
-from md_jax.fit.draws import draw
 from md_jax.fit.problems import PoseProblem, make_fields
 from md_jax.mocap.statistics import load_statistics
 from md_jax.timeline import features
@@ -74,7 +74,7 @@ def draws_of(windows, step, fixed=True, views=2):
         latent_shape=(2, windows.length // windows.frame_stride if windows else 10, 3, 3),
         azimuth_ranges=[[(-np.pi, np.pi)]],
         elevation_range=(0.1, 0.3),
-        fixed_noise=fixed,
+        noise="fixed" if fixed else "fresh",
         windows=windows,
     )
 

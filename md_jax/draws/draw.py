@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from md_jax.draws.noise import FIXED, Coherence, coherent_noise, fixed_noise, places_of
 from md_jax.timeline.windows import Windows
+
+Noise = Literal["fresh", "fixed", "coherent"]
 
 
 class Draws(NamedTuple):
@@ -34,8 +37,6 @@ class ImageShape(NamedTuple):
     latent_shape: tuple[int, int, int, int]  # (C, n, h, w)
 
 
-# Folded into a motion's key in place of the step, for noise that is the same in every step: no run has so many.
-FIXED = 2**31 - 1
 WINDOW = 101  # folded into a step's key for its windows, which so leave the other draws alone
 IMAGE = 100  # folded into a motion's key for its image draws, which so leave the others alone
 
@@ -51,7 +52,8 @@ def draw(
     azimuth_ranges: Sequence[Sequence[tuple[float, float]]],
     elevation_range: tuple[float, float],
     image: ImageShape | None = None,
-    fixed_noise: bool = False,
+    noise: Noise = "fresh",
+    coherence: Coherence | None = None,
     windows: Windows | None = None,
     first: int = 0,
 ) -> Draws:
@@ -69,17 +71,16 @@ def draw(
         azimuth_ranges: per motion the arcs of azimuth (low, high) in radians; a zero-width arc is a fixed camera.
         elevation_range: (low, high) in radians.
         image: draws of an image term as well, in the same range of diffusion times.
-        fixed_noise: the noise of every step is that of the run: it depends on the motion, the place of the clip among
-            its views and the frame alone, so a frame keeps it in whatever window it is seen. With diffusion times that
-            fall once (`t_range_at`, "descending") distillation then follows the probability-flow ODE to a sample, where
-            fresh noise ends near a mean (flow score distillation, Yan et al. 2024).
+        noise: "fresh" in every step; or that of the run, so that a frame keeps it in every step and window: "fixed"
+            for each place of a clip among its motion's views, "coherent" between cameras (`md_jax.draws.noise`). With
+            diffusion times that fall once (`t_range_at`, "descending") the last two follow the probability-flow ODE to
+            a sample, where fresh noise ends near a mean (flow score distillation, Yan et al. 2024). An image term's
+            noise is fixed for both.
+        coherence: for coherent noise: what cameras see of the body's movements.
         windows: the motions are longer than a clip, and each clip is one of these windows.
         first: the number of the first motion.
     """
     start, sentence = (None, None) if windows is None else drawn_windows(key, step, windows, views, first)
-
-    def noise_key(motion_key: Array, k_noise: Array) -> Array:
-        return jax.random.fold_in(motion_key, FIXED) if fixed_noise else k_noise
 
     def of_motion(m: Array, arcs: Array, shares: Array) -> tuple[Array, Array, Array, Array]:
         of_run = jax.random.fold_in(key, m)
@@ -87,20 +88,24 @@ def draw(
         azimuth = _along_arcs(arcs, shares, (jax.random.uniform(k_azimuth) + jnp.arange(views) / views) % 1.0)
         elevation = jax.random.uniform(k_elevation, (views,), minval=elevation_range[0], maxval=elevation_range[1])
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
-        if fixed_noise and windows is not None and start is not None:
-            return (
-                azimuth,
-                elevation,
-                t,
-                _noise_of_frames(noise_key(of_run, k_noise), windows, start[m - first], latent_shape),
-            )
-        return azimuth, elevation, t, jax.random.normal(noise_key(of_run, k_noise), (views, *latent_shape))
+        kept = jax.random.fold_in(of_run, FIXED)
+        place = None if windows is None or start is None else places_of(windows, start[m - first], latent_shape[1])
+        if noise == "fresh":
+            drawn = jax.random.normal(k_noise, (views, *latent_shape))
+        elif noise == "coherent":
+            assert coherence is not None
+            drawn = coherent_noise(kept, coherence, m - first, azimuth, place, latent_shape)
+        elif place is None:
+            drawn = jax.random.normal(kept, (views, *latent_shape))
+        else:
+            drawn = fixed_noise(kept, jnp.arange(views), place, latent_shape)
+        return azimuth, elevation, t, drawn
 
     drawn = jax.vmap(of_motion)(first + jnp.arange(motions), *_stacked_arcs(azimuth_ranges))
-    azimuth, elevation, t, noise = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
+    azimuth, elevation, t, eps = (x.reshape(motions * views, *x.shape[2:]) for x in drawn)
     of_windows = {} if start is None or sentence is None else {"start": start.ravel(), "sentence": sentence.ravel()}
     if image is None:
-        return Draws(azimuth, elevation, t, noise, None, **of_windows)
+        return Draws(azimuth, elevation, t, eps, None, **of_windows)
 
     def of_images(m: Array) -> tuple[Array, Array, Array]:
         of_run = jax.random.fold_in(key, m)
@@ -108,11 +113,12 @@ def draw(
         orders = jax.vmap(lambda k: jax.random.permutation(k, image.clip_frames))(jax.random.split(k_frames, views))
         t = jax.random.uniform(k_t, (views,), minval=t_range[0], maxval=t_range[1])
         frames = orders[:, : image.latent_shape[1]].astype(jnp.int32)
-        k_noise = noise_key(jax.random.fold_in(of_run, IMAGE), k_noise)
+        if noise != "fresh":
+            k_noise = jax.random.fold_in(jax.random.fold_in(of_run, IMAGE), FIXED)
         return frames, t, jax.random.normal(k_noise, (views, *image.latent_shape))
 
     of_clips = (x.reshape(motions * views, *x.shape[2:]) for x in jax.vmap(of_images)(first + jnp.arange(motions)))
-    return Draws(azimuth, elevation, t, noise, *of_clips, **of_windows)
+    return Draws(azimuth, elevation, t, eps, *of_clips, **of_windows)
 
 
 def drawn_windows(
@@ -135,22 +141,6 @@ def drawn_windows(
 
     motions = first + jnp.arange(len(windows.sentences))
     return jax.vmap(of_motion)(motions, jnp.asarray(windows.sentences))
-
-
-def _noise_of_frames(
-    key: Array, windows: Windows, start: Int[Array, "views"], latent_shape: tuple[int, int, int, int]
-) -> Float[Array, "views C f h w"]:
-    """Noise that belongs to the frames of a motion, as each view's window shows them."""
-    channels, count, height, width = latent_shape
-    whole = windows.frames // windows.frame_stride
-
-    def of_view(view: Array, first: Array) -> Array:
-        place = first // windows.frame_stride + jnp.arange(count)
-        place = place % whole if windows.loop else place
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, view), place)
-        return jnp.moveaxis(jax.vmap(lambda k: jax.random.normal(k, (channels, height, width)))(keys), 0, 1)
-
-    return jax.vmap(of_view)(jnp.arange(len(start)), start)
 
 
 def t_range_at(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from md_jax.fit.draws import ImageShape, draw, t_range_at
+from md_jax.draws.draw import ImageShape, draw, t_range_at
 
 CIRCLE = [(-np.pi, np.pi)]
 SIDES = [(np.pi / 4, 3 * np.pi / 4), (-3 * np.pi / 4, -np.pi / 4)]
@@ -22,7 +22,7 @@ def draws_of(ranges, *, step=0, views=2, seed=0, image=None, fixed_noise=False):
         azimuth_ranges=ranges,
         elevation_range=(0.1, 0.3),
         image=image,
-        fixed_noise=fixed_noise,
+        noise="fixed" if fixed_noise else "fresh",
     )
 
 
@@ -146,7 +146,7 @@ def distilled(denoise, size, *, fixed_noise, seed, end=0.002, steps=500):
     z, s = np.zeros(size), np.geomspace(50.0, end, steps + 1)
     one = jax.jit(lambda i: draw(
         jax.random.key(seed), i, (jnp.float32(0.5), jnp.float32(0.5)), motions=1, views=1, latent_shape=(size, 1, 1, 1),
-        azimuth_ranges=[CIRCLE], elevation_range=(0.0, 0.0), fixed_noise=fixed_noise,
+        azimuth_ranges=[CIRCLE], elevation_range=(0.0, 0.0), noise="fixed" if fixed_noise else "fresh",
     ).noise.reshape(-1))  # fmt: skip
     noise = np.asarray(jax.lax.map(one, jnp.arange(steps)), np.float64)
     for i in range(steps):
