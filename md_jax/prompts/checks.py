@@ -9,9 +9,10 @@ from types import MappingProxyType
 from md_jax.prompts.manner import manner_of
 from md_jax.prompts.parts import PromptError, joined, parts_of
 from md_jax.prompts.reading import Reading, read_prompt
-from md_jax.prompts.tokens import ARTICLES, is_word, tokens_of
+from md_jax.prompts.tokens import ARTICLES, bases_of, is_word, tokens_of
 from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
 from md_jax.prompts.vocabulary import Vocabulary, shipped
+from md_jax.prompts.wordlists import FOREIGN
 
 _NEAREST = 3  # sentences that a refusal offers
 _LISTED = 20  # actions, at most
@@ -39,7 +40,7 @@ def check_prompt(sentence: str, known: Collection[str] | None = None) -> Reading
     if not sentence.strip():
         raise PromptError(_refusal(reading, words))
     if reading.negated:
-        raise PromptError(f"prompt {_shown(sentence)}: a negation is not understood; say what the person does instead.")
+        raise PromptError(_refused_negation(reading, words))
     if known is not None and reading.action is None:
         raise PromptError(_refusal(reading, words))
     return reading
@@ -83,7 +84,9 @@ def heard_line(
     parts = [", ".join(filter(None, (" ".join((action, *manner)), reading.view)))]
     if len(phrases) > 1:
         in_turn = "" if part else "; for all of them put a bar between: " + _in_turn(reading)
-        parts.append(f"actions in order: {', then '.join(phrases)}; one sentence shows the first{in_turn}")
+        at_once = "while" in tokens_of(reading.sentence)
+        several = f"at once: {' and '.join(phrases)}" if at_once else f"in order: {', then '.join(phrases)}"
+        parts.append(f"actions {several}; one sentence shows the first{in_turn}")
     said = {"turning", "over", *(word for words in manner.values() for word in words)}
     unused = [word for word in (*reading.manner, *reading.ignored) if word not in said] if phrases else []
     if known is not None and (unused := _in_sentence_order(reading, unused)):
@@ -148,6 +151,14 @@ def _plain(text: str) -> str:
 # --- refusals ---------------------------------------------------------------------------------------------------
 
 
+def _refused_negation(reading: Reading, words: Vocabulary) -> str:
+    """One line: that a negation is not understood, and what can be said instead: what the sentence does not deny."""
+    others = [heard.action for heard in reading.actions if heard.action not in reading.denied]
+    near = " or ".join(f'"a person is {words.entries[name].phrase}"' for name in others or _nearest(reading, words))
+    return (f"prompt {_shown(reading.sentence)}: a negation is not understood; say what the person does instead. Try"
+            f" {near}.")  # fmt: skip
+
+
 def _refusal(reading: Reading, words: Vocabulary) -> str:
     """One line: what is not known, the sentences nearest to it that would work, and what is known."""
     shown = _shown(reading.sentence)
@@ -166,15 +177,22 @@ def _refusal(reading: Reading, words: Vocabulary) -> str:
 
 
 def _nearest(reading: Reading, words: Vocabulary) -> list[str]:
-    """The actions with words most like those of the sentence."""
-    own = [word for word in (*reading.ignored, *reading.manner)][:_COMPARED]
+    """The actions with words most like those of the sentence, but for those that it denies."""
+    grammar = FOREIGN - words.abroad if reading.foreign else frozenset()  # "un", "hombre", but not "corre"
+    own = [word for word in (*reading.ignored, *reading.manner) if word not in grammar][:_COMPARED]
     other = read_prompt(reading.sentence).action
-    if other is not None:
+    if other is not None and other.action not in reading.denied:
         own += other.words
     scores = {}
     for action, entry in words.entries.items():
+        if action in reading.denied and len(words.entries) > len(reading.denied):
+            continue
         texts = {word for text in (entry.phrase, *entry.synonyms, *entry.heard) for word in tokens_of(text)}
-        scores[action] = sum(max(_likeness(word, text) for text in texts) for word in own)
+        near = {base for word in entry.near for base in bases_of(word)}
+        scores[action] = sum(
+            1.0 if word in entry.abroad or bases_of(word) & near else max(_likeness(word, text) for text in texts)
+            for word in own
+        )
     return sorted(scores, key=lambda action: (-scores[action], len(words.entries[action].phrase)))[:_NEAREST]
 
 

@@ -14,31 +14,62 @@ from md_jax.prompts.tokens import tokens_of
 from md_jax.prompts.views import find_views
 
 _TEMPO = {
-    "slowly": ("slowly", "slow", "slower", "gently", "lazily", "calmly", "unhurriedly"),
-    "quickly": ("quickly", "quick", "fast", "faster", "rapidly", "swiftly", "briskly", "hastily", "energetically"),
+    "slowly": ("slowly", "slow", "slower", "gently", "lazily", "calmly", "unhurriedly", "leisurely", "sluggishly"),
+    "quickly": (
+        "quickly",
+        "quick",
+        "fast",
+        "faster",
+        "rapidly",
+        "swiftly",
+        "briskly",
+        "hastily",
+        "energetically",
+        "hurriedly",
+        "speedily",
+    ),
 }
 _LEFT = ("left", "leftward", "leftwards")
 _RIGHT = ("right", "rightward", "rightwards")
-_HAND = ("hand", "hands", "arm", "arms", "fist", "fists", "hook", "jab")
-_FOOT = ("foot", "feet", "leg", "legs", "knee")
+_HAND = (
+    "hand",
+    "hands",
+    "arm",
+    "arms",
+    "fist",
+    "fists",
+    "hook",
+    "hooks",
+    "jab",
+    "jabs",
+    "uppercut",
+    "punch",
+    "punches",
+)
+_FOOT = ("foot", "feet", "leg", "legs", "knee", "kick", "kicks")
+_TURNS = ("turning left", "turning right")
+_TURNING = ("turn", "turns", "turned", "turning")
 
 
 def manner_of(sentence: str, known: Collection[str]) -> dict[str, tuple[str, ...]]:
     """What a sentence says of the manner, among the phrases that a prior knows: each, and the words that say so.
 
-    Words of a view ("left side view") say nothing of the manner.
+    Words of a view ("left side view") say nothing of the manner. What is denied ("not too fast") is not said, and
+    neither is a turn to both sides ("from left to right").
     """
     tokens = tokens_of(sentence)
     in_view = find_views(tokens)[1]
     found: dict[str, tuple[str, ...]] = {}
     for place, token in enumerate(tokens):
-        if place in in_view:
+        if place in in_view or any(word == "not" or word.endswith("n't") for word in tokens[max(place - 2, 0) : place]):
             continue
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
         for phrase, words in _phrases_at(token, after):
             if phrase in known and phrase not in found:
                 found[phrase] = words
-    return found
+    if found.keys() >= set(_TURNS):
+        return {phrase: words for phrase, words in found.items() if phrase not in _TURNS}
+    return {phrase: (*words, *_TURNING) if phrase in _TURNS else words for phrase, words in found.items()}
 
 
 def _phrases_at(token: str, after: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from md_jax.prompts.negation import is_denied, negates
 from md_jax.prompts.tokens import ARTICLES, COMMA, STOPS, bases_of, is_word, tokens_of
 from md_jax.prompts.views import PLACE, VIEWS, Arc, find_views, names_of_quarters
 from md_jax.prompts.vocabulary import SKIPPED, Phrase, Vocabulary, shipped
 from md_jax.prompts.wordlists import (
     ADVERBS,
+    AUXILIARIES,
     BARRIERS,
     BEFORE_VERBS,
+    CONJUNCTIONS,
     ENGLISH,
     FILLERS,
     FOREIGN,
+    LOANS,
     MANNER,
-    NEGATING_PAIRS,
-    NEGATIONS,
-    NEGATIONS_OF_NEXT,
+    SUBJECTS,
     THINGS_AFTER,
     TURNING,
 )  # fmt: skip
 
 _MAX_GAP = 4  # other words allowed between two words of a phrase: "washing a very big dirty window"
 _MAX_REACH = 8  # ... and words of any kind, articles among them
-_NEGATION_REACH = 4  # words between "not" and what it denies: "is not very quickly walking"
+_ING = 4  # letters: a longer word that ends with "ing" looks English
+# Words between "after" or "before" and the action that it is said of: "after having walked"
+_BEFORE_TIMED = SUBJECTS | AUXILIARIES | SKIPPED | {"having", "he's", "she's", "short", "long"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,12 @@ class Reading:
 
     Attributes:
         sentence: as it was written.
-        actions: in the order of the sentence; the first one decides.
+        actions: in the order in which they happen; the first one decides.
         quarters: the views that it names (numbers in `views.VIEWS`, ascending); empty: none.
         manner: words on how and where to, in order: "slowly", "left".
         ignored: the other words that carry meaning and are not understood, in order.
         negated: it denies an action ("does not walk").
+        denied: the actions that it denies.
         foreign: it looks like another language than English.
     """
 
@@ -57,6 +63,7 @@ class Reading:
     manner: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     negated: bool = False
+    denied: tuple[str, ...] = ()
     foreign: bool = False
 
     @property
@@ -99,8 +106,10 @@ def read_prompt(sentence: str, vocabulary: Vocabulary | None = None) -> Reading:
 def _read(sentence: str, vocabulary: Vocabulary) -> Reading:
     tokens = tokens_of(sentence.replace(PLACE, " "))
     quarters, of_view = find_views(tokens)
-    matches = _without_overlap(_matches(tokens, vocabulary, of_view))
-    used = of_view | {place for match in matches for place in match.places}
+    found = _without_overlap(_matches(tokens, vocabulary, of_view))
+    matches = _refined(tokens, found)
+    denied = tuple(match.phrase.action for match in matches if is_denied(tokens, match.places[0]))
+    used = of_view | {place for match in found for place in match.places}
     manner = [place for place, token in enumerate(tokens) if place not in used and token in MANNER]
     for place in range(len(tokens) - 1):
         if tuple(tokens[place : place + 2]) in TURNING:
@@ -109,16 +118,17 @@ def _read(sentence: str, vocabulary: Vocabulary) -> Reading:
     ignored = [
         token
         for place, token in enumerate(tokens)
-        if place not in used and is_word(token) and token not in FILLERS and token not in SKIPPED
+        if place not in used and is_word(token) and token not in FILLERS | SKIPPED and not token.endswith("n't")
     ]
     return Reading(
         sentence=sentence,
-        actions=_in_order(tokens, matches),
+        actions=_in_order(tokens, _as_they_happen(tokens, matches)),
         quarters=quarters,
         manner=tuple(tokens[place] for place in sorted(set(manner))),
         ignored=tuple(dict.fromkeys(ignored)),
-        negated=_is_negated(tokens, matches),
-        foreign=not matches and _looks_foreign(tokens),
+        negated=bool(denied) or (not matches and any(negates(tokens, place) for place in range(len(tokens)))),
+        denied=denied,
+        foreign=not matches and _looks_foreign(tokens, vocabulary),
     )
 
 
@@ -182,8 +192,42 @@ def _without_overlap(matches: list[_Match]) -> list[_Match]:
         if used.isdisjoint(match.places):
             used.update(match.places)
             kept.append(match)
+    kept = [match for match in kept if match.phrase.action]
     strong = [match for match in kept if not match.weak]
     return sorted(strong or kept, key=lambda match: match.places)
+
+
+def _as_they_happen(tokens: Sequence[str], matches: list[_Match]) -> list[_Match]:
+    """The matches in order of time: "sits down after walking" and "before sitting down, a person walks" walk first."""
+
+    def says(word: str, place: int) -> bool:
+        for before in range(place - 1, -1, -1):
+            if tokens[before] not in _BEFORE_TIMED:
+                return tokens[before] == word
+        return False
+
+    ordered: list[_Match] = []
+    for number, match in enumerate(matches):
+        later = number > 0 and says("after", match.places[0])
+        if number == 1 and says("before", matches[0].places[0]):
+            later = True
+        ordered.insert(len(ordered) - later, match)
+    return ordered
+
+
+def _refined(tokens: Sequence[str], matches: list[_Match]) -> list[_Match]:
+    """Without those that the next one says more of: "walking" in "walking quickly on rough ground"."""
+
+    def says_more(match: _Match, after: _Match) -> bool:
+        between = tokens[match.places[-1] : after.places[0]]
+        named = after.phrase.action.startswith(f"{match.phrase.action}_")
+        return named and not any(token in STOPS or token == COMMA or token in CONJUNCTIONS for token in between)
+
+    return [
+        match
+        for match, after in itertools.zip_longest(matches, matches[1:])
+        if after is None or not says_more(match, after)
+    ]
 
 
 def _in_order(tokens: Sequence[str], matches: list[_Match]) -> tuple[Heard, ...]:
@@ -198,46 +242,17 @@ def _in_order(tokens: Sequence[str], matches: list[_Match]) -> tuple[Heard, ...]
 # --- what a sentence must not be --------------------------------------------------------------------------------
 
 
-def _is_negated(tokens: Sequence[str], matches: list[_Match]) -> bool:
-    """Whether an action is denied; where none is heard, whether anything is."""
-    if not matches:
-        return any(_negates(tokens, place) for place in range(len(tokens)))
-    return any(_denied(tokens, match.places[0]) for match in matches)
-
-
-def _denied(tokens: Sequence[str], place: int) -> bool:
-    reach = 0
-    for before in range(place - 1, max(place - 1 - 2 * _NEGATION_REACH, -1), -1):
-        token = tokens[before]
-        of_next = token in NEGATIONS_OF_NEXT or tuple(tokens[before : before + 2]) in NEGATING_PAIRS
-        if of_next and reach == 0:  # "without walking", "no walking", "instead of walking"
-            return True
-        if _negates(tokens, before):
-            return True
-        if token in STOPS or token == COMMA or token in ("but", "and", "then", "while", "who", "that"):
-            return False
-        reach += token not in SKIPPED and token not in ("than", "to")  # "rather than walking", "refuses to walk"
-        if reach > _NEGATION_REACH:
-            return False
-    return False
-
-
-def _negates(tokens: Sequence[str], place: int) -> bool:
-    token = tokens[place]
-    if token == "no":
-        return tokens[place + 1 : place + 2] == ["one"]
-    if token == "not":
-        return tokens[place + 1 : place + 2] != ["only"]
-    return token in NEGATIONS or token.endswith("n't")
-
-
-def _looks_foreign(tokens: Sequence[str]) -> bool:
-    """Mostly letters outside the Latin alphabet, or three words and more with none that is English and not foreign."""
+def _looks_foreign(tokens: Sequence[str], vocabulary: Vocabulary) -> bool:
+    """Mostly letters outside the Latin alphabet, more words of other languages than of English, or none of either."""
     words = [token for token in tokens if token.isalpha() or "'" in token]
     letters = [letter for word in words for letter in word if letter.isalpha()]
     if sum(ord(letter) > 0x24F for letter in letters) * 2 > len(letters):
         return True
-    if len(words) < 3:
-        return any(word in FOREIGN for word in words) and not any(word in ENGLISH for word in words)
+    abroad = [word in FOREIGN or word in vocabulary.abroad or not (word.isascii() or word in LOANS) for word in words]
     english = sum(word in ENGLISH for word in words)
-    return (english == 0 and not all(word in ARTICLES for word in words)) or english < sum(w in FOREIGN for w in words)
+    if sum(abroad) != english:
+        return sum(abroad) > english
+    if english:
+        return abroad[0]  # "de man rent"
+    like_english = any(word in ARTICLES or (word.endswith("ing") and len(word) > _ING) for word in words)
+    return len(words) > 2 and not like_english

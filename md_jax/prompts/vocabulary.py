@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from md_jax.errors import UserError
 from md_jax.files import is_file, read_json
 from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
+from md_jax.prompts.wordlists import NO_ACTIONS
 
 # Words that a phrase does without, in the vocabulary and in sentences
 SKIPPED = ARTICLES | {"his", "her", "their", "its", "some", "is", "are", "was", "were", "be", "of"}
@@ -33,6 +34,8 @@ class Entry:
         heard: more phrases that are understood; here and above, each word stands for all its forms.
         nouns: words and phrases that may also be a thing or a person, in exactly these forms ("box", "dancer"): where
             one does not stand as a verb, another action in the sentence wins over it.
+        near: words for what is like it, which a refusal offers it for; each stands for all its forms.
+        abroad: words for it in other languages, in exactly these forms; a refusal offers it for them.
     """
 
     phrase: str
@@ -40,18 +43,20 @@ class Entry:
     synonyms: tuple[str, ...] = ()
     heard: tuple[str, ...] = ()
     nouns: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    abroad: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Phrase:
     """A phrase of the vocabulary, ready to be looked for."""
 
-    action: str
+    action: str  # "": what sounds like an action and is none of ours, such as "running a company"
     words: tuple[frozenset[str], ...]  # the bases of each word
 
 
 class Vocabulary:
-    """The actions by name, and their phrases by the bases of the first word.
+    """The actions by name, and their phrases by the bases of the first word, beside those of no action.
 
     Args:
         entries: {action: entry}, in the order in which they are listed to the user.
@@ -62,11 +67,15 @@ class Vocabulary:
         self.nouns = frozenset(_words(noun) for entry in entries.values() for noun in entry.nouns)
         self._by_first: dict[str, list[Phrase]] = {}
         for action, entry in entries.items():
-            texts = (action.replace("_", " "), entry.phrase, *entry.synonyms, *entry.heard)
-            for words in dict.fromkeys(_words(text) for text in texts):
-                phrase = Phrase(action, tuple(bases_of(word) for word in words))
-                for base in phrase.words[0]:
-                    self._by_first.setdefault(base, []).append(phrase)
+            self._add(action, (action.replace("_", " "), entry.phrase, *entry.synonyms, *entry.heard))
+        self._add("", NO_ACTIONS)
+        self.abroad = frozenset(word for entry in entries.values() for word in entry.abroad)
+
+    def _add(self, action: str, texts: Iterable[str]) -> None:
+        for words in dict.fromkeys(_words(text) for text in texts):
+            phrase = Phrase(action, tuple(bases_of(word) for word in words))
+            for base in phrase.words[0]:
+                self._by_first.setdefault(base, []).append(phrase)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -95,9 +104,17 @@ def shipped() -> Vocabulary:
     """The vocabulary that ships, from assets/actions.json."""
     text = (resources.files("md_jax") / "assets" / "actions.json").read_text(encoding="utf-8")
     entries = json.loads(text)
-    lists = ("synonyms", "heard", "nouns")
+    lists, words = ("synonyms", "heard", "nouns"), ("near", "abroad")
     return Vocabulary(
-        {name: Entry(e["phrase"], e["main"], *(tuple(e[key]) for key in lists)) for name, e in entries.items()}
+        {
+            name: Entry(
+                e["phrase"],
+                e["main"],
+                *(tuple(e[key]) for key in lists),
+                *(tuple(e.get(key, "").split()) for key in words),
+            )
+            for name, e in entries.items()
+        }
     )
 
 

@@ -40,14 +40,30 @@ THINGS_AFTER = _words(
 )
 
 NEGATIONS = _words("not never cannot cant dont doesnt isnt arent wasnt wont nobody neither nor none hardly")
-NEGATIONS_OF_NEXT = frozenset(("without", "no", "avoids", "avoiding", "refuses", "stops", "stopped"))
-NEGATING_PAIRS = frozenset((("instead", "of"), ("rather", "than")))
+NEGATIONS_OF_SUBJECT = frozenset(("nobody", "neither", "nor", "none"))  # of whatever the sentence says
+NEGATIONS_OF_NEXT = frozenset(("without", "no"))
+ENDINGS = _words("avoid refuse stop quit cease fail")  # "stops walking", in all their forms
+NEGATING_PAIRS = frozenset((("instead", "of"), ("rather", "than"), ("anything", "but")))
+# With one of these a new statement begins: "who is not tired is running"
+FINITE = _words(
+    "is are was were am does did has had can could will would may might must should shall keeps starts begins"
+)
+
+# What sounds like an action of ours and is another thing: in the forms and with the gaps of any phrase
+NO_ACTIONS = (
+    "wash car", "wash dishes", "wash clothes", "wash laundry", "wash dog", "wash floor", "wash plates",
+    "wash vegetables", "wash fruit", "wash bike", "run company", "run business", "run shop", "run program",
+    "run test", "run bath",
+    "lift box", "carry box", "hold box", "open box", "push box", "move box", "pack box", "paint fence", "build fence",
+    "lean on fence", "sit exam", "roll dice",
+)  # fmt: skip
 
 # said without a meaning of their own for the motion
 FILLERS = (
     SUBJECTS | AUXILIARIES | ARTICLES | PREPOSITIONS | CONJUNCTIONS | NEGATIONS | NEGATIONS_OF_NEXT
     | _words(
-    "video clip shot photo image picture animation rendering render realistic full whole 3d d view of this there"
+    "avoids avoiding refuses stops stopped"
+    " video clip shot photo image picture animation rendering render realistic full whole 3d d view of this there"
     " his her their its himself herself themselves itself some very one it's there's what's instead rather than"
 )
 )  # fmt: skip
@@ -59,14 +75,22 @@ ENGLISH = (
     | _words(
         "the with and of who that this his her their from is are was were to my your our its there what at into not an"
         " for by some while then very like does doing do can dog cat bird horse robot view side front back playing"
-        " sitting sleeping standing house tree car"
+        " sitting sleeping standing house tree car him them us me make makes go goes get gets take takes please pls"
+        " through onto under near beside behind towards toward over above below between against across along without"
+        " before after because one two three hand hands leg legs foot feet arm arms head knee floor ground door wall"
+        " street room ball chair table hello"
     )
 ) - _words("it i fast hard model up we")
 FOREIGN = _words(
     "el la los las un una uno unos unas der die das ein eine einen dem den des le les une du il lo gli est esta está"
     " es y et und e o os um uma não ist geht läuft de het een og och en på med mit con avec por para pour dans auf"
-    " auf im ins zum qui che que sur mann frau homme femme hombre mujer uomo donna homem mulher człowiek mężczyzna"
+    " auf ins zum qui che que sur mann frau homme femme hombre mujer uomo donna homem mulher człowiek mężczyzna"
     " kobieta jest się na bir adam kadın aan på som er et med ett mies nainen och är elle elles ils ella egy férfi"
     " persona personne corre corriendo caminando marche court läuft rennt springt człowiek ktoś seseorang sedang"
-    " orang lelaki người đàn ông đang"
+    " orang lelaki người đàn ông đang ich sie wir jemand jag hon han hij zij iemand een je nous vous quelqu'un quelqu"
+    " l'homme io noi lui lei qualcuno yo ella nosotros alguien niño niña chico chica garçon fille enfant junge mädchen"
+    " ragazzo ragazza bambino menino menina rapaz alguém meisje pojke flicka någon dziewczyna chłopak persoon osoba"
+    " pessoa om muž žena mtu kvinna kvinde mann"
 )
+# Not plain ASCII, and English all the same
+LOANS = _words("café naïve fiancé fiancée cliché décor résumé jalapeño façade exposé protégé")

@@ -130,7 +130,7 @@ def test_in_a_browser(page, width, scheme):
         # the player's own switches
         tab.page.locator("#ghosts").check()
         tab.page.evaluate("player.setPlaying(false); player.seconds = 0.2")
-        tab.page.wait_for_function("player.figures[0].ghosts[0].mesh.visible", timeout=120_000)
+        tab.page.wait_for_function("player.figures[0].ghosts[0]?.mesh.visible", timeout=120_000)
         tab.page.locator("#views button").nth(1).click()
         tab.page.locator("#grid").uncheck()
         assert not tab.page.evaluate("player.grid.visible")

@@ -27,6 +27,9 @@ KNOWN = actions_of_prior("embedded")
         ("walks forward and then punches",
          "walking; actions in order: walking, then punching; one sentence shows the first; for all of them put a bar"
          ' between: "a person is walking | a person is punching"; not used: forward'),
+        ("a person jumps while punching",
+         "jumping; actions at once: jumping and punching; one sentence shows the first; for all of them put a bar"
+         ' between: "a person is jumping | a person is punching"'),
     ],
 )  # fmt: skip
 def test_what_was_heard_by_a_prior_of_closed_vocabulary(sentence, line):
@@ -58,7 +61,19 @@ def test_what_was_heard_by_an_open_prior(sentence, line):
         ("人が歩いている", "only English is read. Try"),
         ("the of and", "knows no action in it. Try"),
         ("x" * 10000, "xxx...': the prior knows no action in it. Try"),
-        ("a man does not walk", "a negation is not understood; say what the person does instead"),
+        ("a man does not walk", "a negation is not understood; say what the person does instead. Try"),
+        ("a person is running, not walking", 'instead. Try "a person is running".'),
+        ("a man who does not walk but runs", 'instead. Try "a person is running".'),
+        ("en man springer", 'only English is read. Try "a person is running" or'),
+        ("un hombre camina", 'only English is read. Try "a person is walking" or'),
+        ("ein Mann läuft", 'only English is read. Try "a person is running" or'),
+        ("une femme danse", 'only English is read. Try "a person is dancing" or'),
+        ("a person is wlaking", 'knows no action in it. Try "a person is walking" or'),
+        ("a person kneels", 'Try "a person is sitting" or'),
+        ("a person does yoga", 'Try "a person is stretching" or'),
+        ("a person is fighting", '"a person is sparring"'),
+        ("a man kicks", '"a person is sparring"'),
+        ("a person waves", '"a person is directing traffic"'),
     ],
 )
 def test_refusals_are_one_line_with_what_would_work(sentence, found):

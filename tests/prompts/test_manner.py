@@ -20,6 +20,10 @@ ACTIONS = ("walking", "punching", "soccer")
         ("a woman walks fast, left side view", ["quickly"]),
         ("he plays soccer with the left leg", ["with the left foot"]),
         ("a person is walking", []),
+        ("a person is walking, not too fast", []),
+        ("he isn't quick but walks slowly", ["slowly"]),
+        ("he walks from left to right", []),
+        ("he throws a right uppercut", ["with the right hand"]),
         ("a person walks on the right, from the right", ["turning right"]),
     ],
 )
@@ -34,6 +38,7 @@ def test_a_prior_gets_its_own_caption_and_the_rest_is_called_unused():
     assert sentence_for_prior(sentence, ACTIONS) == sentence  # another prior gets it as it stands
     assert hear([sentence], ACTIONS, KNOWN) == "walking slowly turning left; not used: old"
     assert hear([sentence], ACTIONS) == "walking; not used: old, slowly, left"
+    assert hear(["a man turns left while walking"], ACTIONS, KNOWN) == "walking turning left"
 
 
 def test_a_seed_draws_moments_by_their_shares():
