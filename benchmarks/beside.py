@@ -66,7 +66,7 @@ def main() -> None:
         for name, vertices, accent in (("ours", clips[0], True), ("real", clips[1], False))
         for note, azimuth in views.items()
     ]
-    subtitle = f"ours: {Path(args.motion[0]).name}; real: motion capture that no prior was trained on ({clip.recording})"
+    subtitle = f"real: motion capture that no prior was trained on ({clip.recording})"
     write_bytes(Path(args.out), encode_png(draw_sheet(ours.prompt, subtitle, rows, (shown / ours.fps).tolist())))
 
 
