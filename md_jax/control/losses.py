@@ -46,7 +46,7 @@ class Keys(NamedTuple):
     """Whole poses at times."""
 
     tau: Float[Array, "K"]
-    joints: Float[Array, "K 22 3"]  # metres about the pelvis
+    joints: Float[Array, "K 22 3"]  # metres, about a pelvis that is not turned
 
 
 class Path(NamedTuple):
@@ -70,7 +70,10 @@ def pinned(joints: Float[Array, "*M P 55 3"], floor: Float[Array, "*M"], pins: P
 
 
 def posed(joints: Float[Array, "*M K 55 3"], keys: Keys) -> Float[Array, "*M"]:
-    """Mean squared distance of the 22 body joints, about the pelvis, from those of the key poses."""
+    """Mean squared distance of the 22 body joints from those of the key poses, both about a pelvis not turned.
+
+    A pose is asked for, not where the body faces: a root that turns or tilts meets it as well as one that does not.
+    """
     found = joints[..., :22, :] - joints[..., :1, :]
     return SQUARE_CM * jnp.square(found - keys.joints).sum(axis=-1).mean(axis=(-1, -2))
 

@@ -120,7 +120,7 @@ def misses(targets: Targets, poses_at: Callable[[Float[Array, "T"] | None], Pose
         floor = lbs.pose(targets.soles, pose.body, pose.root, pose.transl)[..., 1].min(axis=(-1, -2))
         found["pin"] = pinned(joints_at(targets.pins.tau), floor, targets.pins)
     if targets.keys is not None:
-        found["keyframe"] = posed(joints_at(targets.keys.tau), targets.keys)
+        found["keyframe"] = posed(lbs.joints_of(targets.body, poses_at(targets.keys.tau).body), targets.keys)
     if targets.path is not None:
         found["path"] = on_path(joints_at(targets.path.tau), targets.path)
     if targets.avoid:

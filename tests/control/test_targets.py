@@ -71,6 +71,19 @@ def test_a_keyframe_of_the_motion_itself_is_met(body, moving):
     assert found[0] < 1e-4 < found[1]
 
 
+def test_a_keyframe_is_met_whatever_way_the_root_turns(body, moving):
+    """A root that leans must not bend the back to make up for it."""
+    fields, params = moving
+    own = np.asarray(posefield.poses(fields, params, jnp.array([4.0])).body[0, 0])
+    targets = targets_of(body, Asked(keys=(Key(0.4, own),)))
+
+    def leaning(tau):
+        pose = posefield.poses(fields, params, tau)
+        return pose._replace(root=jnp.broadcast_to(jnp.array([0.4, 0.7, 0.0]), (*pose.body.shape[:2], 3)))
+
+    assert misses(targets, leaning)["keyframe"][0] < 1e-4
+
+
 def test_a_keyframe_is_measured_about_the_pelvis(body, moving):
     fields, params = moving
     other = np.zeros((21, 3), np.float32)
