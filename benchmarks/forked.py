@@ -42,6 +42,7 @@ def import_all() -> None:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet3DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, PreTrainedTokenizerFast  # noqa: F401
 
+    import bridge.build  # noqa: F401
     import md_jax.doctor
     import md_jax.evaluate.command
     import md_jax.evaluate.yardstick
@@ -90,9 +91,11 @@ def start(
     except BaseException:  # what Python itself would do
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(code)  # whatever happens: a copy must not go on as its parent
 
 
 def _code_of(value: object) -> int:

@@ -71,6 +71,8 @@ class _Pipe(io.FileIO):
 class _Patient(io.TextIOWrapper):
     """Text that goes to a `_Pipe`."""
 
+    instead_of: TextIO  # held: a stream that nobody holds closes its descriptor, which is ours, too
+
 
 def patient(stream: TextIO) -> TextIO:
     """The same stream, which goes on when the reader of a pipe is gone; a terminal and what is no file stay as they
@@ -80,7 +82,10 @@ def patient(stream: TextIO) -> TextIO:
     stream.flush()
     raw = _Pipe(stream.fileno(), "w", closefd=False)
     lines, through = stream.line_buffering, stream.write_through
-    return _Patient(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+    buffer = io.BufferedWriter(raw)
+    found = _Patient(buffer, stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+    found.instead_of = stream
+    return found
 
 
 def cache_folder() -> Path:

@@ -1,5 +1,6 @@
 """What a process finds around it: no home, a narrow encoding, a notebook's drawing."""
 
+import gc
 import io
 import os
 import subprocess
@@ -70,3 +71,13 @@ def test_a_warning_is_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
     first, second = done.stderr.splitlines()
     assert first == "note: a clip of 9 latents" and second.startswith("DeprecationWarning: old (<string>:")
+
+
+def test_a_stream_that_only_python_held_stays_open(tmp_path, monkeypatch):
+    with (tmp_path / "out").open("wb") as file:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.FileIO(os.dup(file.fileno()), "w")))
+        sys.stdout = environment.patient(sys.stdout)
+        gc.collect()
+        print("said", flush=True)
+        os.fstat(sys.stdout.fileno())
+    assert (tmp_path / "out").read_text() == "said\n"
