@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -140,3 +141,14 @@ def run(
 ) -> Ended:
     """Run an entry point in a copy of this process, to its end (see `start` and `wait`)."""
     return wait(start(entry, argv, home, env, program), home, seconds)
+
+
+def run_fresh(module: str, argv: Sequence[str], home: Path, seconds: float, env: Mapping[str, str | None]) -> Ended:
+    """Run `python -m MODULE` as a process that is no copy, to its end: libraries read some variables as they start."""
+    around = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    for name, value in env.items():
+        around.pop(name, None) if value is None else around.update({name: value})
+    with (home / ".out").open("wb") as out, (home / ".err").open("wb") as err:
+        command = [sys.executable, "-m", module, *argv]
+        process = subprocess.Popen(command, cwd=home, env=around, stdout=out, stderr=err, start_new_session=True)
+    return wait(process.pid, home, seconds)
