@@ -80,8 +80,8 @@ def of_control() -> Iterator[Case]:
         argv = [SENTENCE, "--keyframes=BAD.json", NOWHERE]
         text = json.dumps(data)
         yield of_text(f"new: keyframes {n}: {text[:30]}", "main", argv, text.encode(), "BAD.json")
-    for name, text in PATHS.items():
-        yield of_text(f"new: path of {name}", "main", [SENTENCE, "--path=BAD", "--root=full", NOWHERE], text)
+    for name, lines in PATHS.items():
+        yield of_text(f"new: path of {name}", "main", [SENTENCE, "--path=BAD", "--root=full", NOWHERE], lines)
     for flag in ("keyframes", "path", "start", "end", "character_map"):
         argv = [SENTENCE, f"--{flag}=BAD", NOWHERE, *(["--character=BAD"] if flag == "character_map" else [])]
         yield from of_place(f"new: --{flag}", "main", argv)

@@ -206,10 +206,9 @@ def _make_packed(argv: Sequence[str]) -> None:
     packed_folder(Path(argv[0]))
 
 
-def hostile(only: str, patience: float) -> list[tuple[Case, forked.Ended, str]]:
-    """Run all cases whose name holds `only`."""
+def hostile(only: str, but: str, patience: float) -> Iterator[tuple[Case, forked.Ended, str]]:
+    """Run all cases whose name holds `only`, and not `but`."""
     forked.import_all()
-    found = []
     with tempfile.TemporaryDirectory(prefix="md_jax-hostile-") as name:
         root = Path(name)
         (root / "begin").mkdir()
@@ -224,7 +223,7 @@ def hostile(only: str, patience: float) -> list[tuple[Case, forked.Ended, str]]:
         if made.code:
             raise SystemExit(f"a folder of a small prior cannot be made: {made.output[-500:]}")
         cases = [*more(SHORT), *of_flags(), *of_files(finished, prior, packed), *of_environments(finished)]
-        for case in (case for case in cases if only in case.what):
+        for case in (case for case in cases if only in case.what and not (but and but in case.what)):
             home = root / "case"
             home.mkdir()
             case.prepare(home)
@@ -234,11 +233,8 @@ def hostile(only: str, patience: float) -> list[tuple[Case, forked.Ended, str]]:
                 done = forked.run_fresh(f"md_jax.{case.program}", case.argv, home, patience, case.env)
             else:
                 done = forked.run(PROGRAMS[case.program], case.argv, home, patience, case.env)
-            found.append((case, done, fault_of(done)))
-            print(f"{case.program} {case.what.encode(errors='replace').decode()!r}: {done.code} {found[-1][2] or 'ok'}",
-                  flush=True)  # fmt: skip
+            yield case, done, fault_of(done)
             shutil.rmtree(home)
-    return found
 
 
 def report(found: Sequence[tuple[Case, forked.Ended, str]]) -> str:
@@ -266,13 +262,18 @@ def main() -> None:
         __doc__,
         "benchmarks.hostile",
         only=("", "Only the cases whose name holds this."),
+        but=("", "Leave out the cases whose name holds this."),
         patience=(60.0, "Seconds until a case counts as hanging."),
         out=("", "Where the report goes."),
     )
-    found = hostile(asked.only, asked.patience)
+    found: list[tuple[Case, forked.Ended, str]] = []
+    for case, done, fault in hostile(asked.only, asked.but, asked.patience):
+        found.append((case, done, fault))
+        said = case.what.encode(errors="replace").decode()
+        print(f"{case.program} {said!r}: {done.code} {fault or 'ok'}", flush=True)
+        if asked.out:  # after each, since the last is hours away
+            write_bytes(Path(asked.out), report(found).encode())
     text = report(found)
-    if asked.out:
-        write_bytes(Path(asked.out), text.encode())
     print(text)
     sys.exit(any(fault for _, _, fault in found))
 

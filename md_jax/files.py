@@ -63,6 +63,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def output_file(path: str | os.PathLike) -> Path:
+    """Where a file is to be written, with a leading ~ filled in.
+
+    Raises:
+        UserError: there is a folder, or the path names no file.
+    """
+    target = expanded(path)
+    if not target.name or is_folder(target):
+        raise UserError(f"{shown(os.fspath(path))} is a folder: expected the name of a file to write.")
+    return target
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a small file whole or not at all.
 
@@ -207,10 +219,15 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
     """
 
     def refuse(name: str) -> NoReturn:
-        raise UserError(f"{source} holds {name}: expected JSON, whose numbers are finite.")
+        raise UserError(f"{source} holds {name}: expected JSON, whose numbers are finite and of a usual size.")
 
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=lambda number: _number(number, refuse))
+        return json.loads(
+            text,
+            parse_constant=refuse,
+            parse_float=lambda number: _number(number, refuse),
+            parse_int=lambda number: _whole(number, refuse),
+        )
     except RecursionError:
         raise UserError(f"{source} is nested too deeply: expected plain settings in JSON.") from None
     except json.JSONDecodeError as error:
@@ -224,6 +241,11 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
 def _number(text: str, refuse: Callable[[str], NoReturn]) -> float:
     """A number of a JSON text, which may be too large for one (1e999)."""
     return value if math.isfinite(value := float(text)) else refuse(text[:40])
+
+
+def _whole(text: str, refuse: Callable[[str], NoReturn]) -> int:
+    """A whole number of a JSON text: what does not fit into 64 bits would break one of its many readers."""
+    return int(text) if len(text) <= 20 and -(2**63) <= int(text) < 2**64 else refuse(text[:40])
 
 
 def files_under(folder: Path, ending: str = "") -> list[Path]:
