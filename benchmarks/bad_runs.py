@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import struct
@@ -40,6 +41,10 @@ def of_place(place: str, program: str, argv: list[str], name: str = "BAD") -> It
 def of_text(what: str, program: str, argv: list[str], data: bytes, name: str = "BAD") -> Case:
     """One file of these bytes, where `argv` names it."""
     return Case(what, program, argv, prepare=lambda home: _write(home / name, data))
+
+
+def _replace_bad(make: Callable[[Path], object], home: Path) -> None:
+    replace(home / "BAD", make)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -179,7 +184,7 @@ FLAGS = (
 )  # fmt: skip
 OTHERS = (
     ("evaluate", "."), ("evaluate", "good.npz good.npz --reference=."), ("evaluate", "good.npz --root=zzz"),
-    ("evaluate", "good.npz --out=."), ("evaluate", "good.npz --figure=/dev/full --out=/dev/full"), ("view", "nowhere"),
+    ("evaluate", "good.npz --out=."), ("view", "nowhere"),
     ("view", "good.npz --live"), ("view", ". --live --port=-1"), ("view", ". --live --port=99999999"), ("view", "."),
     ("view", "good.npz --out=/nowhere/x/y.html"), ("view", "good.npz --out=."), ("view", "/dev/zero"), ("view",
     "--port=x"),
@@ -201,6 +206,11 @@ def of_lines() -> Iterator[Case]:
         yield Case(f"new: --{line[:40]}", "main", [SENTENCE, *argv, *([] if "prior" in line else [NOWHERE])])
     for program, line in OTHERS:
         yield Case(f"new: {program} {line[:40]}", program, line.split())
+    for kind in FEW:
+        for program, flag in (("evaluate", "out"), ("evaluate", "figure"), ("view", "out")):
+            make = MAKERS[kind]
+            what, argv = f"new: {program} --{flag}: {kind}", ["good.npz", f"--{flag}=BAD"]
+            yield Case(what, program, argv, prepare=functools.partial(_replace_bad, make))
     for place in ("view", "doctor"):
         argv = ["BAD", "--no_open"] if place == "view" else ["--body=BAD"]
         yield from (each for each in of_place(f"new: {place}", place, argv) if each.what.split(": ")[-1] in FEW)

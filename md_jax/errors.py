@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 import traceback
 from pathlib import Path
@@ -22,6 +24,15 @@ def one_line(error: BaseException) -> str:
         return f"there is not enough memory ({what}): take fewer motions or views, or smaller pictures."
     text = " ".join(str(error).split())
     return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
+
+
+def of_surroundings(error: Exception) -> str:
+    """A line about an environment variable that JAX, as it is imported, does not take; "": it is another error."""
+    found = re.search(r"for (?:environment|JAX flag) '?(\w+)", str(error)) if isinstance(error, ValueError) else None
+    name = found[1].upper() if found else ""
+    if not name.startswith("JAX_") or name not in os.environ:
+        return ""
+    return f"JAX does not take {name}={os.environ[name][:60]!r} of the environment: unset it, or give another value."
 
 
 def kept_traceback(error: Exception, folder: Path | None) -> str:

@@ -36,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: it cannot be written (no such folder, no permission, disk full).
     """
+    if is_special(path):  # root could rename over /dev/null
+        raise WriteError(f"{path} is a device or a pipe: expected a regular file to write.")
     part = path.with_name(path.name + ".part")
     try:
         yield part
@@ -67,11 +69,13 @@ def output_file(path: str | os.PathLike) -> Path:
     """Where a file is to be written, with a leading ~ filled in.
 
     Raises:
-        UserError: there is a folder, or the path names no file.
+        UserError: there is a folder, a device or a pipe, or the path names no file.
     """
     target = expanded(path)
     if not target.name or is_folder(target):
         raise UserError(f"{shown(os.fspath(path))} is a folder: expected the name of a file to write.")
+    if is_special(target):
+        raise UserError(f"{shown(os.fspath(path))} is a device or a pipe: expected a regular file to write.")
     return target
 
 
@@ -291,3 +295,12 @@ def is_folder(path: str | os.PathLike) -> bool:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Whether there is a device, a pipe or a socket; False where the path cannot be one."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

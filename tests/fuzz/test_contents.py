@@ -1,6 +1,7 @@
 """Files of the right form with contents that would take hours, gigabytes, or a library's own check to refuse."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -94,6 +95,12 @@ def test_output_goes_to_files_only(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="expected the name of a file to write"):
             files.output_file(path)
     assert files.output_file("~/x.png") == tmp_path / "x.png"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a device or a pipe"):
+        files.output_file(tmp_path / "pipe")
+    with pytest.raises(files.WriteError, match="a device or a pipe"):
+        files.write_bytes(tmp_path / "pipe", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 @pytest.mark.parametrize("texts", [["inf"], ["nan"], ["1.5"]])

@@ -5,7 +5,9 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from md_jax.outside import environment
@@ -81,3 +83,17 @@ def test_a_stream_that_only_python_held_stays_open(tmp_path, monkeypatch):
         print("said", flush=True)
         os.fstat(sys.stdout.fileno())
     assert (tmp_path / "out").read_text() == "said\n"
+
+
+@pytest.mark.parametrize("program", ["md_jax.main 'a person is walking'", "md_jax.evaluate x.npz"])
+@pytest.mark.parametrize("name", ["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"])
+def test_what_jax_does_not_take_is_named_and_no_folder_stays(program, name, tmp_path):
+    np.savez(tmp_path / "x.npz", poses=np.zeros((40, 165), np.float32), mocap_frame_rate=30.0)
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m {program}"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env=os.environ | {name: "nonsense", "PYTHONPATH": here}, check=False,
+    )  # fmt: skip
+    said = f"error: JAX does not take {name}='nonsense' of the environment: unset it, or give another value.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert not list(tmp_path.glob("runs/*"))
