@@ -27,6 +27,9 @@ MAIN_ACTIONS = (
 )  # fmt: skip
 
 
+PICTURES = (".png", ".pdf", ".svg")
+
+
 def find_motions(paths: Sequence[str]) -> list[Path]:
     """Motion files among files and run folders (whose motion.npz, or motion-NN/motion.npz, they are).
 
@@ -47,8 +50,10 @@ def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path | No
     nowhere (None).
 
     Raises:
-        UserError: a path names a folder.
+        UserError: a path names no file, or the figure's no kind of picture.
     """
+    if figure and Path(figure).suffix.lower() not in PICTURES:
+        raise UserError(f"--figure={figure}: expected a name that ends with {', '.join(PICTURES)}.")
     if len(paths) == 1 and Path(paths[0]).is_dir():
         home = Path(paths[0])
         return output_file(out or home / "evaluation.json"), output_file(figure or home / "evaluation.png")
