@@ -8,6 +8,9 @@ import tempfile
 import traceback
 from pathlib import Path
 
+_JAX_SAYS = re.compile(r"for (?:environment|JAX flag) '?(JAX_\w+)", re.IGNORECASE)
+_TORCH_SAYS = re.compile(r"try (TORCH_LOGS)=")
+
 
 class UserError(ValueError):
     """Something the user can put right; entry points print it as one line, without a traceback."""
@@ -27,12 +30,15 @@ def one_line(error: BaseException) -> str:
 
 
 def of_surroundings(error: Exception) -> str:
-    """A line about an environment variable that JAX, as it is imported, does not take; "": it is another error."""
-    found = re.search(r"for (?:environment|JAX flag) '?(\w+)", str(error)) if isinstance(error, ValueError) else None
+    """A line about an environment variable that a library, as it is imported, does not take; "": another error."""
+    found = _JAX_SAYS.search(str(error)) or _TORCH_SAYS.search(str(error)) if isinstance(error, ValueError) else None
     name = found[1].upper() if found else ""
-    if not name.startswith("JAX_") or name not in os.environ:
+    if name not in os.environ:
         return ""
-    return f"JAX does not take {name}={os.environ[name][:60]!r} of the environment: unset it, or give another value."
+    library = "JAX" if name.startswith("JAX") else "torch"
+    return (
+        f"{library} does not take {name}={os.environ[name][:60]!r} of the environment: unset it, or give another value."
+    )
 
 
 def kept_traceback(error: Exception, folder: Path | None) -> str:

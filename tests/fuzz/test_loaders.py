@@ -1,8 +1,8 @@
 """Every loader and the whole command line against generated files: it reads them, or says why not in one line.
 
-1,800 cases are generated (30 tests × 60) over every loader and all flags of the main job; some 240 more, which once went
-wrong, stand below. Together 24 s of a core, 2 minutes on a machine that is shared by five. `make fuzz` runs this with
-FUZZ times as many. SECURITY.md says why atheris is not used.
+1,800 cases are generated (30 tests of 60) over every loader and the main job's flags; some 240 more, which once went
+wrong, stand below. Together 24 s of a core, or two minutes on two cores that others fill (measured at a load of 9).
+`make fuzz` runs this with FUZZ times as many. SECURITY.md says why atheris is not used.
 """
 
 import functools
