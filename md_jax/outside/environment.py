@@ -23,12 +23,8 @@ def prepare() -> None:
       of cores; on a busy machine several threads also wait for each other. Read when torch is first imported.
     - What a terminal's encoding cannot show is replaced by a question mark.
     - Output that nobody reads any more (`md-jax ... | head`) goes nowhere, and the run goes on.
-<<<<<<< HEAD
     - A warning is one line.
-    - JAX's rules of types are the standard ones, whatever a shell has set.
-=======
     - JAX's rules of types and shapes are the standard ones, whatever a shell has set.
->>>>>>> c4205ed (No device or pipe is ever replaced by an output, and what JAX does not take of the environment is one line)
     - Where the user's cache folder cannot be written, a temporary one stands in for this run.
     """
     os.environ.setdefault(THREADS, "1")
