@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -42,6 +43,7 @@ def import_all() -> None:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel, UNet3DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, PreTrainedTokenizerFast  # noqa: F401
 
+    import bridge.build  # noqa: F401
     import md_jax.doctor
     import md_jax.evaluate.command
     import md_jax.evaluate.yardstick
@@ -90,9 +92,11 @@ def start(
     except BaseException:  # what Python itself would do
         traceback.print_exc()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+        finally:
+            os._exit(code)  # whatever happens: a copy must not go on as its parent
 
 
 def _code_of(value: object) -> int:
@@ -137,3 +141,14 @@ def run(
 ) -> Ended:
     """Run an entry point in a copy of this process, to its end (see `start` and `wait`)."""
     return wait(start(entry, argv, home, env, program), home, seconds)
+
+
+def run_fresh(module: str, argv: Sequence[str], home: Path, seconds: float, env: Mapping[str, str | None]) -> Ended:
+    """Run `python -m MODULE` as a process that is no copy, to its end: libraries read some variables as they start."""
+    around = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    for name, value in env.items():
+        around.pop(name, None) if value is None else around.update({name: value})
+    with (home / ".out").open("wb") as out, (home / ".err").open("wb") as err:
+        command = [sys.executable, "-m", module, *argv]
+        process = subprocess.Popen(command, cwd=home, env=around, stdout=out, stderr=err, start_new_session=True)
+    return wait(process.pid, home, seconds)

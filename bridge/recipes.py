@@ -243,8 +243,8 @@ def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:
         fits = {
             "tuple[float, ...]": isinstance(value, list) and len(value) < 100 and all(map(_is_number, value)),
             "str": isinstance(value, str),
-            "int": isinstance(value, int),
-            "int | None": value is None or isinstance(value, int),
+            "int": _is_whole(value),
+            "int | None": value is None or _is_whole(value),
             "float": _is_number(value),
             "float | None": value is None or _is_number(value),
         }
@@ -254,6 +254,11 @@ def _values(stated: Mapping[str, Any], file: Path) -> dict[str, Any]:
         is_float = kind.startswith("float") and value is not None
         values[name] = tuple(map(float, value)) if isinstance(value, list) else float(value) if is_float else value
     return values
+
+
+def _is_whole(value: Any) -> bool:
+    """A whole number of 64 bits: nothing that is counted is larger, and a float could not hold some that are."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_number(value: Any) -> bool:

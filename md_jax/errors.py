@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 import traceback
 from pathlib import Path
+
+_JAX_SAYS = re.compile(r"for (?:environment|JAX flag) '?(JAX_\w+)", re.IGNORECASE)
+_TORCH_SAYS = re.compile(r"try (TORCH_LOGS)=")
 
 
 class UserError(ValueError):
@@ -22,6 +27,18 @@ def one_line(error: BaseException) -> str:
         return f"there is not enough memory ({what}): take fewer motions or views, or smaller pictures."
     text = " ".join(str(error).split())
     return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__
+
+
+def of_surroundings(error: Exception) -> str:
+    """A line about an environment variable that a library, as it is imported, does not take; "": another error."""
+    found = _JAX_SAYS.search(str(error)) or _TORCH_SAYS.search(str(error)) if isinstance(error, ValueError) else None
+    name = found[1].upper() if found else ""
+    if name not in os.environ:
+        return ""
+    library = "JAX" if name.startswith("JAX") else "torch"
+    return (
+        f"{library} does not take {name}={os.environ[name][:60]!r} of the environment: unset it, or give another value."
+    )
 
 
 def kept_traceback(error: Exception, folder: Path | None) -> str:

@@ -36,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: it cannot be written (no such folder, no permission, disk full).
     """
+    if is_special(path):  # root could rename over /dev/null
+        raise WriteError(f"{path} is a device or a pipe: expected a regular file to write.")
     part = path.with_name(path.name + ".part")
     try:
         yield part
@@ -61,6 +63,20 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def output_file(path: str | os.PathLike) -> Path:
+    """Where a file is to be written, with a leading ~ filled in.
+
+    Raises:
+        UserError: there is a folder, a device or a pipe, or the path names no file.
+    """
+    target = expanded(path)
+    if not target.name or is_folder(target):
+        raise UserError(f"{shown(os.fspath(path))} is a folder: expected the name of a file to write.")
+    if is_special(target):
+        raise UserError(f"{shown(os.fspath(path))} is a device or a pipe: expected a regular file to write.")
+    return target
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -207,10 +223,15 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
     """
 
     def refuse(name: str) -> NoReturn:
-        raise UserError(f"{source} holds {name}: expected JSON, whose numbers are finite.")
+        raise UserError(f"{source} holds {name}: expected JSON, whose numbers are finite and of a usual size.")
 
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=lambda number: _number(number, refuse))
+        return json.loads(
+            text,
+            parse_constant=refuse,
+            parse_float=lambda number: _number(number, refuse),
+            parse_int=lambda number: _whole(number, refuse),
+        )
     except RecursionError:
         raise UserError(f"{source} is nested too deeply: expected plain settings in JSON.") from None
     except json.JSONDecodeError as error:
@@ -224,6 +245,11 @@ def parse_json(text: str, source: str | os.PathLike) -> Any:
 def _number(text: str, refuse: Callable[[str], NoReturn]) -> float:
     """A number of a JSON text, which may be too large for one (1e999)."""
     return value if math.isfinite(value := float(text)) else refuse(text[:40])
+
+
+def _whole(text: str, refuse: Callable[[str], NoReturn]) -> int:
+    """A whole number of a JSON text: what does not fit into 64 bits would break one of its many readers."""
+    return int(text) if len(text) <= 20 and -(2**63) <= int(text) < 2**64 else refuse(text[:40])
 
 
 def files_under(folder: Path, ending: str = "") -> list[Path]:
@@ -269,3 +295,12 @@ def is_folder(path: str | os.PathLike) -> bool:
         return stat.S_ISDIR(os.stat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_special(path: str | os.PathLike) -> bool:
+    """Whether there is a device, a pipe or a socket; False where the path cannot be one."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from md_jax.config import Config, prompts
-from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
+from md_jax.errors import DivergedError, UserError, kept_traceback, of_surroundings, one_line
 from md_jax.files import make_folder
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, define_timeline, from_flags
@@ -65,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, MemoryError) as error:
         _stop(f"error: {one_line(error)}", 2)
     except Exception as error:
-        _stop(f"error: {kept_traceback(error, folder)}", 1)
+        if (said := of_surroundings(error)) and folder is not None:
+            workdir.discard_unused(folder)
+        _stop(f"error: {said or kept_traceback(error, folder)}", 2 if said else 1)
 
 
 def read_options(argv: Sequence[str]) -> tuple[Config, set[str]]:

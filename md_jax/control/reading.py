@@ -143,7 +143,10 @@ def _pose_at(motion: Motion, time: float, file: str) -> Float[np.ndarray, "21 3"
 
 def _path(file: str) -> tuple[tuple[float, float], ...]:
     """The places of a CSV file: x and z in metres, one place a line, with or without a heading."""
-    rows = [row for row in csv.reader(read_text(file).splitlines()) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(read_text(file).splitlines()) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise UserError(f"{file}: expected lines x,z in metres; it is no CSV file: {error}.") from error
     if rows and _numbers(rows[0]) is None:
         rows = rows[1:]
     places = [_numbers(row) for row in rows]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from md_jax.errors import UserError
-from md_jax.files import to_json
+from md_jax.files import output_file, to_json
 from md_jax.options.command import parse_simple
 from md_jax.outside.environment import keep_compiled
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAIN_ACTIONS = (
     "walking", "running", "jumping", "punching", "swordplay", "washwindow", "directing_traffic", "cartwheel",
 )  # fmt: skip
+
+
+PICTURES = (".png", ".pdf", ".svg")
 
 
 def find_motions(paths: Sequence[str]) -> list[Path]:
@@ -44,12 +47,18 @@ def find_motions(paths: Sequence[str]) -> list[Path]:
 
 def output_files(paths: Sequence[str], out: str, figure: str) -> tuple[Path | None, Path | None]:
     """Where result and figure go: where that is said, else into the run's folder if one folder alone is named, else
-    nowhere (None)."""
+    nowhere (None).
+
+    Raises:
+        UserError: a path names no file, or the figure's no kind of picture.
+    """
+    if figure and Path(figure).suffix.lower() not in PICTURES:
+        raise UserError(f"--figure={figure}: expected a name that ends with {', '.join(PICTURES)}.")
     if len(paths) == 1 and Path(paths[0]).is_dir():
         home = Path(paths[0])
-        return Path(out or home / "evaluation.json"), Path(figure or home / "evaluation.png")
-    beside = Path(out).with_suffix(".png") if out else None
-    return Path(out) if out else None, Path(figure) if figure else beside
+        return output_file(out or home / "evaluation.json"), output_file(figure or home / "evaluation.png")
+    result, picture = output_file(out) if out else None, output_file(figure) if figure else None
+    return result, picture or (result and result.with_suffix(".png"))
 
 
 def expected_action(motion: Motion, path: Path, asked: str) -> str:
@@ -178,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError("name at least one motion: python -m md_jax.evaluate runs/0001-a-person-is-walking")
     if options.reference and console.is_terminal and not options.json:
         console.print("measuring the real motion first; some minutes ...")
+    outputs = output_files(options.motions, options.out, options.figure)  # before minutes of work
     keep_compiled()
     result = evaluate(
         options.motions,
@@ -187,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prior=options.prior,
         prior_path=options.prior_path,
     )
-    wrote = write(result, *output_files(options.motions, options.out, options.figure))
+    wrote = write(result, *outputs)
     if options.json:
         print(to_json(result))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from md_jax.errors import UserError
+from md_jax.files import make_folder, write_bytes
 
 COLUMNS = {
     "nn_ratio": "nearest\nreal",
@@ -200,11 +201,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
         if row["expected"] in classes:
             named.add_patch(_frame(classes.index(row["expected"]), r))
     figure.tight_layout()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
+    make_folder(path.parent)
+    with io.BytesIO() as picture:  # whole or not at all, and under the very name that was given
+        figure.savefig(picture, format=path.suffix[1:].lower())
+        write_bytes(path, picture.getvalue())
 
 
 def _draw_ratios(axis: Axes, result: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from md_jax.errors import DivergedError, UserError, kept_traceback, one_line
+from md_jax.errors import DivergedError, UserError, kept_traceback, of_surroundings, one_line
 from md_jax.options.flagfiles import with_flagfiles
 from md_jax.options.flags import OLD_NAMES, QUICK, renamed
 from md_jax.options.help import Group, flag_group, page
@@ -92,6 +92,8 @@ def ending_in_one_line(stopped: str = "stopped") -> Iterator[None]:
     except (UserError, DivergedError, OSError, MemoryError) as error:
         stop(one_line(error))
     except Exception as error:
+        if said := of_surroundings(error):
+            stop(said)
         print(f"error: {kept_traceback(error, None)}", file=sys.stderr)
         sys.exit(1)
 

@@ -24,11 +24,12 @@ def prepare() -> None:
     - What a terminal's encoding cannot show is replaced by a question mark.
     - Output that nobody reads any more (`md-jax ... | head`) goes nowhere, and the run goes on.
     - A warning is one line.
-    - JAX's rules of types are the standard ones, whatever a shell has set.
+    - JAX's rules of types and shapes are the standard ones, whatever a shell has set.
     - Where the user's cache folder cannot be written, a temporary one stands in for this run.
     """
     os.environ.setdefault(THREADS, "1")
-    os.environ.pop("JAX_NUMPY_DTYPE_PROMOTION", None)
+    for name in ("JAX_NUMPY_DTYPE_PROMOTION", "JAX_NUMPY_RANK_PROMOTION"):
+        os.environ.pop(name, None)
     os.environ["MPLBACKEND"] = "Agg"  # pictures go to files, also where a notebook has set its own
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -71,6 +72,8 @@ class _Pipe(io.FileIO):
 class _Patient(io.TextIOWrapper):
     """Text that goes to a `_Pipe`."""
 
+    instead_of: TextIO  # held: a stream that nobody holds closes its descriptor, which is ours, too
+
 
 def patient(stream: TextIO) -> TextIO:
     """The same stream, which goes on when the reader of a pipe is gone; a terminal and what is no file stay as they
@@ -80,7 +83,10 @@ def patient(stream: TextIO) -> TextIO:
     stream.flush()
     raw = _Pipe(stream.fileno(), "w", closefd=False)
     lines, through = stream.line_buffering, stream.write_through
-    return _Patient(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+    buffer = io.BufferedWriter(raw)
+    found = _Patient(buffer, stream.encoding, stream.errors, line_buffering=lines, write_through=through)
+    found.instead_of = stream
+    return found
 
 
 def cache_folder() -> Path:

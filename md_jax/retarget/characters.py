@@ -82,9 +82,9 @@ def read_skeleton(glb: Glb) -> Skeleton:
         order += nodes[n].get("children", [])
     if len(order) < len(nodes):
         raise ValueError("its nodes form a circle")
-    local = [_transform(node) for node in nodes]
     world = np.zeros((len(nodes), 4, 4))
-    with np.errstate(over="ignore", invalid="ignore"):  # it is looked at below
+    with np.errstate(all="ignore"):  # numbers of no sense are looked at below
+        local = [_transform(node) for node in nodes]
         for n in order:
             t, r, s = local[n]
             own = _affine(r * s, t)

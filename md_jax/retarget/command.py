@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from md_jax.errors import UserError
-from md_jax.files import expanded, is_folder
+from md_jax.files import expanded, is_folder, output_file
 from md_jax.options.command import parse_simple
 
 FLAGS: dict[str, Any] = {
@@ -52,7 +52,7 @@ def retarget(motion: str, character: str, out: str = "", map: str = "", body: st
 
     source, figure = expanded(motion), expanded(character)
     source = source / "motion.npz" if is_folder(source) else source
-    target = expanded(out) if out else source.with_name(f"{source.stem}-{figure.stem}{figure.suffix}")
+    target = output_file(out) if out else source.with_name(f"{source.stem}-{figure.stem}{figure.suffix}")
     if target.suffix.lower() != figure.suffix.lower():
         raise UserError(f"--out={target}: expected a name that ends with {figure.suffix}, as the character's.")
     loaded = read_character(figure, expanded(map) if map else "")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.errors import UserError
-from md_jax.files import expanded, is_file, is_folder, make_folder, read_bytes, write_bytes
+from md_jax.files import expanded, is_file, is_folder, make_folder, output_file, read_bytes, write_bytes
 from md_jax.options.command import parse_simple
 
 GALLERY = "gallery.html"
@@ -75,7 +75,7 @@ def write(paths: Sequence[Path], out: str, body: str) -> Path:
     own = page_of_run(paths)
     if own is not None and not out:
         return own
-    target = expanded(out) if out else Path(GALLERY)
+    target = output_file(out) if out else Path(GALLERY)
     make_folder(target.parent)
     if own is not None:
         write_bytes(target, read_bytes(own, LARGEST_PAGE))

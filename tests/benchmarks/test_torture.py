@@ -12,5 +12,5 @@ def test_the_report_counts_faults():
 
 @pytest.mark.slow
 def test_interrupted_and_damaged_runs_end_alike():
-    trials = torture.torture(kills=6, flips=6, disks=0, seed=1)
+    trials = list(torture.torture(kills=6, flips=6, disks=0, seed=1))
     assert len(trials) == 12 and [trial for trial in trials if trial.fault] == []

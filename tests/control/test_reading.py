@@ -117,6 +117,13 @@ def test_wrong_path(text, tmp_path):
         asked_of(Config(path=str(tmp_path / "way.csv"), root="full"))
 
 
+@pytest.mark.parametrize("text", ["0," + "1" * 200_000 + "\n1,1\n", "[" * 200_000])
+def test_a_path_that_is_no_csv(text, tmp_path):
+    (tmp_path / "way.csv").write_text(text)
+    with pytest.raises(UserError, match="it is no CSV file"):
+        asked_of(Config(path=str(tmp_path / "way.csv"), root="full"))
+
+
 def test_a_path_needs_a_root_that_moves(tmp_path):
     (tmp_path / "way.csv").write_text("0,0\n1,1\n")
     with pytest.raises(UserError, match="add --root=full"):

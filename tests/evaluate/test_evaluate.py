@@ -111,6 +111,12 @@ def test_results_go_into_the_one_folder_named_or_where_that_is_said(tmp_path):
     assert evaluate.output_files(two, "", "") == (None, None)  # nothing in the current folder unasked
     assert evaluate.output_files(two[:1], "", "") == (None, None)
     assert evaluate.output_files(two, "x/r.json", "") == (Path("x/r.json"), Path("x/r.png"))
+    for wrong, said in ((".", "is a folder"), ("/", "is a folder"), ("/dev/null", "a device or a pipe")):
+        with pytest.raises(UserError, match=said):
+            evaluate.output_files(two, wrong, "")
+    for wrong in ("figure", "figure.zzz", "."):
+        with pytest.raises(UserError, match="expected a name that ends with"):
+            evaluate.output_files(two, "", wrong)
 
 
 def test_a_path_without_a_motion_is_named(tmp_path):

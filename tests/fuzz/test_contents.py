@@ -1,6 +1,7 @@
 """Files of the right form with contents that would take hours, gigabytes, or a library's own check to refuse."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -80,9 +81,26 @@ def test_a_folder_of_everything_is_refused(tmp_path, monkeypatch):
 
 
 def test_numbers_too_large_for_one_are_no_json(tmp_path):
-    (tmp_path / "x.json").write_text('{"a": [1e999]}')
-    with pytest.raises(UserError, match="1e999"):
-        files.read_json(tmp_path / "x.json")
+    for number in ("1e999", str(2**64), str(-(2**63) - 1), "1" + "0" * 400, "9" * 9000):
+        (tmp_path / "x.json").write_text(f'{{"a": [{number}]}}')
+        with pytest.raises(UserError, match=f"holds {number[:40]}"):
+            files.read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text(f"[{2**64 - 1}, {-(2**63)}]")
+    assert files.read_json(tmp_path / "x.json") == [2**64 - 1, -(2**63)]
+
+
+def test_output_goes_to_files_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (".", "/", "..", tmp_path, "~"):
+        with pytest.raises(UserError, match="expected the name of a file to write"):
+            files.output_file(path)
+    assert files.output_file("~/x.png") == tmp_path / "x.png"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a device or a pipe"):
+        files.output_file(tmp_path / "pipe")
+    with pytest.raises(files.WriteError, match="a device or a pipe"):
+        files.write_bytes(tmp_path / "pipe", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 @pytest.mark.parametrize("texts", [["inf"], ["nan"], ["1.5"]])
@@ -136,7 +154,16 @@ def test_a_prior_that_says_nonsense_is_refused(packed, tmp_path, name, key, valu
         load_prior("embedded", str(folder))
 
 
-@pytest.mark.parametrize("pose", [{"guidance_scale": 1e999}, {"learning_rate": True}, {"azimuths": [1e999]}])
+@pytest.mark.parametrize(
+    "pose",
+    [
+        {"guidance_scale": 1e999},
+        {"steps": 10**400},
+        {"views": -(10**30)},
+        {"learning_rate": True},
+        {"azimuths": [1e999]},
+    ],
+)
 def test_a_recipe_of_no_numbers_is_refused(tmp_path, pose):
     text = json.dumps({"recipe": {"pose": pose}}).replace("Infinity", "1e999")
     (tmp_path / "prior.json").write_text(text)

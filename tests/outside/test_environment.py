@@ -1,12 +1,16 @@
 """What a process finds around it: no home, a narrow encoding, a notebook's drawing."""
 
+import gc
 import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from md_jax import errors
 from md_jax.outside import environment
 
 CODE = """
@@ -70,3 +74,36 @@ def test_a_warning_is_one_line(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
     first, second = done.stderr.splitlines()
     assert first == "note: a clip of 9 latents" and second.startswith("DeprecationWarning: old (<string>:")
+
+
+def test_a_stream_that_only_python_held_stays_open(tmp_path, monkeypatch):
+    with (tmp_path / "out").open("wb") as file:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.FileIO(os.dup(file.fileno()), "w")))
+        sys.stdout = environment.patient(sys.stdout)
+        gc.collect()
+        print("said", flush=True)
+        os.fstat(sys.stdout.fileno())
+    assert (tmp_path / "out").read_text() == "said\n"
+
+
+@pytest.mark.parametrize("program", ["md_jax.main 'a person is walking'", "md_jax.evaluate x.npz"])
+@pytest.mark.parametrize("name", ["JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION"])  # of two kinds
+def test_what_jax_does_not_take_is_named_and_no_folder_stays(program, name, tmp_path):
+    np.savez(tmp_path / "x.npz", poses=np.zeros((40, 165), np.float32), mocap_frame_rate=30.0)
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m {program}"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env=os.environ | {name: "nonsense", "PYTHONPATH": here}, check=False,
+    )  # fmt: skip
+    said = f"error: JAX does not take {name}='nonsense' of the environment: unset it, or give another value.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_what_torch_does_not_take_is_named(monkeypatch):
+    monkeypatch.setenv("TORCH_LOGS", "nonsense")
+    code = "import torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    said = done.stderr.partition("ValueError: ")[2]
+    assert errors.of_surroundings(ValueError(said)).startswith("torch does not take TORCH_LOGS='nonsense' of the")
+    assert errors.of_surroundings(ValueError("another")) == errors.of_surroundings(KeyError("JAX flag jax_x")) == ""

@@ -37,7 +37,9 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
             raise PriorError(f"{path} must be a file: fetch or unpack the folder again.")
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise PriorError(f"{path} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(
+            path.read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole
+        )
     except PriorError:
         raise
     except FileNotFoundError as error:
@@ -52,6 +54,11 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
 def _finite(text: str) -> float:
     """A number of a JSON text, which may be too large for one."""
     return value if math.isfinite(value := float(text)) else _refuse(text)
+
+
+def _whole(text: str) -> int:
+    """A whole number of a JSON text that a float can hold; published tokenizers state lengths of 10³⁰."""
+    return int(text) if len(text) <= 40 else _refuse(text)
 
 
 def _refuse(text: str) -> NoReturn:
