@@ -130,6 +130,12 @@ def expanded(path: str | os.PathLike) -> Path:
     return Path(full)
 
 
+def resolved(path: str | os.PathLike) -> Path:
+    """The absolute path with its links followed as far as they lead; of a link to itself, the link (`Path.resolve`
+    raises a RuntimeError there, until Python 3.13)."""
+    return Path(os.path.realpath(path))
+
+
 def read_bytes(path: str | os.PathLike, limit: int = TEXT_LIMIT) -> bytes:
     """The bytes of a regular file; devices and pipes, which may never end, are refused.
 

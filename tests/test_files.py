@@ -37,3 +37,11 @@ def test_other_errors_pass_and_leave_nothing(tmp_path):
 def test_a_missing_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be written: No such file"):
         write_bytes(tmp_path / "nowhere" / "a.bin", b"")
+
+
+def test_a_link_to_itself_is_resolved_to_itself(tmp_path):
+    """`Path.resolve` raises a RuntimeError, which no reader expects."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "there").symlink_to(tmp_path)
+    assert files.resolved(tmp_path / "loop") == tmp_path / "loop"
+    assert files.resolved(tmp_path / "there" / "x") == tmp_path.resolve() / "x"

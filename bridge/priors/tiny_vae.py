@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def with_tiny_vae(prior: Prior, path: str, device: torch.device | str = "cpu") -
     Raises:
         PriorError: the folder is missing or damaged, or its latents are not the prior's.
     """
-    spec, folder = prior.spec, Path(path).expanduser().resolve()
+    spec, folder = prior.spec, Path(os.path.realpath(os.path.expanduser(path)))
     if spec.pixel_stride == 1 or spec.frame_stride > 1:
         kind = "has no VAE" if spec.pixel_stride == 1 else "encodes frames together"
         raise PriorError(f"--tiny_vae replaces an encoder of single frames, and prior '{spec.name}' {kind}.")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from md_jax.errors import UserError
-from md_jax.files import WriteError
+from md_jax.files import WriteError, resolved
 
 LOCK_FILE = "lock"
 _held: dict[Path, int] = {}  # open files of this process, by folder: the system's lock lives as long as they do
@@ -27,7 +27,7 @@ def take(folder: Path) -> str | None:
         UserError: another process works in the folder, here or on another host.
         WriteError: the lock cannot be written.
     """
-    folder = folder.resolve()
+    folder = resolved(folder)
     if folder in _held:
         return None
     path = folder / LOCK_FILE
@@ -53,7 +53,7 @@ def take(folder: Path) -> str | None:
 
 def release(folder: Path) -> None:
     """Give the lock back, if this process has it."""
-    descriptor = _held.pop(folder.resolve(), None)
+    descriptor = _held.pop(resolved(folder), None)
     if descriptor is not None:
         with contextlib.suppress(OSError):
             (folder / LOCK_FILE).unlink()  # while it is locked: whoever waits for it finds that it has gone

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from md_jax.config import Config, prompts
 from md_jax.errors import UserError
+from md_jax.files import resolved
 from md_jax.options import command
 from md_jax.options.flags import define_flags, define_quick, from_flags
 from md_jax.options.help import Group, config_groups, flag_group
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"flags start with --; not understood: {' '.join(rest)}. Sentences go into --prompts.")
     for name in ("jax._src.xla_bridge", "matplotlib"):  # they tell of absent accelerators, of the fonts that they find
         logging.getLogger(name).setLevel(logging.WARNING)
-    folder = Path(values.workdir or DEFAULT_FOLDER).resolve()
+    folder = resolved(values.workdir or DEFAULT_FOLDER)
     cells = _cells_of_flags(values, folder)
     run_study(cells, _launcher(values, console), console)
     from md_jax.presets import user_errors

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.errors import UserError
-from md_jax.files import expanded, is_file, is_folder, make_folder, output_file, read_bytes, write_bytes
+from md_jax.files import expanded, is_file, is_folder, make_folder, output_file, read_bytes, resolved, write_bytes
 from md_jax.options.command import parse_simple
 
 GALLERY = "gallery.html"
@@ -86,7 +86,7 @@ def write(paths: Sequence[Path], out: str, body: str) -> Path:
     from md_jax.body.model import load_body
 
     shape = load_body(body)
-    shown = gallery(sources, shape, target.resolve().parent, lambda text: print(f"note: {text}", file=sys.stderr))
+    shown = gallery(sources, shape, resolved(target).parent, lambda text: print(f"note: {text}", file=sys.stderr))
     title = shown[0].title if len(shown) == 1 else f"{len(shown)} motions"
     write_page(target, title, shape, shown)
     return target
@@ -94,7 +94,7 @@ def write(paths: Sequence[Path], out: str, body: str) -> Path:
 
 def show(place: Path | str, wanted: bool) -> None:
     """Open a page or an address in the browser, and say which; where there is no browser, that is all."""
-    address = place if isinstance(place, str) else place.resolve().as_uri()
+    address = place if isinstance(place, str) else resolved(place).as_uri()
     opened = wanted and _has_screen() and webbrowser.open(address)
     print(f"opened {place}" if opened else place, flush=True)
 

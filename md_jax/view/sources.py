@@ -12,7 +12,7 @@ import numpy as np
 
 from md_jax.body.model import Body
 from md_jax.errors import UserError
-from md_jax.files import expanded, files_under, is_file, is_folder
+from md_jax.files import expanded, files_under, is_file, is_folder, resolved
 from md_jax.ground.floor import on_floor
 from md_jax.mocap.motion import Motion, load_motion, resample
 from md_jax.page.page import PAGE
@@ -76,7 +76,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         if not inside:
             raise UserError(_why_empty(path))
         found += inside
-    each_once = {path.resolve(): path for path in reversed(found)}  # under the name that came first
+    each_once = {resolved(path): path for path in reversed(found)}  # under the name that came first
     return [Source(path, _page_beside(path)) for path in reversed(each_once.values())]
 
 
