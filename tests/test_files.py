@@ -6,7 +6,7 @@ import os
 import pytest
 
 from md_jax.errors import UserError
-from md_jax.files import replacing, write_bytes
+from md_jax.files import replacing, resolved, write_bytes
 
 
 def test_the_file_appears_whole_and_alone(tmp_path):
@@ -43,5 +43,5 @@ def test_a_link_to_itself_is_resolved_to_itself(tmp_path):
     """`Path.resolve` raises a RuntimeError, which no reader expects."""
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "there").symlink_to(tmp_path)
-    assert files.resolved(tmp_path / "loop") == tmp_path / "loop"
-    assert files.resolved(tmp_path / "there" / "x") == tmp_path.resolve() / "x"
+    assert resolved(tmp_path / "loop") == tmp_path / "loop"
+    assert resolved(tmp_path / "there" / "x") == tmp_path.resolve() / "x"
