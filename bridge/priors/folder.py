@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bridge.priors.schedule import check_table, described
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import check_fetched, first_line, read_json
+from bridge.priors.weights.find import check_token_file, first_line, read_json
 from bridge.priors.weights.networks import frozen, quiet, read_network
 
 UNETS = ("UNet2DConditionModel", "UNet3DConditionModel")
@@ -226,13 +226,13 @@ def read_tokenizer(folder: Path, class_name: str) -> Any:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Raise PriorError where `folder` has no tokenizer/, or one of whose files git has fetched the notes alone."""
+    """Raise PriorError where `folder` has no tokenizer/, or a file there that no library may read."""
     where = folder / "tokenizer"
     files = sorted(where.iterdir()) if where.is_dir() else []
     if not files:
         raise PriorError(f"{where} is missing: {folder} is no complete diffusers folder.")
     for file in files:
-        check_fetched(file)
+        check_token_file(file)
 
 
 def alphas_of(settings: Mapping[str, Any]) -> Float[Tensor, "T"]:

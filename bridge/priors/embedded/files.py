@@ -17,7 +17,7 @@ from bridge.priors.embedded.text import Tokenizer, WordEncoder
 from bridge.priors.folder import Parts, actions_of
 from bridge.priors.schedule import cosine_table
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import first_line, read_json
+from bridge.priors.weights.find import check_token_file, first_line, read_json
 from bridge.priors.weights.networks import frozen, no_larger_than, refuse_dead
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -106,6 +106,7 @@ def _shape_of(file: Path) -> Shape:
 
 def _tokenizer_of(folder: Path, shape: Shape) -> Tokenizer:
     file = folder / TOKENIZER
+    check_token_file(file)
     try:
         tokenizer = Tokenizer(file, shape.tokens)
     except Exception as error:  # the tokenizers library raises bare Exceptions

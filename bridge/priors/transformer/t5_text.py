@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import check_fetched, read_json
+from bridge.priors.weights.find import check_token_file, read_json
 
 NO_TEXT = "\U0010fffd"  # before the names of tokens that no text stands for; nobody can write it
 PAD, END = NO_TEXT + "<pad>", NO_TEXT + "</s>"
@@ -36,7 +36,7 @@ def read_tokenizer(folder: Path) -> Any:
     if not ready.exists() and not spiece.exists():
         raise PriorError(f"{folder} holds no tokenizer: expected tokenizer.json or spiece.model.")
     path = ready if ready.exists() else spiece
-    check_fetched(path)
+    check_token_file(path)
     try:
         if ready.exists():
             tokenizer = Tokenizer.from_str(json.dumps(without_written_tokens(read_json(ready))))

@@ -149,6 +149,13 @@ def check_fetched(file: Path) -> None:
             )
 
 
+def check_token_file(file: Path) -> None:
+    """Raise PriorError where a tokenizer's file is none that a library may read: see `check_fetched`, or too large."""
+    check_fetched(file)
+    if (size := file.stat().st_size) > LARGEST_JSON:
+        raise PriorError(f"{file} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
+
+
 def refuse_other_weights(
     where: Path | str,
     class_name: str,

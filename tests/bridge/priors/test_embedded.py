@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -236,6 +237,20 @@ def test_truncated_files_are_refused(folder, file):
     whole = (folder / file).read_bytes()
     (folder / file).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PriorError, match=file.replace(".", r"\.")):
+        load_prior("embedded", str(folder), "cpu", "float32")
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "prior.json", "vocabulary.json"])
+def test_pipes_and_endless_files_are_refused_unread(folder, file):
+    """A pipe never ends, and no tokenizer has gigabytes; the file here takes no room on the disk."""
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    with pytest.raises(PriorError, match=file):
+        load_prior("embedded", str(folder), "cpu", "float32")
+    (folder / file).unlink()
+    with (folder / file).open("wb") as large:
+        large.truncate(20 << 30)
+    with pytest.raises(PriorError, match=file):
         load_prior("embedded", str(folder), "cpu", "float32")
 
 
