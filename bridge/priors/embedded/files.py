@@ -17,7 +17,7 @@ from bridge.priors.embedded.text import Tokenizer, WordEncoder
 from bridge.priors.folder import Parts, actions_of
 from bridge.priors.schedule import cosine_table
 from bridge.priors.spec import PriorError
-from bridge.priors.weights.find import check_token_file, first_line, read_json
+from bridge.priors.weights.find import check_fetched, check_token_file, first_line, read_json
 from bridge.priors.weights.networks import frozen, no_larger_than, refuse_dead
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -50,6 +50,7 @@ def read_own(folder: Path, device: torch.device, dtype: torch.dtype) -> OwnParts
     """
     shape = _shape_of(folder / CONFIG)
     file = folder / WEIGHTS
+    check_fetched(file)
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:

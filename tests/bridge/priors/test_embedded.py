@@ -243,11 +243,14 @@ def test_truncated_files_are_refused(folder, file):
 @pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "prior.json", "vocabulary.json"])
 def test_pipes_and_endless_files_are_refused_unread(folder, file):
     """A pipe never ends, and no tokenizer has gigabytes; the file here takes no room on the disk."""
-    (folder / file).unlink()
-    os.mkfifo(folder / file)
-    with pytest.raises(PriorError, match=file):
-        load_prior("embedded", str(folder), "cpu", "float32")
-    (folder / file).unlink()
+    for pipe in (file, "model.safetensors"):
+        whole = (folder / pipe).read_bytes()
+        (folder / pipe).unlink()
+        os.mkfifo(folder / pipe)
+        with pytest.raises(PriorError, match=pipe):
+            load_prior("embedded", str(folder), "cpu", "float32")
+        (folder / pipe).unlink()
+        (folder / pipe).write_bytes(whole)
     with (folder / file).open("wb") as large:
         large.truncate(20 << 30)
     with pytest.raises(PriorError, match=file):
