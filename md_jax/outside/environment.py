@@ -109,6 +109,7 @@ def keep_compiled() -> None:
 
 def _writable(folder: Path) -> bool:
     try:
+        str(folder).encode()  # JAX and Warp take no path that is no text
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return not str(folder).startswith("~")

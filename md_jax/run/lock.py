@@ -67,7 +67,7 @@ def is_held(folder: Path) -> bool:
         pid, host = int(content["pid"]), content["host"]
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, KeyError, TypeError):  # being written, or of another kind: somebody's
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # being written, or of another kind: somebody's
         return True
     if host != socket.gethostname() or sys.platform == "win32":  # where signal 0 would end it
         return True
@@ -121,7 +121,7 @@ def _lock(descriptor: int) -> None:
 def _content(descriptor: int) -> dict[str, object]:
     try:
         content = json.loads(os.pread(descriptor, 1000, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -35,6 +35,12 @@ def test_a_home_that_cannot_be_written_gets_a_temporary_cache(tmp_path):
     assert b"md_jax-cache-" in done.stdout and b"XDG_CACHE_HOME" in done.stderr
 
 
+def test_a_home_that_is_no_text_gets_one_too(tmp_path):
+    """JAX refuses such a path with a TypeError in the middle of a run."""
+    done = run(HOME=os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    assert b"md_jax-cache-" in done.stdout and b"XDG_CACHE_HOME" in done.stderr
+
+
 def test_a_good_home_stays(tmp_path):
     done = run(HOME=str(tmp_path))
     assert not done.stderr and (tmp_path / ".cache" / "md_jax").is_dir()
