@@ -135,8 +135,8 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     from md_jax.run.results import RESULTS
 
     start = time.perf_counter()
-    environment.keep_compiled()
     try:
+        environment.keep_compiled()
         job = make_job(config, sentences)
     except Exception:
         workdir.discard_unused(folder)

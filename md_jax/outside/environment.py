@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from md_jax.errors import UserError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -99,12 +102,27 @@ def keep_compiled() -> None:
     """Keep the programs that JAX compiles between processes, where the user's caches lie; imports JAX.
 
     All of them: JAX by itself keeps what took over a second, and a start has some dozens that take less.
+
+    Raises:
+        UserError: XLA does not take XLA_FLAGS.
     """
+    _check_xla_flags()
     import jax
 
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # the caller's own, or of a call before
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _check_xla_flags() -> None:
+    """XLA ends the process over flags that it does not know: where there are any, a process of its own tries them."""
+    if not (flags := os.environ.get("XLA_FLAGS", "").strip()):
+        return
+    code = "import jax; jax.devices()"
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    tried = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False)
+    if tried.returncode:
+        raise UserError(f"XLA does not take XLA_FLAGS={flags!r} of the environment: unset it, or give another value.")
 
 
 def _writable(folder: Path) -> bool:

@@ -106,6 +106,13 @@ def test_what_jax_does_not_take_is_named_and_no_folder_stays(program, name, tmp_
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.parametrize("value", ["nonsense", "--xla_no_such_flag=1"])
+def test_xla_flags_over_which_xla_would_end_the_process_are_named(value, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", value)
+    with pytest.raises(errors.UserError, match="XLA does not take XLA_FLAGS="):
+        environment.keep_compiled()
+
+
 def test_what_torch_does_not_take_is_named(monkeypatch):
     monkeypatch.setenv("TORCH_LOGS", "nonsense")
     code = "import torch"
