@@ -158,7 +158,9 @@ def test_weights_that_do_not_fit_are_counted(folders, tmp_path):
     state = load_file(weights)
     gone = sorted(name for name in state if "conv_out" in name)
     save_file({name: t for name, t in state.items() if name not in gone} | {"extra.weight": torch.zeros(1)}, weights)
-    message = rf"vae: {len(gone)} weights of AutoencoderKLCogVideoX are missing .*{gone[0]}, 1 unknown \(first extra"
+    message = (
+        rf"vae: {len(gone)} weights of AutoencoderKLCogVideoX are missing, first {gone[0]}, 1 unknown \(first extra"
+    )
     with pytest.raises(PriorError, match=message):
         load_prior("cogvideox", str(folder))
 
@@ -166,9 +168,7 @@ def test_weights_that_do_not_fit_are_counted(folders, tmp_path):
 def test_other_models(folders, tmp_path):
     with pytest.raises(PriorError, match=r"names 'LTXVideoTransformer3DModel' as 'transformer': expected .*Wan"):
         load_prior("wan21", str(folders["ltx"]))
-    with pytest.raises(
-        PriorError, match="names 'LTXVideoTransformer3DModel' as 'transformer': expected only unet, vae"
-    ):
+    with pytest.raises(PriorError, match=r"model_index.json is a LTXPipeline's: expected StableDiffusionPipeline"):
         load_prior("modelscope", str(folders["ltx"]))
     folder = shutil.copytree(folders["wan21"], tmp_path / "wan")
     edit(folder, "scheduler/scheduler_config.json", use_flow_sigmas=False, prediction_type="epsilon")
