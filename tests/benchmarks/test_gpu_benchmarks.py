@@ -75,7 +75,10 @@ def test_the_estimate_follows_the_plan():
     assert "ModelScope, tiny, --low_vram" in text
 
 
-@pytest.mark.parametrize("name", memory_transformers.MODELS)
+FIRST, *OTHERS = memory_transformers.MODELS
+
+
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_memory_of_the_video_transformers(name, monkeypatch):
     """Small networks: recomputed parts take less than plain autograd, and what is kept grows with the chunks."""
     nets = tiny_transformers.MAKERS[name]()

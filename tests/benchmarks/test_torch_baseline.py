@@ -90,7 +90,7 @@ def embedded():
     return job, problem, params, lines, draws
 
 
-@pytest.mark.parametrize("kind", ["smplx", "ours"])
+@pytest.mark.parametrize("kind", [pytest.param("smplx", marks=pytest.mark.slow), "ours"])
 def test_fifty_steps_on_the_embedded_prior_follow_the_jax_run(embedded, kind, monkeypatch):
     job, problem, params, lines, draws = embedded
     body, adam = baseline.baked_body(problem.baked), "fused"

@@ -84,12 +84,12 @@ def test_a_frame_keeps_its_noise_in_every_step_and_window():
     arcs = [[(float(a), float(a)) for a in coherence.azimuth[0]]]
     seen: dict[tuple[int, int], np.ndarray] = {}
     met = 0
+    one = jax.jit(lambda step: draw(
+        jax.random.key(5), step, (jnp.float32(0.2), jnp.float32(0.6)), motions=1, views=2, latent_shape=SHAPE,
+        azimuth_ranges=arcs, elevation_range=(0.1, 0.3), noise="coherent", coherence=coherence, windows=windows,
+    ))  # fmt: skip
     for step in range(40):
-        drawn = draw(
-            jax.random.key(5), jnp.int32(step), (jnp.float32(0.2), jnp.float32(0.6)), motions=1, views=2,
-            latent_shape=SHAPE, azimuth_ranges=arcs, elevation_range=(0.1, 0.3), noise="coherent", coherence=coherence,
-            windows=windows,
-        )  # fmt: skip
+        drawn = one(jnp.int32(step))
         for view, (start, azimuth) in enumerate(zip(np.asarray(drawn.start), np.asarray(drawn.azimuth), strict=True)):
             camera = int(np.argmin(np.abs(np.asarray(coherence.azimuth[0]) - azimuth)))
             for k, frame in enumerate(frames_of(drawn.noise)[view]):

@@ -27,7 +27,11 @@ def outputs(prior):
 
 @pytest.mark.parametrize(
     "setup",
-    [Setup(channels_last=True), Setup(compile="graphs", compile_backend="eager"), Setup(low_memory=True)],
+    [
+        Setup(channels_last=True),
+        pytest.param(Setup(compile="graphs", compile_backend="eager"), marks=pytest.mark.slow),
+        Setup(low_memory=True),
+    ],
     ids=["channels_last", "graphs", "low_memory"],
 )
 def test_the_numbers_stay(folder, setup):
