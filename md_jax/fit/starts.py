@@ -115,8 +115,8 @@ def first_render(config: Config, problem: PoseProblem, params: Params, camera: C
     azimuth, elevation = (x[:: config.views] for x in (drawn.azimuth, drawn.elevation))
     filmed = posed_vertices(problem.fields, params, problem.baked, follow=True)
     z = camera.first_latents(filmed, azimuth, elevation)
-    cameras = [[(angle, angle)] for angle in np.asarray(azimuth, float).tolist()]
-    angles = [low for ((low, _),) in cameras]
+    angles = np.asarray(azimuth, float).tolist()
+    cameras = [[(angle, angle)] for angle in angles]
     coherence = unseen(angles, problem.latent_shape) if config.noise == "coherent" else None
     latent = LatentProblem(
         problem.key, problem.latent_shape, cameras, problem.elevation_range, camera.decode, coherence
@@ -135,19 +135,16 @@ def with_coherence(problem: PoseProblem, params: Params, camera: Camera) -> Pose
         The same problem, filmed by these cameras alone.
     """
     cameras = [stations(arcs) for arcs in problem.azimuth_ranges]
-    most = max(len(own) for own in cameras)
+    most, elevation = max(len(own) for own in cameras), sum(problem.elevation_range) / 2
     starts: dict[tuple[object, ...], int] = {}
     of, azimuths, found = [], [], []
     for m, own in enumerate(cameras):
-        fields = dataclasses.replace(
-            problem.fields, fixed=jax.tree.map(lambda x, m=m: x[m : m + 1], problem.fields.fixed)
-        )
-        key = (*own, *(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fields.fixed)))
+        fixed, alone = jax.tree.map(lambda x, m=m: x[m : m + 1], (problem.fields.fixed, params))
+        key = (*own, *(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(fixed)))
         if key not in starts:
             starts[key] = len(starts)
-            each = jax.tree.map(lambda x, m=m: x[m : m + 1], params)
-            verts = _moved(fields, each, problem.baked, jax.random.key(MOVEMENTS))
-            elevation = sum(problem.elevation_range) / 2
+            fields = dataclasses.replace(problem.fields, fixed=fixed)
+            verts = _moved(fields, alone, problem.baked, jax.random.key(MOVEMENTS))
             seen = [_moved_latents(verts, azimuth, elevation, camera) for azimuth, _ in own]
             pad = np.minimum(np.arange(most), len(own) - 1)  # a motion with fewer cameras repeats its last
             azimuths.append(np.array([azimuth for azimuth, _ in own])[pad])

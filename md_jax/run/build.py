@@ -126,11 +126,11 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
         windows=length.windows,
         targets=targets,
     )
-    if config.noise == "coherent" and config.mode != "latent":
-        posed = with_coherence(posed, params, built)
     problem: Problem = posed
     if config.mode == "latent":
         problem, params = first_render(config, posed, params, built)
+    elif config.noise == "coherent":
+        problem = with_coherence(posed, params, built)
     control_params = params
     if config.mode == "fit":
         likely = [each[0][0] if len(each) == 1 else load_statistics() for each in chosen]

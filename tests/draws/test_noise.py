@@ -193,6 +193,17 @@ def test_motions_are_the_same_alone_or_in_company(config):
     np.testing.assert_array_equal(first_noise(dataclasses.replace(config, first_motion=1)), both[2:])
 
 
+def test_a_fit_samples_from_the_same_camera_as_with_fresh_noise(config):
+    """The eight places are those of the steps: a sample is filmed from the side."""
+
+    def start(noise):
+        return make_job(dataclasses.replace(config, mode="fit", noise=noise, fit_steps=2, sample_steps=3)).params
+
+    fresh, coherent = (jax.tree.leaves(start(noise)) for noise in ("fresh", "coherent"))
+    for one, other in zip(fresh, coherent, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_latent_mode_has_one_camera_and_one_noise(config):
     job = make_job(dataclasses.replace(config, mode="latent", views=2))
     drawn = draws_at(job.config, job.problem, 1, jnp.int32(1), job.problem.key)

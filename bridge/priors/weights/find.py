@@ -35,8 +35,7 @@ def read_json(path: Path, *, optional: bool = False) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise PriorError(f"{path} must be a file: fetch or unpack the folder again.")
-        if (size := path.stat().st_size) > LARGEST_JSON:
-            raise PriorError(f"{path} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
+        _check_size(path)
         value = json.loads(
             path.read_text(encoding="utf-8-sig"), parse_constant=_refuse, parse_float=_finite, parse_int=_whole
         )
@@ -152,6 +151,10 @@ def check_fetched(file: Path) -> None:
 def check_token_file(file: Path) -> None:
     """Raise PriorError where a tokenizer's file is none that a library may read: see `check_fetched`, or too large."""
     check_fetched(file)
+    _check_size(file)
+
+
+def _check_size(file: Path) -> None:
     if (size := file.stat().st_size) > LARGEST_JSON:
         raise PriorError(f"{file} has {size >> 20} MiB, expected at most {LARGEST_JSON >> 20}: it is damaged.")
 
