@@ -52,7 +52,7 @@ def bases_of(word: str) -> frozenset[str]:
         if stem == word or len(stem) < 2:
             continue
         candidates = {stem, f"{stem}e", f"{stem}y"}
-        if stem[-1] == stem[-2:-1]:
+        if stem[-1] == stem[-2] and len(stem) > 2:  # no word has one letter
             candidates.add(stem[:-1])
         found.update(base for base in candidates if not base.endswith(_NO_BASE) and word in _regular_forms(base))
     return frozenset(found)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from md_jax.errors import UserError
@@ -136,6 +136,8 @@ def test_what_version_0_1_took_goes_to_the_prior_unchanged(sentence):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text())
+@example("YYS")  # forms of a word of one letter, if there were one
+@example("AAS")
 def test_nothing_but_the_typed_error_is_raised(text):
     for known in (KNOWN, None):
         try:
