@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from md_jax.prompts.negation import negates
 from md_jax.prompts.tokens import tokens_of
 from md_jax.prompts.views import find_views
 
@@ -61,7 +62,7 @@ def manner_of(sentence: str, known: Collection[str]) -> dict[str, tuple[str, ...
     in_view = find_views(tokens)[1]
     found: dict[str, tuple[str, ...]] = {}
     for place, token in enumerate(tokens):
-        if place in in_view or any(word == "not" or word.endswith("n't") for word in tokens[max(place - 2, 0) : place]):
+        if place in in_view or any(negates(tokens, before) for before in range(max(place - 2, 0), place)):
             continue
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
         for phrase, words in _phrases_at(token, after):

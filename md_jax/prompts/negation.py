@@ -17,6 +17,7 @@ from md_jax.prompts.wordlists import (
     NEGATIONS_OF_SUBJECT,
     PREPOSITIONS,
     SUBJECTS,
+    WEARY,
 )
 
 _NEGATION_REACH = 4  # words between "not" and what it denies: "is not very quickly walking"
@@ -41,6 +42,8 @@ def is_denied(tokens: Sequence[str], place: int) -> bool:
         if reach == 0 and bases_of(token) & (ENDINGS | {"help"}):  # "stops walking"; but "cannot stop walking"
             again = before > 0 and negates(tokens, before - 1)
             return not again and "help" not in bases_of(token)
+        if reach == 0 and bases_of(token) & WEARY and tokens[before + 1 : before + 2] == ["of"]:
+            return not any(negates(tokens, each) for each in range(max(before - 2, 0), before))
         if negates(tokens, before):
             return not other or _negates_subject(tokens, before)
         if token in STOPS or token == COMMA or token in ("but", "and", "then", "while", "who", "that"):

@@ -43,6 +43,7 @@ NEGATIONS = _words("not never cannot cant dont doesnt isnt arent wasnt wont nobo
 NEGATIONS_OF_SUBJECT = frozenset(("nobody", "neither", "nor", "none"))  # of whatever the sentence says
 NEGATIONS_OF_NEXT = frozenset(("without", "no"))
 ENDINGS = _words("avoid refuse stop quit cease fail")  # "stops walking", in all their forms
+WEARY = _words("tire tired sick bored weary")  # "never gets tired of running"
 NEGATING_PAIRS = frozenset((("instead", "of"), ("rather", "than"), ("anything", "but")))
 # With one of these a new statement begins: "who is not tired is running"
 FINITE = _words(
@@ -55,7 +56,7 @@ NO_ACTIONS = (
     "wash vegetables", "wash fruit", "wash bike", "run company", "run business", "run shop", "run program",
     "run test", "run bath",
     "lift box", "carry box", "hold box", "open box", "push box", "move box", "pack box", "paint fence", "build fence",
-    "lean on fence", "sit exam", "roll dice",
+    "lean on fence", "sit exam", "roll dice", "walk on hands", "run on hands", "dance on hands", "kick habit",
 )  # fmt: skip
 
 # said without a meaning of their own for the motion

@@ -21,6 +21,7 @@ ACTIONS = ("walking", "punching", "soccer")
         ("he plays soccer with the left leg", ["with the left foot"]),
         ("a person is walking", []),
         ("a person is walking, not too fast", []),
+        ("a person walks, never fast", []),
         ("he isn't quick but walks slowly", ["slowly"]),
         ("he walks from left to right", []),
         ("he throws a right uppercut", ["with the right hand"]),

@@ -144,6 +144,7 @@ ACTIONS = {
     "a zombie is dancing": "dancing",
     "cleaning a car by the window": "",
     "a man washes a car and looks at a window": "",
+    "a man is walking on his hands": "",
     # several, in order
     "walks forward and then punches": "walking punching",
     "a man runs, then jumps, then dances": "running jumping dancing",
@@ -288,6 +289,7 @@ NEGATED = (
     "a person no longer walks", "a person is anything but walking", "a person quits running", "he fails to jump",
     "she stops walking and starts running", "he is not able to walk", "he is not going to walk", "he doesn't ever walk",
     "a man who isn't walking is running", "he does not really want to be walking", "he has not been walking",
+    "a man tired of walking", "he is bored of dancing",
 )  # fmt: skip
 AFFIRMED = (
     "a man without a hat is walking", "not only walking", "a man is walking, no hat", "do not use cartoon style; a man"
@@ -296,7 +298,7 @@ AFFIRMED = (
     "a person who is not tired is running", "a person who isn't tired runs", "a man who does not wear shoes is walking",
     "a not very tall man is walking", "a person not in a hurry is walking", "a man who cannot swim walks",
     "a man who never smiles is walking", "a woman who is not my sister is dancing", "he can't stop dancing",
-    "she never stops laughing", "he cannot help laughing", "not a man but a woman is walking",
+    "she never stops laughing", "she never gets tired of running", "he never tires of running", "he cannot help laughing", "not a man but a woman is walking",
 )  # fmt: skip
 
 
