@@ -298,7 +298,8 @@ AFFIRMED = (
     "a person who is not tired is running", "a person who isn't tired runs", "a man who does not wear shoes is walking",
     "a not very tall man is walking", "a person not in a hurry is walking", "a man who cannot swim walks",
     "a man who never smiles is walking", "a woman who is not my sister is dancing", "he can't stop dancing",
-    "she never stops laughing", "she never gets tired of running", "he never tires of running", "he cannot help laughing", "not a man but a woman is walking",
+    "she never stops laughing", "she never gets tired of running", "he never tires of running",
+    "he cannot help laughing", "not a man but a woman is walking",
 )  # fmt: skip
 
 
