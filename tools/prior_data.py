@@ -127,8 +127,8 @@ def clip_shape() -> list[int]:
 
 
 def split_shipped(fraction: float = 0.2) -> Split:
-    """All shipped clips on their feet, split by recording; what the yardstick holds out is held out here, too."""
-    known, new = split_clips(on_their_feet(load_clips()), fraction), split_clips(moving_clips(), fraction)
+    """All shipped clips, split by recording; what the yardstick holds out is held out here, too."""
+    known, new = split_clips(load_clips(), fraction), split_clips(moving_clips(), fraction)
     train = [*known.train, *(clip for clip in new.train if clip.action not in TWICE)]
     return Split(train, [*known.held_out, *new.held_out], new.how | known.how)
 
@@ -175,6 +175,7 @@ def main(args: SimpleNamespace) -> None:
     """Cut, film and write; a fifth of each action is held out (recordings, or the end of an action's only ones)."""
     rng = np.random.default_rng(args.seed)
     split = split_shipped(args.held_out)
+    split = split._replace(train=on_their_feet(split.train), held_out=on_their_feet(split.held_out))
     actions = sorted({clip.action for clip in split.train})
     each = args.windows
     sets = [draw_windows(rng, split.train, each, still=args.still, speed=SPEED),

@@ -10,10 +10,10 @@ from benchmarks.oracle import held_out_poses
 
 ACTIONS = ("walking", "punching")
 CELLS = """# a comment
-one step | --action=generic --steps=1 --views=1
-the truth | --action=generic --steps=2 --views=1 @critic=oracle
-no words | --steps=1 --views=1 @critic=unconditional
-elsewhere | --steps=1 --views=1 @start=wrong
+one step | --action=generic --fit_steps=1 --sample_steps=2 --steps=1 --views=1
+the truth | --action=generic --mode=pose --steps=1 --views=1 @critic=oracle
+no words | --mode=pose --steps=1 --views=1 @critic=unconditional
+elsewhere | --mode=pose --steps=1 --views=1 @start=wrong
 """
 
 

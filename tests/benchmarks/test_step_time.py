@@ -26,7 +26,12 @@ SMALL = (("frames", 3), ("height", 16), ("width", 16), ("views", 1), ("device", 
 
 @pytest.mark.parametrize(
     ("arm", "case"),
-    [("jax staged", "kernel"), ("jax jit", "null"), ("torch smplx foreach", "kernel"), ("torch ours fused", "null")],
+    [
+        ("jax staged", "kernel"),
+        pytest.param("jax jit", "null", marks=pytest.mark.slow),
+        ("torch smplx foreach", "kernel"),
+        ("torch ours fused", "null"),
+    ],
 )
 def test_an_arm_is_timed_and_taken_apart(arm, case):
     result = step_worker.measure(Task(arm, case, options=SMALL, warmup=1, steps=2, apart=1))

@@ -103,7 +103,9 @@ def test_python_of_the_pages_runs(block, tmp_path, monkeypatch):
     from md_jax.options import resolve
 
     full = resolve.resolve
-    monkeypatch.setattr(resolve, "resolve", lambda given, **more: full({**given, "steps": 2}, **more))
+    monkeypatch.setattr(
+        resolve, "resolve", lambda given, **more: full({"fit_steps": 3, "sample_steps": 3, **given, "steps": 2}, **more)
+    )
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "the page", "exec"), {})
 
@@ -111,7 +113,7 @@ def test_python_of_the_pages_runs(block, tmp_path, monkeypatch):
 TWO_THREADS = """
 import os, torch, md_jax
 torch.set_num_threads(2)
-md_jax.make_motion("a person is walking", seed=3, workdir="library", steps=2, views=1, preview_every=0)
+md_jax.make_motion("a person is walking", seed=3, workdir="library", mode="pose", steps=2, views=1, preview_every=0)
 assert torch.get_num_threads() == 2 and "OMP_NUM_THREADS" not in os.environ
 """
 
@@ -122,7 +124,7 @@ def test_make_motion_is_the_command_line(tmp_path):
     outside["PYTHONPATH"] = str(ROOT)
     run = functools.partial(subprocess.run, cwd=tmp_path, env=outside, check=True, capture_output=True)
     run([sys.executable, "-c", TWO_THREADS])
-    flags = ["--seed=3", "--quick", "--steps=2", "--views=1", "--preview_every=0", "--workdir=typed"]
+    flags = ["--seed=3", "--quick", "--steps=2", "--views=1", "--preview_every=0", "--workdir=typed", "--mode=pose"]
     run([sys.executable, "-m", "md_jax", "a person is walking", *flags])
     called, typed = (tmp_path / name / "motion.npz" for name in ("library", "typed"))
     assert called.read_bytes() == typed.read_bytes()

@@ -193,6 +193,7 @@ def test_motions_are_the_same_alone_or_in_company(config):
     np.testing.assert_array_equal(first_noise(dataclasses.replace(config, first_motion=1)), both[2:])
 
 
+@pytest.mark.slow
 def test_a_fit_samples_from_the_same_camera_as_with_fresh_noise(config):
     """The eight places are those of the steps: a sample is filmed from the side."""
 

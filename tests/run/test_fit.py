@@ -79,14 +79,7 @@ def test_what_is_filmed_is_moved(config, monkeypatch):
     assert len(seen) > searched and set(seen) == {(count, count)}
 
 
-def test_the_sheet_calls_the_start_by_its_name(config, tmp_path):
-    opened, folder = workdir.open_run(dataclasses.replace(config, steps=1, workdir=str(tmp_path / "run")), set())
-    main.run_job(opened, folder, Console(quiet=True))
-    controls = json.loads((folder / "summary.json").read_text())["controls"]
-    assert list(controls) == [outputs.FITTED] and controls[outputs.FITTED]["mean_vertex_speed"] > 0
-
-
-def test_a_fit_is_a_function_too_and_stands_on_the_floor(config, tmp_path):
+def test_a_fit_is_a_function_too_stands_on_the_floor_and_calls_its_start_by_name(config, tmp_path):
     from md_jax.body.model import load_body
     from md_jax.ground.points import heights, stander
 
@@ -95,14 +88,16 @@ def test_a_fit_is_a_function_too_and_stands_on_the_floor(config, tmp_path):
     assert summary["ground"]["how"] == "travel"
     lowest = heights(stander(load_body()), motion)
     assert lowest.min() > -1e-3 and lowest.min() < 0.01
+    assert list(summary["controls"]) == [outputs.FITTED]
+    assert summary["controls"][outputs.FITTED]["mean_vertex_speed"] > 0
 
 
 @pytest.mark.parametrize(
     ("asked", "frames"),
     [
-        ({"seconds": 0.9}, 10),
+        pytest.param({"seconds": 0.9}, 10, marks=pytest.mark.slow),
         ({"prompt": "walking: .5 | washing a window: .6"}, 12),
-        ({"seconds": 0.8, "loop": True}, 8),
+        pytest.param({"seconds": 0.8, "loop": True}, 8, marks=pytest.mark.slow),
     ],
 )
 def test_a_fit_is_as_long_as_asked(config, asked, frames):
