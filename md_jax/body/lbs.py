@@ -204,6 +204,7 @@ def _bake(body: Body, betas: Array, expression: Array, fixed_pose: Float[Array, 
     return BakedBody(joints, None, Correctives(shaped.T, dirs, weights, fixed))
 
 
+@jax.jit
 def select(baked: BakedBody, vertices: Int[np.ndarray, "N"]) -> BakedBody:
     """The same body with only some of its vertices, in the order given: `pose` moves them as it moves the whole.
 
@@ -241,12 +242,17 @@ def pose(
     Raises:
         ValueError: an argument of the wrong shape.
     """
-    vertices = _pose(baked, moving_rotations(body_pose, global_orient, baked.joints.dtype))
-    return vertices if transl is None else vertices + translation(transl, vertices.dtype)
+    return _pose(baked, *_arrays(body_pose, global_orient, transl))
 
 
+def _arrays(*values: ArrayLike | None) -> list[Array | None]:
+    return [None if value is None else jnp.asarray(value) for value in values]
+
+
+# With its preparations one program: each by itself would be compiled, or looked up, for every shape.
 @jax.jit
-def _pose(baked: BakedBody, rotations: Float[Array, "*batch 22 3 3"]) -> Float[Array, "*batch V 3"]:
+def _pose(baked: BakedBody, body_pose: Array, global_orient: Array | None, transl: Array | None) -> Array:
+    rotations = moving_rotations(body_pose, global_orient, baked.joints.dtype)
     batch = rotations.shape[:-3]
     rotations = rotations.reshape(-1, _MOVING, 3, 3)
     transforms = kinematics(rotations, baked.joints[:_MOVING], PARENTS[:_MOVING])
@@ -260,7 +266,8 @@ def _pose(baked: BakedBody, rotations: Float[Array, "*batch 22 3 3"]) -> Float[A
         if fold.fixed is not None:
             transforms = compose(transforms[:, _CARRIER], fold.fixed)
         vertices = skin(transforms, fold.weights, points)
-    return vertices.reshape(*batch, -1, 3)
+    vertices = vertices.reshape(*batch, -1, 3)
+    return vertices if transl is None else vertices + translation(transl, vertices.dtype)
 
 
 def joints_of(
@@ -270,11 +277,12 @@ def joints_of(
     transl: Float[ArrayLike, "*#batch 3"] | None = None,
 ) -> Float[Array, "*batch 55 3"]:
     """The 55 joints of a baked body in metres; arguments as in `pose`."""
-    joints = _joints_of(baked, moving_rotations(body_pose, global_orient, baked.joints.dtype))
-    return joints if transl is None else joints + translation(transl, joints.dtype)
+    return _joints_of(baked, *_arrays(body_pose, global_orient, transl))
 
 
 @jax.jit
-def _joints_of(baked: BakedBody, rotations: Float[Array, "*batch 22 3 3"]) -> Float[Array, "*batch 55 3"]:
+def _joints_of(baked: BakedBody, body_pose: Array, global_orient: Array | None, transl: Array | None) -> Array:
+    rotations = moving_rotations(body_pose, global_orient, baked.joints.dtype)
     transforms = kinematics(rotations, baked.joints[:_MOVING], PARENTS[:_MOVING])
-    return apply(transforms[..., _CARRIER, :, :], baked.joints)
+    joints = apply(transforms[..., _CARRIER, :, :], baked.joints)
+    return joints if transl is None else joints + translation(transl, joints.dtype)

@@ -79,6 +79,7 @@ def quaternion_to_matrix(quaternion: Float[Array, "*batch 4"]) -> Float[Array, "
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+@jax.jit
 def nearest_axis_angle(
     axis_angle: Float[Array, "*batch 3"], reference: Float[Array, "*batch 3"]
 ) -> Float[Array, "*batch 3"]:

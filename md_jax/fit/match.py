@@ -120,7 +120,7 @@ def fit_clips(
     means, axes = (jnp.stack([getattr(prior, name) for prior in priors]) for name in ("mean", "axes"))
     targets = Targets(azimuth, elevation, video, jnp.zeros(()))
     white = _descend(white, means, axes, baked, targets, source.pictures, steps, root, smoothness)
-    return jax.vmap(to_poses)(white, means, axes)
+    return jax.jit(jax.vmap(to_poses))(white, means, axes)
 
 
 def searched(

@@ -173,7 +173,8 @@ def init_fields(
     graphdef, *_ = nnx.split(fields[0], nnx.Param, ...)
     states = [nnx.split(field, nnx.Param, ...)[1:] for field in fields]
     # Plain dicts: any optimiser and checkpoint can hold them.
-    params, fixed = jax.tree.map(lambda *x: jnp.stack(x), *(tuple(map(nnx.to_pure_dict, s)) for s in states))
+    stack = jax.jit(lambda *each: jax.tree.map(lambda *x: jnp.stack(x), *each))
+    params, fixed = stack(*(tuple(map(nnx.to_pure_dict, s)) for s in states))
     highest = max(fields[0].frequencies) * fields[0].time_scale
     return Fields(graphdef, fixed, frames, root, rotation, highest), params
 
@@ -220,6 +221,10 @@ def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
     over one compiled body has. XLA dissolves a loop of one turn into its surroundings, and then rounds differently:
     so a motion alone goes round twice. On a CPU the loop is as fast; a GPU needs the motions side by side.
     """
+    return jax.jit(partial(_each, function))(*arguments)  # one program, also where nothing around it is compiled
+
+
+def _each(function: Callable[..., Any], *arguments: Any) -> Any:
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(*arguments)
     motions = jax.tree.leaves(arguments)[0].shape[0]

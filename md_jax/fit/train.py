@@ -68,7 +68,7 @@ def init_state(config: Config, params: Params) -> TrainState:
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=jax.vmap(optimizer_of(config).init)(params),
+        opt_state=jax.jit(jax.vmap(optimizer_of(config).init))(params),
         skipped=jnp.zeros(motions, jnp.int32),
         bad_streak=jnp.zeros(motions, jnp.int32),
     )

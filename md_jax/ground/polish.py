@@ -89,6 +89,7 @@ def polish(scene: Scene) -> tuple[Float[np.ndarray, "F 21 3"], Float[np.ndarray,
     return np.asarray(pose), np.asarray(moved)
 
 
+@jax.jit
 def bent(bend: Bend, scene: Scene) -> tuple[Float[Array, "F 21 3"], Float[Array, "F 3"]]:
     """(body pose, translation) that a `Bend` stands for."""
     return scene.body_pose.at[:, LEGS].add(LIMIT * jnp.tanh(bend.legs)), scene.transl + bend.root

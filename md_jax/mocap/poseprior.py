@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -131,13 +132,18 @@ def rows_of(
         azimuth: of that camera, radians.
         root: what of it moves.
     """
-    around = rotations.axis_angle_to_matrix(jnp.array([0, azimuth, 0], jnp.float32))
+    return np.asarray(_rows_of(prior.mean, turns, height, jnp.float32(azimuth), root))
+
+
+@functools.partial(jax.jit, static_argnames="root")
+def _rows_of(mean: Array, turns: Array, height: Array, azimuth: Array, root: Root) -> Array:
+    around = rotations.axis_angle_to_matrix(jnp.array([0, 1, 0], jnp.float32) * azimuth)
     vectors = rotations.matrix_to_axis_angle(jnp.asarray(turns).at[:, 0].set(around @ turns[:, 0]))
     rows = vectors if root != "fixed" else vectors[:, 1:]
     if root == "full":
-        rows = jnp.concatenate([rows, jnp.asarray(height)[:, None, None] * jnp.array([0.0, 1.0, 0.0])], axis=1)
-    middle = jnp.broadcast_to(prior.mean, rows.shape)[:, turning(root)]
-    return np.asarray(rows.at[:, turning(root)].set(rotations.nearest_axis_angle(rows[:, turning(root)], middle)))
+        rows = jnp.concatenate([rows, height[:, None, None] * jnp.array([0.0, 1.0, 0.0])], axis=1)
+    middle = jnp.broadcast_to(mean, rows.shape)[:, turning(root)]
+    return rows.at[:, turning(root)].set(rotations.nearest_axis_angle(rows[:, turning(root)], middle))
 
 
 def smoothed(rows: Float[np.ndarray, "F D"], weight: float) -> Float[np.ndarray, "F D"]:

@@ -25,7 +25,9 @@ from tests.pictures import assert_drawn
 
 QUIET = Console(quiet=True)
 ROOT = Path(__file__).parents[2]
-TINY = Config(mode="pose", steps=2, views=1, control_run=False, preview_every=0, log_every=1, checkpoint_every=1, device="cpu")
+TINY = Config(
+    mode="pose", steps=2, views=1, control_run=False, preview_every=0, log_every=1, checkpoint_every=1, device="cpu"
+)
 
 
 def cells_in(folder, sentences=("a person is walking",), seeds=(0,), config=TINY, priors=(("embedded", ""),)):
