@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def load_body(source: str | Path = "free", gender: str = "neutral") -> Body:
         BodyFileError: the file is missing, unreadable, or not an SMPL-X model.
     """
     path = find_body(source, gender)
+    return _shipped(path) if source == "free" else _load(path)
+
+
+@functools.lru_cache(maxsize=1)
+def _shipped(path: Path) -> Body:
+    """The body that ships, unpacked once a process: a run, its ground and its measures ask for it."""
+    return _load(path)
+
+
+def _load(path: Path) -> Body:
     try:
         return _read(_Reader(path, read_npz(path, READ)))
     except BodyFileError:

@@ -29,14 +29,9 @@ CONTACT_HEIGHT = 0.05  # metres above the ground within which a foot stands
 
 
 @functools.lru_cache(maxsize=1)
-def _body() -> Body:
-    return load_body("free")
-
-
-@functools.lru_cache(maxsize=1)
 def free_body() -> tuple[Body, lbs.BakedBody]:
     """The shipped body: motions are compared on one body, whatever they were made with."""
-    return _body(), lbs.bake(_body())
+    return load_body(), lbs.bake(load_body())
 
 
 def speed(points: Float[np.ndarray, "*N F P 3"], fps: float) -> Float[np.ndarray, "*N"]:
@@ -103,7 +98,7 @@ def pose_deviation(body_pose: Float[np.ndarray, "F 21 3"], statistics: PoseStati
 @functools.cache
 def _radii() -> dict[str, float]:
     """Radii of the limbs of the shipped body (m)."""
-    return dict(zip(LIMBS, radii_of(_body()).tolist(), strict=True))
+    return dict(zip(LIMBS, radii_of(load_body()).tolist(), strict=True))
 
 
 def self_penetration(points: Float[np.ndarray, "*F 21 3"]) -> Float[np.ndarray, "*F"]:

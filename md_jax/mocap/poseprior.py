@@ -76,10 +76,10 @@ def pose_prior(
         UserError: no clip shows the action.
     """
     pooled = statistics.action == GENERIC
+    shown = [clip for clip in clips if pooled or clip.action == statistics.action]
     by_action: dict[str, list[np.ndarray]] = {}
-    for clip in clips:
-        if pooled or clip.action == statistics.action:
-            by_action.setdefault(clip.action, []).append(_rows(clip, root))
+    for clip, rows in zip(shown, _rows(shown, root), strict=True):
+        by_action.setdefault(clip.action, []).append(rows)
     if not by_action:
         raise UserError(f"no motion capture of {statistics.action!r} to take poses from: add --action=generic.")
     groups = []
@@ -154,15 +154,20 @@ def smoothed(rows: Float[np.ndarray, "F D"], weight: float) -> Float[np.ndarray,
     return np.linalg.solve(np.eye(count) + weight * bends.T @ bends, rows).astype(np.float32)
 
 
-def _rows(clip: Clip, root: Root) -> Float[np.ndarray, "T R 3"]:
-    """A clip's poses, each as in a window that begins up to `WINDOW` seconds before it."""
+def _rows(clips: Sequence[Clip], root: Root) -> list[Float[np.ndarray, "T R 3"]]:
+    """The poses of each clip, each as in a window that begins up to `WINDOW` seconds before it."""
     if root == "fixed":
-        return clip.body_pose
-    frames = min(max(round(WINDOW * clip.fps), 1), len(clip.body_pose))
-    cut = every_window([clip], frames=frames, fps=clip.fps, stride=frames / clip.fps, root="full")
-    body, turned, moved = (part.reshape(-1, *part.shape[2:]) for part in cut[:3])
-    rows = [turned[:, None], body] + ([moved[:, None] * (0, 1, 0)] if root == "full" else [])
-    return np.concatenate(rows, axis=1).astype(np.float32)
+        return [clip.body_pose for clip in clips]
+    alike: dict[tuple[int, float], list[int]] = {}  # by frames of a window and their rate: cut in one go
+    for n, clip in enumerate(clips):
+        alike.setdefault((min(max(round(WINDOW * clip.fps), 1), len(clip.body_pose)), clip.fps), []).append(n)
+    found: dict[int, np.ndarray] = {}
+    for (frames, fps), own in alike.items():
+        cut = every_window([clips[n] for n in own], frames=frames, fps=fps, stride=frames / fps, root="full")
+        turned, place = cut.root_orient[:, :, None], cut.transl[:, :, None] * (0, 1, 0)
+        rows = np.concatenate([turned, cut.body_pose, place][: 3 if root == "full" else 2], axis=2)
+        found |= {n: rows[cut.clip == k].reshape(-1, *rows.shape[2:]).astype(np.float32) for k, n in enumerate(own)}
+    return [found[n] for n in range(len(clips))]
 
 
 def _mirrored(poses: Float[np.ndarray, "N R 3"], root: Root) -> Float[np.ndarray, "N R 3"]:
