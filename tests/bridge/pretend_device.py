@@ -179,14 +179,14 @@ SPOILS = {  # does it find what it looks for?
 }
 
 
-def main():
-    """Print what each case found, as JSON."""
+def main(*names):
+    """Print what each case found, or each of those named, as JSON."""
     render.Render = FlatRender
     critics.Stopwatch = latents.Stopwatch = lambda device: Stopwatch("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        found = {name: steps_of(Path(folder), **case) for name, case in CASES.items()}
+        found = {name: steps_of(Path(folder), **CASES[name]) for name in names or CASES}
     print(json.dumps({"steps": found, "spoils": {name: found_in(spoil) for name, spoil in SPOILS.items()}}))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

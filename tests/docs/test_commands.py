@@ -118,6 +118,7 @@ assert torch.get_num_threads() == 2 and "OMP_NUM_THREADS" not in os.environ
 """
 
 
+@pytest.mark.slow
 def test_make_motion_is_the_command_line(tmp_path):
     """The same options give the same bytes, also in a process that has started torch with several threads."""
     outside = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
