@@ -24,10 +24,9 @@ import torch
 from jax import Array
 
 from benchmarks import priors, torch_baseline, torch_draws
-from bridge.critic import Critic, FunctionCritic, Judgement
+from bridge.critic import Critic, FunctionCritic, Judgement, Stopwatch
 from bridge.exchange import ACCOUNT
 from bridge.op import TorchLoss, torch_loss
-from bridge.profile import Stopwatch
 from md_jax.body.model import FREE_BODY
 from md_jax.config import Config
 from md_jax.draws.draw import Draws

@@ -34,7 +34,7 @@ def main() -> None:
     )
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from md_jax.body import lbs
-    from md_jax.body.skeleton import JOINT_NAMES
+    from md_jax.body.model import JOINT_NAMES
     from md_jax.control.reading import Key
     from md_jax.evaluate import measures
     from md_jax.evaluate.yardstick import load_yardstick

@@ -62,8 +62,7 @@ def run_cell(cell: Cell, config: Config, actions: tuple[str, ...]) -> tuple[list
     import jax
 
     from md_jax.fit import posefield
-    from md_jax.fit.losses import CriticLoss
-    from md_jax.fit.problems import PoseProblem, make_fields
+    from md_jax.fit.problems import CriticLoss, PoseProblem, make_fields
     from md_jax.fit.train import init_state, steps
     from md_jax.mocap.statistics import load_statistics
     from md_jax.run.build import make_job

@@ -24,8 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from benchmarks import lbs_torch
-from bridge.critic import Critic
-from bridge.profile import Stopwatch
+from bridge.critic import Critic, Stopwatch
 from md_jax.body import lbs
 from md_jax.config import Config
 from md_jax.draws.draw import Draws
@@ -96,7 +95,7 @@ def pose_values(fields: PoseFields, weights: Sequence[Float[Tensor, "M ..."]]) -
 
 
 def smoothness(values: Float[Tensor, "M F K 3"]) -> Float[Tensor, "M"]:
-    """Sum of squared differences between consecutive frames (`md_jax.fit.losses.smoothness`)."""
+    """Sum of squared differences between consecutive frames (`md_jax.control.losses.smoothness`)."""
     return values.diff(dim=1).square().sum(dim=(1, 2, 3))
 
 

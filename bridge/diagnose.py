@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,15 @@ def prior_state(name: str, path: str, clip: tuple[int, int, int] | None = None) 
         raise BridgeError(f"prior '{name}' does not ship with the program: give --prior_path its folder or hub id.")
     found = describe(name, path, clip) if path else ""
     return found if name != "embedded" else load_prior(name, path).spec.origin
+
+
+def peak_memory() -> dict[str, float]:
+    """Peaks in MiB: "host" (resident set), and on CUDA "torch" (its allocator's, without JAX's)."""
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peaks = {"host": host}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        peaks["torch"] = torch.cuda.max_memory_allocated()
+    return {name: round(peak / 2**20, 1) for name, peak in peaks.items()}

@@ -26,10 +26,9 @@ from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.critic import Critic
+from bridge.critic import Critic, Stopwatch
 from bridge.errors import ADVICE, BridgeError, OutOfMemory
 from bridge.exchange import ACCOUNT, Traffic, ZeroCopyError, alias_buffer, to_jax, to_torch
-from bridge.profile import Stopwatch
 
 TRANSPORTS = ("staged", "jit")
 KEEP_STEPS = 2  # see TorchLoss.__init__

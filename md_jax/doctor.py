@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from md_jax.options.command import parse_simple, program
+from md_jax.options.memory import available
 from md_jax.outside.environment import keep_compiled
-from md_jax.outside.memory import available
 
 GIB = 1 << 30
 MEMORY_NEEDED = 2 * GIB  # the main job on the embedded prior

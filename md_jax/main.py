@@ -27,8 +27,7 @@ from md_jax.options.help import config_groups
 from md_jax.outside import environment, interrupts
 
 if TYPE_CHECKING:
-    from md_jax.fit.losses import CriticLoss
-    from md_jax.fit.problems import Params
+    from md_jax.fit.problems import CriticLoss, Params
     from md_jax.fit.train import TrainState
     from md_jax.run.build import Job
 
@@ -101,7 +100,7 @@ def run_job(config: Config, folder: Path, console: Console) -> list[Path]:
     Raises:
         UserError, DivergedError: what the user can put right.
     """
-    from md_jax.run import lock
+    from md_jax.outside import lock
 
     try:
         return _run_locked(config, folder, console)

@@ -16,12 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bridge.critic import DEFAULT, Batching, Judgement
+from bridge.critic import DEFAULT, Batching, Judgement, Stopwatch
 from bridge.distill import objectives as distill
 from bridge.distill.prompts import Prompts
 from bridge.errors import BridgeError
 from bridge.priors.spec import Prior, Text
-from bridge.profile import Stopwatch
 from bridge.render import render
 from bridge.render.camera import Camera
 from bridge.render.mesh import Mesh

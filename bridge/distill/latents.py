@@ -6,13 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bridge.critic import Judgement
+from bridge.critic import Judgement, Stopwatch
 from bridge.distill import objectives as distill
 from bridge.distill.critic import ClipDraws, CriticSettings, distill_latents, film, means_over_views
 from bridge.distill.prompts import Prompts
 from bridge.errors import BridgeError
 from bridge.priors.spec import Prior
-from bridge.profile import Stopwatch
 from bridge.render.mesh import Mesh
 
 METRICS = ("t", "latent_grad_norm", "guidance_rms")

@@ -10,9 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from bridge.critic import Judgement
+from bridge.critic import Judgement, Stopwatch
 from bridge.distill.critic import CriticSettings, film
-from bridge.profile import Stopwatch
 from bridge.render.mesh import Mesh
 
 _AT_ONCE = 64  # poses filmed at once

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bridge.critic import Batching, Critic, Judgement
+from bridge.critic import Batching, Critic, Judgement, Stopwatch
 from bridge.errors import ADVICE, OutOfMemory, reason_of
-from bridge.profile import Stopwatch
 
 
 def halved(batching: Batching, clips: int, frames: int) -> Batching | None:

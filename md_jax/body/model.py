@@ -22,6 +22,24 @@ PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18,
            20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38,
            21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53)
 # fmt: on
+# Names of the joints, in the order of the model's files.
+_FINGERS = ("index", "middle", "pinky", "ring", "thumb")
+
+# The pelvis and the 21 joints that a motion moves.
+BODY_JOINTS: tuple[str, ...] = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle",
+    "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head",
+    "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
+)  # fmt: skip
+
+JOINT_NAMES: tuple[str, ...] = (
+    *BODY_JOINTS,
+    "jaw",
+    "left_eye",
+    "right_eye",
+    *(f"{side}_{finger}{k}" for side in ("left", "right") for finger in _FINGERS for k in (1, 2, 3)),
+)
+
 GENDERS = ("neutral", "male", "female")
 LARGEST = 10.0  # metres from the origin to any vertex
 # fmt: off

@@ -1,4 +1,4 @@
-"""What is asked of a motion beside its sentence: pure functions of its joints, in square centimetres."""
+"""Losses of poses: smoothness; and what is asked of a motion beside its sentence, of its joints, in square cm."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from md_jax.body.model import Body
-from md_jax.body.skeleton import BODY_JOINTS
+from md_jax.body.model import BODY_JOINTS, Body
 
 SQUARE_CM = 1e4  # square centimetres in a square metre
 SAMPLES = 5  # points along the axis of a limb
@@ -125,3 +124,18 @@ def soles_of(body: Body, within: float = 0.06) -> Int[np.ndarray, "S"]:
     """The vertices of the feet that may touch the floor: those at most `within` metres above the lowest at rest."""
     height = np.asarray(body.v_template)[:, 1]
     return np.flatnonzero(height < height.min() + within)
+
+
+def smoothness(params: Float[Array, "M F K R"], loop: bool = False) -> Float[Array, "M"]:
+    """Sum of squared differences between consecutive frames, per motion; in a loop the first follows the last.
+
+    The paper prints its equation 5, Σ(θ_{i+1} − θ_i), without a norm; as printed it telescopes to the last minus the
+    first frame. Its published code squares each difference, and so do we.
+
+    Args:
+        params: pose parameters, axis-angle in radians or 6D.
+
+    Source: Janson et al. 2024, eq. 5.
+    """
+    after = params[:, :1] if loop else params[:, :0]
+    return jnp.sum(jnp.square(jnp.diff(params, axis=1, append=after)), axis=(1, 2, 3))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES
 from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.files import read_json, read_text

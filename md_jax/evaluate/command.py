@@ -145,7 +145,7 @@ def ask_prior(motions: Sequence[Motion], actions: Sequence[str], name: str, path
     """The prior's denoising loss of each motion under the prompt of each action that it knows."""
     import numpy as np
 
-    from md_jax.evaluate.prior_score import prompt_losses
+    from md_jax.evaluate.measures import prompt_losses
     from md_jax.evaluate.reference import FPS, FRAMES
     from md_jax.mocap.motion import resample
     from md_jax.prompts.vocabulary import actions_of_prior, prompt_of_action, shipped

@@ -13,13 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from md_jax.body import lbs, rotations
-from md_jax.body.model import Body, load_body
-from md_jax.body.skeleton import BODY_JOINTS
+from md_jax.body.model import BODY_JOINTS, Body, load_body
 from md_jax.control.losses import APART, LIMBS, radii_of
 from md_jax.mocap.joints import joints, matrices, rest_joints
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
-from md_jax.spread import evenly
+from md_jax.mocap.windows import evenly
 
 # Pairs of limbs that may be inside each other, beside those that --avoid keeps apart.
 _PAIRS = (*APART, ("left shank", "torso"), ("right shank", "torso"))
@@ -174,3 +173,26 @@ def reference_free(motion: Motion) -> dict[str, float | None]:
         values["foot_skate_metres_per_second"] = None if math.isnan(skate) else skate
         values["ground_penetration_metres"] = depth
     return {name: value if value is None else round(value, 4) for name, value in values.items()}
+
+
+def prompt_losses(
+    body_pose: Float[np.ndarray, "M F 21 3"], prompts: Sequence[str], *, name: str = "embedded", path: str = ""
+) -> Float[np.ndarray, "M P"]:
+    """Mean squared error with which the prior denoises each motion under each prompt (`bridge.distill.prompt_losses`).
+
+    Args:
+        body_pose: motions at the prior's rate and frame count; the root is not turned.
+        prompts: sentences that the prior knows.
+        name, path: the prior, as in --prior and --prior_path.
+
+    Raises:
+        UserError: the prior cannot be loaded, takes other clips, or does not know a prompt.
+    """
+    words = words_of_prior(name, path)
+    for prompt in prompts:
+        check_prompt(prompt, words.actions)
+    torch_side.start("auto")
+    body, baked = free_body()
+    vertices: Float[Array, "M F V 3"] = lbs.pose(baked, jnp.asarray(body_pose))
+    texts = [texts_for_prior(prompt, words.actions, manner=words.manner) for prompt in prompts]
+    return torch_side.prompt_losses(name, path, body, vertices, texts)

@@ -23,7 +23,7 @@ from md_jax.errors import UserError
 from md_jax.evaluate import measures
 from md_jax.mocap.clips import Clip, Split
 from md_jax.mocap.motion import Motion, resample, slerp_rotvecs
-from md_jax.spread import evenly
+from md_jax.mocap.windows import evenly
 
 Root = Literal["fixed", "turning"]
 FRAMES, FPS = 10, 10.0

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from md_jax.evaluate import judges, likeness
 from md_jax.evaluate.reference import STILL_SPEED, Root, mirrored, some_of
 from md_jax.evaluate.yardstick import SEEDS, Yardstick
-from md_jax.spread import evenly
+from md_jax.mocap.windows import evenly
 
 COPY = 0.5  # nearer to a training window than this share of what held-out windows are: a copy
 NEAR, FAR = 0.5, 1.6  # of the distance to the nearest real window, over that of other real windows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import jax
@@ -13,10 +14,11 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from md_jax.body import lbs
 from md_jax.config import Config
+from md_jax.control.losses import smoothness
 from md_jax.control.targets import Targets, misses
-from md_jax.draws.draw import ImageShape
+from md_jax.draws.draw import Draws, ImageShape
 from md_jax.draws.noise import Coherence
-from md_jax.fit import losses, posefield
+from md_jax.fit import posefield
 from md_jax.mocap.statistics import PoseStatistics
 from md_jax.timeline.features import octaves_for
 from md_jax.timeline.windows import Windows
@@ -27,6 +29,53 @@ Params = Mapping[str, Any]
 
 Terms = dict[str, Float[Array, "M"]]
 """Terms of the loss beside the critic's, by name: "reg" is the smoothness, "control" what is asked by options."""
+
+
+class Traffic(Protocol):
+    """Bytes that crossed the seam, and calls of torch, since the last `reset`."""
+
+    calls: int
+    aliased: int
+    copied: int
+
+    def reset(self) -> None: ...
+
+    def snapshot(self) -> Traffic: ...
+
+
+class Seconds(Protocol):
+    """Where the time of the critic went."""
+
+    def take(self) -> dict[str, float]:
+        """Seconds by the name of the part, since the last call."""
+        ...
+
+
+class CriticLoss(Protocol):
+    """The loss of a frozen torch critic as a function of JAX arrays (`bridge.op.TorchLoss`).
+
+    x is what the problem shows: vertices (M, F, V, 3) in metres, or latents (M, C, f, h, w).
+    """
+
+    @property
+    def traffic(self) -> Traffic: ...
+
+    @property
+    def parts(self) -> Seconds: ...
+
+    def __call__(self, x: Float[Array, "M *x"], draws: Draws, /) -> tuple[Float[Array, "M"], dict[str, Array]]:
+        """(loss, metrics), differentiable in x."""
+        ...
+
+    def loss_and_grad(
+        self, x: Float[Array, "M *x"], draws: Draws, /
+    ) -> tuple[Float[Array, "M"], Float[Array, "M *x"], dict[str, Array]]:
+        """(loss, its gradient in x, metrics)."""
+        ...
+
+    def original_errors(self) -> AbstractContextManager[None]:
+        """Raise what torch raised, not XLA's text of it; around the loop that calls a jitted step."""
+        ...
 
 
 class Problem(Protocol):
@@ -121,13 +170,13 @@ class PoseProblem:
             missed = misses(targets, lambda tau: posefield.poses(fields, params, tau))
             asked["control"] = sum(missed.values(), jnp.zeros(()))
         if self.windows is None or start is None:
-            return posed_vertices(fields, params, baked, follow=True), {"reg": losses.smoothness(values), **asked}
+            return posed_vertices(fields, params, baked, follow=True), {"reg": smoothness(values), **asked}
         length, frames, loop = self.windows.length, self.windows.frames, self.windows.loop
         tau = (start[:, :, None] + jnp.arange(length)).astype(float)
         tau = (tau % frames if loop else tau).reshape(len(start), -1)
         share = (length - 1) / (frames if loop else frames - 1)
         return posed_vertices(fields, params, baked, tau, follow=True), {
-            "reg": share * losses.smoothness(values, loop),
+            "reg": share * smoothness(values, loop),
             **asked,
         }
 

@@ -25,9 +25,8 @@ from md_jax.draws.noise import Coherence
 from md_jax.files import WriteError
 from md_jax.fit.checkpoint import Checkpoints
 from md_jax.fit.checks import check_divergence, check_gradient, check_skipped
-from md_jax.fit.losses import CriticLoss
 from md_jax.fit.optimizers import final_params, make_optimizer
-from md_jax.fit.problems import Params, Problem, Terms
+from md_jax.fit.problems import CriticLoss, Params, Problem, Terms
 from md_jax.outside import interrupts
 
 

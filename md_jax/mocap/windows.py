@@ -195,3 +195,8 @@ def _face_forward(root_orient: Float[Array, "N F 3"], transl: Float[Array, "N F 
     back = rotations.yaw_matrix(-yaw)
     root_orient = rotations.matrix_to_axis_angle(back @ matrix)
     return jnp.concatenate([root_orient, (back @ transl[..., None])[..., 0]], axis=-1)
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, "n"]:
+    """Indices of at most `most` of `count` windows, frames or pictures, evenly spread from the first to the last."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

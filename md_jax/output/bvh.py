@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from md_jax.body.skeleton import BODY_JOINTS
+from md_jax.body.model import BODY_JOINTS
 from md_jax.files import write_bytes
 
 # Where a leaf joint's bone ends, as an offset in metres in the rest pose (BVH wants one for each leaf).

@@ -8,9 +8,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from md_jax.body.model import Body
+from md_jax.body.model import BODY_JOINTS, Body
 from md_jax.body.rotations import axis_angle_to_matrix, axis_angle_to_quaternion
-from md_jax.body.skeleton import BODY_JOINTS
 from md_jax.mocap.motion import Motion, Up, save_motion
 from md_jax.mocap.posing import Posed, rest_of
 from md_jax.output.bvh import write_bvh

@@ -9,7 +9,7 @@ import numpy as np
 import pygltflib as gltf
 from jaxtyping import Float, Int
 
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES
 from md_jax.files import write_bytes
 
 MAX_WEIGHTS = 8  # two sets of four; readers that know only the first set find the largest weights there

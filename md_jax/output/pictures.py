@@ -22,8 +22,8 @@ from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix
 from md_jax.files import write_bytes
 from md_jax.mocap.motion import Motion
+from md_jax.mocap.windows import evenly
 from md_jax.output import sheet
-from md_jax.spread import evenly
 
 # Azimuths of the cameras, radians.
 VIEWS = {"front": 0.0, "left": 0.5 * math.pi, "back": math.pi, "right": 1.5 * math.pi}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from md_jax.spread import evenly
+from md_jax.mocap.windows import evenly
 
 INK, GREY, ACCENT, PAPER = (28, 32, 40), (112, 119, 130), (37, 99, 189), (255, 255, 255)
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

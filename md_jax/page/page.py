@@ -12,8 +12,8 @@ from typing import Any
 
 from md_jax.body.model import Body
 from md_jax.files import MIB, is_folder, read_bytes, to_json, write_bytes
+from md_jax.mocap.windows import evenly
 from md_jax.page.scene import Shown, scene_of
-from md_jax.spread import evenly
 
 PAGE = "motion.html"  # in a run's folder
 LARGEST_PAGE = 512 * MIB

@@ -9,10 +9,9 @@ from types import MappingProxyType
 from md_jax.prompts.manner import manner_of
 from md_jax.prompts.parts import PromptError, joined, parts_of
 from md_jax.prompts.reading import Reading, read_prompt
-from md_jax.prompts.tokens import ARTICLES, bases_of, is_word, tokens_of
+from md_jax.prompts.tokens import ARTICLES, FOREIGN, bases_of, is_word, tokens_of
 from md_jax.prompts.views import PLACE, as_seen, names_of_quarters
 from md_jax.prompts.vocabulary import Vocabulary, shipped
-from md_jax.prompts.wordlists import FOREIGN
 
 _NEAREST = 3  # sentences that a refusal offers
 _LISTED = 20  # actions, at most

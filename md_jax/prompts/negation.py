@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from md_jax.prompts.tokens import ARTICLES, COMMA, STOPS, bases_of
-from md_jax.prompts.vocabulary import SKIPPED
-from md_jax.prompts.wordlists import (
+from md_jax.prompts.tokens import (
     ADVERBS,
+    ARTICLES,
     AUXILIARIES,
+    COMMA,
     ENDINGS,
     FINITE,
     NEGATING_PAIRS,
@@ -16,9 +16,12 @@ from md_jax.prompts.wordlists import (
     NEGATIONS_OF_NEXT,
     NEGATIONS_OF_SUBJECT,
     PREPOSITIONS,
+    STOPS,
     SUBJECTS,
     WEARY,
+    bases_of,
 )
+from md_jax.prompts.vocabulary import SKIPPED
 
 _NEGATION_REACH = 4  # words between "not" and what it denies: "is not very quickly walking"
 _LITTLE = frozenset(("longer", "more", "ever", "even", "yet", "once", "quite", "too", "very", "so"))

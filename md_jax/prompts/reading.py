@@ -8,24 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from md_jax.prompts.negation import is_denied, negates
-from md_jax.prompts.tokens import ARTICLES, COMMA, STOPS, bases_of, is_word, tokens_of
-from md_jax.prompts.views import PLACE, VIEWS, Arc, find_views, names_of_quarters
-from md_jax.prompts.vocabulary import SKIPPED, Phrase, Vocabulary, shipped
-from md_jax.prompts.wordlists import (
+from md_jax.prompts.tokens import (
     ADVERBS,
+    ARTICLES,
     AUXILIARIES,
     BARRIERS,
     BEFORE_VERBS,
+    COMMA,
     CONJUNCTIONS,
     ENGLISH,
     FILLERS,
     FOREIGN,
     LOANS,
     MANNER,
+    STOPS,
     SUBJECTS,
     THINGS_AFTER,
     TURNING,
+    bases_of,
+    is_word,
+    tokens_of,
 )  # fmt: skip
+from md_jax.prompts.views import PLACE, VIEWS, Arc, find_views, names_of_quarters
+from md_jax.prompts.vocabulary import SKIPPED, Phrase, Vocabulary, shipped
 
 _MAX_GAP = 4  # other words allowed between two words of a phrase: "washing a very big dirty window"
 _MAX_REACH = 8  # ... and words of any kind, articles among them

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from md_jax.errors import UserError
 from md_jax.files import is_file, read_json
-from md_jax.prompts.tokens import ARTICLES, bases_of, tokens_of
-from md_jax.prompts.wordlists import NO_ACTIONS
+from md_jax.prompts.tokens import ARTICLES, NO_ACTIONS, bases_of, tokens_of
 
 # Words that a phrase does without, in the vocabulary and in sentences
 SKIPPED = ARTICLES | {"his", "her", "their", "its", "some", "is", "are", "was", "were", "be", "of"}

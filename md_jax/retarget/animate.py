@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from md_jax.body.model import PARENTS, Body
+from md_jax.body.model import JOINT_NAMES, PARENTS, Body
 from md_jax.body.rotations import axis_angle_to_matrix
-from md_jax.body.skeleton import JOINT_NAMES
 from md_jax.body.skinning import kinematics
 from md_jax.errors import UserError
 from md_jax.files import write_bytes

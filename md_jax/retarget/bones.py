@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES
 from md_jax.errors import UserError
 from md_jax.files import read_json
 from md_jax.retarget.characters import Skeleton

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from md_jax.body.model import PARENTS
+from md_jax.body.model import JOINT_NAMES, PARENTS
 from md_jax.body.rotations import matrix_to_quaternion, quaternion_slerp, quaternion_to_matrix, yaw_matrix
-from md_jax.body.skeleton import JOINT_NAMES
 from md_jax.retarget.names import FINGERS, SIDES
 
 INDEX = {name: j for j, name in enumerate(JOINT_NAMES)}

@@ -20,14 +20,13 @@ from md_jax.control.reading import asked_of
 from md_jax.control.targets import make_targets
 from md_jax.draws.draw import ImageShape
 from md_jax.errors import UserError
-from md_jax.fit.losses import CriticLoss
 from md_jax.fit.posefield import Fields, Span
-from md_jax.fit.problems import Params, PoseProblem, Problem, make_fields, posed_vertices
+from md_jax.fit.problems import CriticLoss, Params, PoseProblem, Problem, make_fields, posed_vertices
 from md_jax.fit.starts import check_fit, first_render, fitted_starts, with_coherence
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.poseprior import clips_for
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
-from md_jax.outside.memory import check_memory, estimate
+from md_jax.options.memory import check_memory, estimate
 from md_jax.presets import camera_of
 from md_jax.prompts.parts import Part, parts_of
 from md_jax.prompts.views import arcs_of

@@ -213,8 +213,8 @@ def body_centre(body: Body) -> tuple[float, float, float]:
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory used so far, in MiB (`bridge.profile.peak_memory`)."""
-    from bridge.profile import peak_memory
+    """The most memory used so far, in MiB (`bridge.diagnose.peak_memory`)."""
+    from bridge.diagnose import peak_memory
 
     return peak_memory()
 

@@ -20,7 +20,7 @@ from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.files import is_file, read_bytes, to_json, write_bytes
 from md_jax.options.flags import as_typed, from_flagfile, to_flagfile
-from md_jax.run import lock
+from md_jax.outside import lock
 
 if TYPE_CHECKING:
     from md_jax.timeline.plan import Clip
@@ -34,7 +34,7 @@ FREE_ON_RESUME = ("workdir", "resume", "log_every", "checkpoint_every", "preview
 
 
 def open_run(config: Config, typed: set[str], tell: Callable[[str], None] = lambda text: None) -> tuple[Config, Path]:
-    """The run's folder, locked for this process (`md_jax.run.lock`), and the config to go by.
+    """The run's folder, locked for this process (`md_jax.outside.lock`), and the config to go by.
 
     Precedence, first match wins:
       1. --resume --workdir=W: the run in W, with the flags W/run.flags recorded.

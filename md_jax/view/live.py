@@ -20,11 +20,11 @@ from md_jax.fit.posefield import Fields
 from md_jax.fit.train import TrainState, init_state
 from md_jax.ground.floor import on_floor
 from md_jax.options.flags import from_flagfile
+from md_jax.outside.lock import is_held
 from md_jax.page.page import PAGE, data_of, page, previews_in
 from md_jax.page.scene import MOST_COMPARED, Shown, body_of, motions_of
 from md_jax.prompts.parts import parts_of
 from md_jax.run.build import actions_of, fields_of, statistics_of
-from md_jax.run.lock import is_held
 from md_jax.run.logs import read_metrics
 from md_jax.run.outputs import made_of, motions_at, title_of
 from md_jax.run.workdir import FLAGS_FILE

@@ -15,9 +15,9 @@ from md_jax.errors import UserError
 from md_jax.files import expanded, files_under, is_file, is_folder, resolved
 from md_jax.ground.floor import on_floor
 from md_jax.mocap.motion import Motion, load_motion, resample
+from md_jax.outside.lock import is_held
 from md_jax.page.page import PAGE
 from md_jax.page.scene import MOST_MOTIONS, Shown
-from md_jax.run.lock import is_held
 from md_jax.run.workdir import FLAGS_FILE
 
 LONGEST = 20.0  # seconds of a motion that a gallery plays: a page should open at once

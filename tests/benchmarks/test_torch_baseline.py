@@ -17,9 +17,9 @@ from bridge.op import torch_loss
 from md_jax.body import lbs
 from md_jax.body.model import FREE_BODY, load_body
 from md_jax.config import Config
+from md_jax.control.losses import smoothness
 from md_jax.errors import UserError
 from md_jax.fit import problems, train
-from md_jax.fit.losses import smoothness
 from md_jax.fit.posefield import apply_fields
 from md_jax.mocap.statistics import load_statistics
 from md_jax.run import build as jobs

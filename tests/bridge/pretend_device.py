@@ -28,13 +28,16 @@ torch.__future__.set_swap_module_params_on_conversion(False)
 torch.autograd.set_multithreading_enabled(False)  # a thread of its own for the device would need the device
 
 from bridge import render  # noqa: E402
-from bridge.critic import DEFAULT, Batching  # noqa: E402
+from bridge.critic import (  # noqa: E402
+    DEFAULT,
+    Batching,
+    Stopwatch,
+)
 from bridge.distill import critic as critics  # noqa: E402
 from bridge.distill import latents  # noqa: E402
 from bridge.distill.objectives import Guidance  # noqa: E402
 from bridge.distill.prompts import embed_prompts  # noqa: E402
 from bridge.priors import Setup, load_prior  # noqa: E402
-from bridge.profile import Stopwatch  # noqa: E402
 from bridge.render.mesh import make_mesh  # noqa: E402
 from tests.bridge.distill import test_critic  # noqa: E402
 from tests.bridge.priors import tiny_priors, tiny_transformers  # noqa: E402

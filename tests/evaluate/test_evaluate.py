@@ -9,7 +9,7 @@ import pytest
 
 from md_jax.errors import UserError
 from md_jax.evaluate import command as evaluate
-from md_jax.evaluate import prior_score
+from md_jax.evaluate import measures
 from md_jax.evaluate.report import draw, print_evaluation
 from md_jax.mocap.clips import split_source
 from md_jax.mocap.motion import Motion, save_motion
@@ -126,7 +126,7 @@ def test_a_path_without_a_motion_is_named(tmp_path):
 
 def test_a_prior_of_other_length_refuses():
     with pytest.raises(UserError, match="10 frames"):
-        prior_score.prompt_losses(np.zeros((1, 7, 21, 3), np.float32), ["a person is walking"])
+        measures.prompt_losses(np.zeros((1, 7, 21, 3), np.float32), ["a person is walking"])
 
 
 def test_a_folder_of_clips_can_be_the_reference(tmp_path):

@@ -9,8 +9,8 @@ import optax
 import pytest
 from optax import contrib
 
+from md_jax.control.losses import smoothness
 from md_jax.errors import UserError
-from md_jax.fit.losses import smoothness
 from md_jax.fit.optimizers import OPTIMIZERS, REFUSED, final_params, make_optimizer
 
 MOTIONS = 2

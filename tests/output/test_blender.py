@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from md_jax.body.skeleton import BODY_JOINTS, JOINT_NAMES
+from md_jax.body.model import BODY_JOINTS, JOINT_NAMES
 from md_jax.mocap.motion import Motion
 from md_jax.output.export import write_skeleton, write_skinned
 from tests.retarget.characters import BONES, MIXAMO_ARMATURE, NAMINGS, directions, joints_of, moved, write_character

@@ -5,8 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from md_jax.body import lbs
-from md_jax.body.model import load_body
-from md_jax.body.skeleton import BODY_JOINTS
+from md_jax.body.model import BODY_JOINTS, load_body
 from md_jax.mocap.motion import Motion
 from md_jax.output.bvh import euler_zxy, write_bvh
 from md_jax.output.export import write_skeleton

@@ -5,8 +5,7 @@ import pygltflib
 import pytest
 from scipy.spatial.transform import Rotation
 
-from md_jax.body.model import load_body
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES, load_body
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.posing import vertices_of
 from md_jax.output.export import write_skinned

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from md_jax.prompts import reading as module
 from md_jax.prompts.reading import Reading, read_prompt
+from md_jax.prompts.tokens import ENGLISH
 from md_jax.prompts.vocabulary import shipped
-from md_jax.prompts.wordlists import ENGLISH
 
 # sentence: the actions in order
 ACTIONS = {

@@ -8,8 +8,7 @@ import pygltflib
 from scipy.spatial.transform import Rotation
 
 from md_jax.body import lbs
-from md_jax.body.model import PARENTS, load_body
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES, PARENTS, load_body
 from md_jax.retarget.animate import read_character, write_retargeted
 
 _FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")

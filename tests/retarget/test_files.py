@@ -9,7 +9,7 @@ import pygltflib
 import pytest
 from scipy.spatial.transform import Rotation
 
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES
 from md_jax.errors import UserError
 from md_jax.mocap.motion import save_motion
 from md_jax.options.command import ending_in_one_line

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from md_jax.body.skeleton import JOINT_NAMES
+from md_jax.body.model import JOINT_NAMES
 from md_jax.mocap.posing import vertices_of
 from md_jax.retarget.names import FINGERS
 from tests.retarget.characters import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bridge.profile import peak_memory
+from bridge.diagnose import peak_memory
 from md_jax import main
 from md_jax.config import Config
 from md_jax.fit import problems, train

@@ -7,7 +7,8 @@ import pytest
 from md_jax.config import Config
 from md_jax.errors import UserError
 from md_jax.files import WriteError
-from md_jax.run import lock, workdir
+from md_jax.outside import lock
+from md_jax.run import workdir
 
 
 @pytest.fixture(autouse=True)

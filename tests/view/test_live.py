@@ -22,7 +22,7 @@ from md_jax.errors import UserError
 from md_jax.fit import posefield
 from md_jax.fit.checkpoint import Checkpoints
 from md_jax.options.flags import to_flagfile
-from md_jax.run import lock
+from md_jax.outside import lock
 from md_jax.view import live, serve
 from tests.chromium import opened
 from tests.page.test_page import data_of, unpacked

@@ -12,7 +12,7 @@ from md_jax.body.model import load_body
 from md_jax.errors import UserError
 from md_jax.mocap.motion import Motion, save_motion
 from md_jax.mocap.posing import vertices_of
-from md_jax.run import lock
+from md_jax.outside import lock
 from md_jax.view import command, sources
 from tests.page.test_page import data_of
 

@@ -67,7 +67,7 @@ def test_the_text_encoder_is_freed_after_embedding(folder):
 def test_peak_memory_grows_with_what_is_held():
     import numpy as np
 
-    from bridge.profile import peak_memory
+    from bridge.diagnose import peak_memory
 
     before = peak_memory()["host"]
     held = np.ones(40_000_000)  # 305 MiB

@@ -7,7 +7,7 @@ import torch
 
 from bridge.distill import objectives as distill
 from bridge.priors import PriorError, Setup, load_prior
-from bridge.priors.transformer.causal_vae import pad_frames
+from bridge.priors.transformer.base import pad_frames
 from tests.bridge.priors import tiny_transformers as tiny
 
 NAMES = list(tiny.MAKERS)

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from md_jax.errors import UserError
-from md_jax.run import lock
+from md_jax.outside import lock
 
 HOLD = """
 import pathlib, sys, time
-from md_jax.run import lock
+from md_jax.outside import lock
 lock.take(pathlib.Path(sys.argv[1]))
 print("ok", flush=True)
 time.sleep(600)

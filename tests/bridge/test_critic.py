@@ -1,12 +1,12 @@
-"""bridge.profile: seconds by name; on CUDA by events, without waiting in between."""
+"""bridge.critic: seconds by name; on CUDA by events, without waiting in between."""
 
 import time
 
 import pytest
 import torch
 
-from bridge import profile as stopwatch
-from bridge.profile import Stopwatch
+from bridge import critic as stopwatch
+from bridge.critic import Stopwatch
 
 
 def test_adds_up_by_name():

@@ -1,9 +1,9 @@
-"""Few of many."""
+"""Few windows, frames or pictures of many."""
 
 import numpy as np
 import pytest
 
-from md_jax.spread import evenly
+from md_jax.mocap.windows import evenly
 
 
 @pytest.mark.parametrize(("count", "most"), [(0, 8), (1, 8), (8, 8), (9, 8), (20, 8), (1000, 7), (5, 1)])
