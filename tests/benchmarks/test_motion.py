@@ -46,6 +46,7 @@ def test_cells_are_read(tmp_path):
     assert len(prompts.read_text().splitlines()) == len(ACTIONS)
 
 
+@pytest.mark.slow
 def test_every_cell_leaves_its_poses_and_the_wrong_start_is_another_actions(runs):
     from md_jax.mocap.statistics import load_statistics
 
@@ -59,6 +60,7 @@ def test_every_cell_leaves_its_poses_and_the_wrong_start_is_another_actions(runs
     assert other < own
 
 
+@pytest.mark.slow
 def test_report_judges_them_beside_the_controls(runs, capsys):
     result = motion.report(runs)
     assert set(result["cells"]) == {"one step", "the truth", "no words", "elsewhere"}

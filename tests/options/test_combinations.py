@@ -40,7 +40,12 @@ def test_every_field_is_in_the_table():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mode": "pose"}, {"mode": "latent"}, {"mode": "fit", "fit_steps": 1, "sample_steps": 2}]
+    "changes",
+    [
+        pytest.param({"mode": "pose"}, marks=pytest.mark.slow),
+        {"mode": "latent"},
+        {"mode": "fit", "fit_steps": 1, "sample_steps": 2},
+    ],
 )
 def test_a_run_reads_what_the_table_says(changes, tmp_path, monkeypatch):
     """Asked of a real run: no field that counts as read may go unasked for."""

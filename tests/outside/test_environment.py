@@ -57,8 +57,15 @@ def test_pictures_go_to_files_whatever_is_set(monkeypatch):
     assert os.environ["MPLBACKEND"] == "Agg"
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("program", ["md_jax.main --helpfull", "md_jax.doctor"])
+@pytest.mark.parametrize(
+    ("program", "unbuffered"),
+    [
+        ("md_jax.main --helpfull", ""),
+        ("md_jax.main --helpfull", "1"),
+        ("md_jax.doctor", ""),
+        pytest.param("md_jax.doctor", "1", marks=pytest.mark.slow),
+    ],
+)
 def test_output_that_nobody_reads_or_that_finds_no_room(program, unbuffered):
     """`| head` ends a program's output and not the program; a full disk is one line."""
     command = f"{sys.executable} -m {program}"

@@ -161,6 +161,7 @@ def test_the_main_jobs_flag_files_make_cells(file, tmp_path):
         study._cells_of_flags(study_flags(named, "--priors=ltx", "--prior_path=folder"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_tiny_study_for_real(tmp_path, monkeypatch):
     """Two prompts, two steps: motions, table, numbers and figure; the second time nothing runs."""
     cells = cells_in(tmp_path, ("a person is walking, side view", "a person is running"))

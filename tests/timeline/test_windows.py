@@ -192,8 +192,15 @@ class Spring:
         return loss, pull((jnp.ones_like(loss), {}))[0], {}
 
 
-@pytest.mark.parametrize("loop", [False, True])
-@pytest.mark.parametrize("transport", ["staged", "jit"])
+@pytest.mark.parametrize(
+    ("loop", "transport"),
+    [
+        (False, "staged"),
+        (True, "jit"),
+        pytest.param(True, "staged", marks=pytest.mark.slow),
+        pytest.param(False, "jit", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_has_the_gradient_of_the_windows_frames(loop, transport):
     """Beside autodiff of a plain sum over the frames of the whole motion that the windows show."""
     frames, length = (24 if loop else 25), 10

@@ -58,7 +58,7 @@ def test_an_image_prior_and_a_tiny_vae_beside_the_video_prior(folders, tmp_path)
     assert 0 < abs(cosine) < 0.9 and same["tiny_vae_gradient_cosine"] == cosine
 
 
-@pytest.mark.parametrize("distillation", ["nfsd", "source"])
+@pytest.mark.parametrize("distillation", ["source", pytest.param("nfsd", marks=pytest.mark.slow)])
 def test_objectives_of_three_texts_and_of_a_source(distillation, folders, tmp_path):
     small = SMALL | {"prior": "embedded", "frames": None, "control_run": True}
     lines, _ = run(Config(prior_path=folders["packed"], distillation=distillation, **small), tmp_path / "run")
