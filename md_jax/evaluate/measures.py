@@ -1,4 +1,4 @@
-"""What can be said of a motion without a reference: how much, how fast and how smoothly it moves, and what is odd.
+"""What can be said of a motion without a reference: how much, how fast and smoothly it moves, what a prior says of it.
 
 Positions are in metres, rates in frames a second. Functions take any leading batch axes where that costs nothing.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,9 @@ from md_jax.mocap.joints import joints, matrices, rest_joints
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.statistics import PoseStatistics, load_statistics
 from md_jax.mocap.windows import evenly
+from md_jax.prompts.checks import check_prompt, texts_for_prior
+from md_jax.prompts.vocabulary import words_of_prior
+from md_jax.run import torch_side
 
 # Pairs of limbs that may be inside each other, beside those that --avoid keeps apart.
 _PAIRS = (*APART, ("left shank", "torso"), ("right shank", "torso"))
@@ -193,6 +197,6 @@ def prompt_losses(
         check_prompt(prompt, words.actions)
     torch_side.start("auto")
     body, baked = free_body()
-    vertices: Float[Array, "M F V 3"] = lbs.pose(baked, jnp.asarray(body_pose))
+    vertices = lbs.pose(baked, jnp.asarray(body_pose))
     texts = [texts_for_prior(prompt, words.actions, manner=words.manner) for prompt in prompts]
     return torch_side.prompt_losses(name, path, body, vertices, texts)

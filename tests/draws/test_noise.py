@@ -165,6 +165,7 @@ def config(tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_films_from_eight_cameras_and_keeps_their_noise(config):
     job = make_job(dataclasses.replace(config, num_motions=2))
     problem = job.problem

@@ -37,6 +37,7 @@ def run(config, target):
     return lines, json.loads((target / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_image_prior_and_a_tiny_vae_beside_the_video_prior(folders, tmp_path):
     config = Config(
         prior_path=folders["video"], tiny_vae=folders["tiny"], encode_chunk=2, image_prior="sd15",

@@ -165,6 +165,7 @@ def test_it_loads_without_the_libraries():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_it_hears_action_and_view():
     """Real clips that it was not trained on, under much noise: the right caption leaves less error than wrong ones."""
     held_out = prior_data.split_shipped().held_out
