@@ -138,7 +138,7 @@ def rows_of(
 @functools.partial(jax.jit, static_argnames="root")
 def _rows_of(mean: Array, turns: Array, height: Array, azimuth: Array, root: Root) -> Array:
     around = rotations.axis_angle_to_matrix(jnp.array([0, 1, 0], jnp.float32) * azimuth)
-    vectors = rotations.matrix_to_axis_angle(jnp.asarray(turns).at[:, 0].set(around @ turns[:, 0]))
+    vectors = rotations.matrix_to_axis_angle(turns.at[:, 0].set(around @ turns[:, 0]))
     rows = vectors if root != "fixed" else vectors[:, 1:]
     if root == "full":
         rows = jnp.concatenate([rows, height[:, None, None] * jnp.array([0.0, 1.0, 0.0])], axis=1)
