@@ -4,6 +4,9 @@ The poses alone say how high the centre of mass would be if the lowest point of 
 floor pushes and does not pull: where h drops faster than gravity lets a mass drop, the body has left the floor, and its
 mass goes along a parabola until it lands. Which stretches are flights is chosen for the whole motion at once, as the
 cheapest way through time.
+
+A run's flights are short, and its heights say little of them: at ten poses a second they last a frame or two. There the
+feet tell: at the speed at which the gait goes, no low point stands still (`Footing`).
 """
 
 from __future__ import annotations
@@ -30,6 +33,24 @@ PULL, MOST = 8.0, 4.0
 SLOWER, FASTER, HARDER, SOFTER = 0.25, 0.7, 1.2, 0.3
 DEPTH, FIXED, LENGTH = 0.02, 3.5, 3.0
 NEAR = 0.07  # s before and after take-off and landing in which the legs' speed is read
+# What costs 1 of a runner: a frame on the floor whose slowest low point moves that much faster than SLIDES (m/s), up to
+# MOST; and HELD what a frame in flight costs whose slowest low point stands still.
+SLIDES, SLIDING, HELD = 1.0, 0.7, 4.0
+SLIDING_MOST = 8.0
+RUNS = (1.9, 2.5)  # m/s: a body that goes slower walks, one that goes faster runs
+PACE = 0.1  # s, standard deviation, of the speed that says which
+
+
+class Footing(NamedTuple):
+    """How a body stands on its way at the gait's speed, between F frames.
+
+    Attributes:
+        slip: horizontal speed of the slowest low point, m/s.
+        pace: of the body, m/s.
+    """
+
+    slip: Float[np.ndarray, "F-1"]
+    pace: Float[np.ndarray, "F-1"]
 
 
 class Heights(NamedTuple):
@@ -67,28 +88,39 @@ def arc(start: float, end: float, frames: int, fps: float) -> tuple[float, Float
     return speed, start + speed * t - GRAVITY / 2 * t**2, speed - GRAVITY * seconds
 
 
-def flights(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, int]]:
-    """(last frame on the floor, first frame on it again) of each flight; arguments as in `ballistic`."""
+def flights(standing: Float[np.ndarray, "F"], fps: float, footing: Footing | None = None) -> list[tuple[int, int]]:
+    """(last frame on the floor, first frame on it again) of each flight.
+
+    Args:
+        standing: as in `ballistic`.
+        fps: frames a second.
+        footing: what the feet say; without it, heights alone decide.
+    """
     stride = max(1, round(fps / RATE))
-    return [(stride * a, stride * b) for a, b in _cheapest(np.asarray(standing)[::stride], fps / stride)]
+    seen = np.asarray(standing)[::stride]
+    if footing is not None:
+        starts = np.arange(0, len(standing) - 1, stride)
+        footing = Footing(*(np.minimum.reduceat(each, starts)[: len(seen) - 1] for each in footing))
+    return [(stride * a, stride * b) for a, b in _cheapest(seen, fps / stride, footing)]
 
 
-def _cheapest(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, int]]:
+def _cheapest(standing: Float[np.ndarray, "F"], fps: float, footing: Footing | None) -> list[tuple[int, int]]:
     """The flights on the cheapest way through all frames."""
     frames = len(standing)
     if frames < 3:
         return []
     rate = RATE / fps  # costs of a frame are of frames at RATE
     velocity = np.diff(standing) * fps
-    pull = np.zeros(frames)
-    pull[1:-1] = np.minimum((np.maximum(0, -np.diff(velocity) * fps - GRAVITY) / PULL) ** 2, MOST) / rate
+    floor, air = (each / rate for each in (_of_footing(footing, fps) if footing else (np.zeros(frames),) * 2))
     near = max(1, round(NEAR * fps))
     peak = np.array([velocity[max(0, i - near) : i + near].max() for i in range(frames)])
     dip = np.array([velocity[max(0, i - near) : i + near].min() for i in range(frames)])
+    floor[1:-1] += np.minimum((np.maximum(0, -np.diff(velocity) * fps - GRAVITY) / PULL) ** 2, MOST) / rate
+    air = np.cumsum(air)
     cost, origin = np.zeros(frames), np.arange(-1, frames - 1)
     shortest, longest = max(2, int(np.ceil(SHORTEST * fps))), int(LONGEST * fps)
     for t in range(1, frames):
-        cost[t] = cost[t - 1] + pull[t]
+        cost[t] = cost[t - 1] + floor[t]
         for a in range(max(0, t - longest), t - shortest + 1):
             speed, heights, landing = arc(standing[a], standing[t], t - a, fps)
             clear = heights - standing[a + 1 : t]
@@ -97,6 +129,7 @@ def _cheapest(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, i
             price = FIXED - LENGTH * (t - a) / fps + (np.minimum(clear, 0) ** 2).sum() / DEPTH**2 / rate
             price += _off(speed - peak[a], SLOWER, FASTER) if a else _off(speed, FASTER, FASTER)
             price += _off(landing - dip[t], HARDER, SOFTER) if t < frames - 1 else 0.0
+            price += air[t] - air[a]
             if cost[a] + price < cost[t]:
                 cost[t], origin[t] = cost[a] + price, a
     found, t = [], frames - 1
@@ -105,6 +138,15 @@ def _cheapest(standing: Float[np.ndarray, "F"], fps: float) -> list[tuple[int, i
             found.append((int(origin[t]), t))
         t = int(origin[t])
     return found[::-1]
+
+
+def _of_footing(footing: Footing, fps: float) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F"]]:
+    """(cost of each frame on the floor, of each in the air) at RATE: of a runner alone, since slow feet slip little."""
+    pace = smooth(footing.pace, PACE * fps)
+    runs = np.clip((pace - RUNS[0]) / (RUNS[1] - RUNS[0]), 0, 1)
+    floor = runs * np.minimum((np.maximum(0, footing.slip - SLIDES) / SLIDING) ** 2, SLIDING_MOST)
+    air = runs * HELD * np.maximum(0, 1 - footing.slip / SLIDES)
+    return np.append(0, floor), np.append(0, air)
 
 
 def _off(difference: float, below: float, above: float) -> float:

@@ -85,10 +85,11 @@ def place(motion: Motion, body: Stander) -> tuple[Motion, Bool[np.ndarray, "F"]]
     """The motion at its height and along its way, its poses as they are; and the frames in flight."""
     still = in_place(body, motion)
     standing = still.mass[:, 1] - still.lowest
-    known = flight.flights(standing, motion.fps)
+    expected = gait.velocity(motion)
+    footing = travel.footing(still.points, still.lowest, expected, motion.fps)
+    known = flight.flights(standing, motion.fps, footing)
     mass = flight.ballistic(standing, motion.fps, known)
     clearance = still.points[..., 1] + (mass.height - still.mass[:, 1])[:, None]
-    expected = gait.velocity(motion)
     goes = travel.velocity(still.points, clearance, still.mass, mass.flies, motion.fps, expected)
     way = travel.path(goes, motion.fps)
     bearing = travel.bearing(still.points + way[:, None], clearance, motion.fps)

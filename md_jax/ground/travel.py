@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
+from md_jax.ground.flight import Footing
 from md_jax.ground.points import slower_speed
 
 LOW = 0.05  # metres: a point counts 1/e as much with each that it is higher
@@ -87,6 +88,27 @@ def path(velocity: Float[np.ndarray, "F-1 2"], fps: float) -> Float[np.ndarray, 
     way = np.zeros((len(velocity) + 1, 3))
     way[1:, [0, 2]] = np.cumsum(velocity, axis=0) / fps
     return way
+
+
+def footing(
+    points: Float[np.ndarray, "F P 3"],
+    lowest: Float[np.ndarray, "F"],
+    velocity: Float[np.ndarray, "F-1 2"],
+    fps: float,
+) -> Footing:
+    """How the low points move over the floor when the root goes at `velocity`.
+
+    Args:
+        points: that may touch the floor, the root at the origin, metres.
+        lowest: height of the lowest one of the whole body, metres.
+        velocity: of the root along x and z, m/s.
+        fps: frames a second.
+    """
+    speed = np.linalg.norm(np.diff(points[..., [0, 2]], axis=0) * fps + velocity[:, None], axis=-1)
+    height = points[..., 1] - lowest[:, None]
+    low = np.maximum(height[1:], height[:-1]) < LOW
+    slip = np.where(low, speed, np.inf).min(axis=1)
+    return Footing(np.minimum(slip, speed.max(axis=1)), np.linalg.norm(velocity, axis=1))
 
 
 def bearing(

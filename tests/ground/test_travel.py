@@ -5,7 +5,7 @@ import pytest
 
 from md_jax.ground.contacts import standing, standing_points
 from md_jax.ground.points import SOLE_POINTS
-from md_jax.ground.travel import bearing, path, velocity
+from md_jax.ground.travel import bearing, footing, path, velocity
 
 
 def gait(speed: float, fps: float, *, hang: float = -0.02, turn: float = 0.0, seconds: float = 3.0):
@@ -89,3 +89,14 @@ def test_where_no_point_stands_the_expected_velocity_holds_and_standing_feet_ove
     wrong = np.tile([0.0, 0.9], (len(standing) - 1, 1))
     found = velocity(standing, np.maximum(standing[..., 1], 0), mass, none, 30.0, wrong)
     assert abs(found[10:, 1].mean() - 1.2) < 0.1
+
+
+@pytest.mark.parametrize("speed", [0.0, 2.0, 3.0])
+def test_footing_is_of_the_slowest_low_point(speed):
+    """One low point stands if the body goes at 2 m/s, one if at 5; a high one that stands does not count."""
+    t = np.arange(12) / 30
+    ways = np.stack([-2 * t, -5 * t, -speed * t], axis=1)
+    points = np.stack([ways, np.broadcast_to([0.0, 0.01, 0.5], ways.shape), np.zeros_like(ways)], axis=-1)
+    found = footing(points, np.zeros(12), np.full((11, 2), (speed, 0.0)), 30.0)
+    np.testing.assert_allclose(found.slip, abs(speed - 2), atol=1e-9)
+    np.testing.assert_allclose(found.pace, speed)
