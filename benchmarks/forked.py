@@ -5,6 +5,7 @@ JAX and torch are imported, not started: what starts them does so in the copy, a
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import signal
@@ -128,7 +129,12 @@ def wait(pid: int, home: Path, seconds: float) -> Ended:
             break
         time.sleep(STEP)
     out, err = ((home / name).read_bytes() if (home / name).exists() else b"" for name in (".out", ".err"))
-    return Ended(os.waitstatus_to_exitcode(status), out.decode(errors="replace"), err.decode(errors="replace"), late)
+    return Ended(os.waitstatus_to_exitcode(status), _text(out), _text(err), late)
+
+
+def _text(data: bytes) -> str:
+    """What a program wrote, in UTF-16 where it was asked to (PYTHONIOENCODING)."""
+    return data.decode("utf-16" if data.startswith(codecs.BOM_UTF16_LE) else "utf-8", errors="replace")
 
 
 def run(

@@ -74,7 +74,8 @@ def export_motion(
     write_skeleton(paths["motion.bvh"], motion, body)
     write_skinned(paths["motion.glb"], motion, body)
     names = names_of_views([motion, *(clip.motion for clip in controls.values())])
-    write_mp4(paths["motion.mp4"], render_views(vertices, motion.prompt, render_frames, names=names), motion.fps)
+    frames = render_views(vertices, motion.fps, motion.prompt, render_frames, names=names)
+    write_mp4(paths["motion.mp4"], frames, motion.fps)
     write_sheet(
         paths["sheet.png"],
         motion,

@@ -21,9 +21,11 @@ from md_jax.body.detail import Surface
 from md_jax.body.model import Body
 from md_jax.body.rotations import axis_angle_to_matrix
 from md_jax.files import write_bytes
+from md_jax.ground.flight import smooth
 from md_jax.mocap.motion import Motion
 from md_jax.mocap.windows import evenly
 from md_jax.output import sheet
+from md_jax.output.grid import draw_grid
 
 # Azimuths of the cameras, radians.
 VIEWS = {"front": 0.0, "left": 0.5 * math.pi, "back": math.pi, "right": 1.5 * math.pi}
@@ -34,6 +36,7 @@ SHEET_HEIGHT, SHEET_WIDTH = 256, 208
 VIDEO_HEIGHT, VIDEO_WIDTH = 420, 1280
 PREVIEW_HEIGHT = 96
 WORTH = 1.15  # so much larger bodies must come out for the camera to go along
+CALM = 0.4  # s, standard deviation: the video's camera goes where the body goes, and does not sway with it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +189,7 @@ def write_sheet(
 
 def render_views(
     vertices: Float[np.ndarray, "F V 3"],
+    fps: float,
     title: str,
     render_frames: RenderFrames,
     *,
@@ -193,10 +197,22 @@ def render_views(
     views: Sequence[str] = tuple(VIEWS),
     height: int = VIDEO_HEIGHT,
 ) -> UInt8[np.ndarray, "F h w 3"]:
-    """The frames of a video: the motion from several views side by side, with labels and the prompt."""
+    """The frames of a video: the motion from several views side by side on a floor, with labels and the prompt. The
+    camera goes along with a body that travels."""
     azimuths = [VIEWS[view] for view in views]
-    framing = frame_all([vertices], azimuths, height, max_width=VIDEO_WIDTH // len(views))
-    tiles = {names[view]: render_frames(vertices, VIEWS[view], framing) for view in views}
+    width = VIDEO_WIDTH // len(views)
+    path = smooth((vertices.min(1) + vertices.max(1)) / 2 * np.array([1, 0, 1]), CALM * fps)
+    along, still = (frame_all([v], azimuths, height, max_width=width) for v in (vertices - path[:, None], vertices))
+    if along.height / along.distance > WORTH * still.height / still.distance:
+        vertices, framing = vertices - path[:, None], along
+    else:
+        path, framing = np.zeros_like(path), still
+    tiles = {}
+    for view, azimuth in zip(views, azimuths, strict=True):
+        seen = render_frames(vertices, azimuth, framing)
+        tiles[names[view]] = draw_grid(
+            seen, path, azimuth=azimuth, fov=FOV, distance=framing.distance, target=framing.target
+        )
     return sheet.draw_views(tiles, title)
 
 
