@@ -187,6 +187,26 @@ def write_sheet(
     write_bytes(path, sheet.encode_png(image))
 
 
+def follow(
+    vertices: Float[np.ndarray, "F V 3"], fps: float
+) -> tuple[Float[np.ndarray, "F V 3"], Float[np.ndarray, "F 3"]]:
+    """(a body as a camera sees it that goes along the floor with it, the camera's path), metres. The path is smooth."""
+    path = smooth((vertices.min(1) + vertices.max(1)) / 2 * np.array([1, 0, 1]), CALM * fps)
+    return vertices - path[:, None], path
+
+
+def film(
+    moved: Float[np.ndarray, "F V 3"],
+    path: Float[np.ndarray, "F 3"],
+    azimuth: float,
+    framing: Framing,
+    render_frames: RenderFrames,
+) -> UInt8[np.ndarray, "F H W 3"]:
+    """Pictures of what `follow` gives, over lines on the floor."""
+    pictures = render_frames(moved, azimuth, framing)
+    return draw_grid(pictures, path, azimuth=azimuth, fov=FOV, distance=framing.distance, target=framing.target)
+
+
 def render_views(
     vertices: Float[np.ndarray, "F V 3"],
     fps: float,
@@ -201,18 +221,11 @@ def render_views(
     camera goes along with a body that travels."""
     azimuths = [VIEWS[view] for view in views]
     width = VIDEO_WIDTH // len(views)
-    path = smooth((vertices.min(1) + vertices.max(1)) / 2 * np.array([1, 0, 1]), CALM * fps)
-    along, still = (frame_all([v], azimuths, height, max_width=width) for v in (vertices - path[:, None], vertices))
-    if along.height / along.distance > WORTH * still.height / still.distance:
-        vertices, framing = vertices - path[:, None], along
-    else:
-        path, framing = np.zeros_like(path), still
-    tiles = {}
-    for view, azimuth in zip(views, azimuths, strict=True):
-        seen = render_frames(vertices, azimuth, framing)
-        tiles[names[view]] = draw_grid(
-            seen, path, azimuth=azimuth, fov=FOV, distance=framing.distance, target=framing.target
-        )
+    moved, path = follow(vertices, fps)
+    still, along = (frame_all([clip], azimuths, height, max_width=width) for clip in (vertices, moved))
+    if along.height / along.distance <= WORTH * still.height / still.distance:
+        moved, path, along = vertices, np.zeros_like(path), still
+    tiles = {names[view]: film(moved, path, VIEWS[view], along, render_frames) for view in views}
     return sheet.draw_views(tiles, title)
 
 
