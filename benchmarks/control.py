@@ -1,7 +1,7 @@
 """What is asked beside the sentence, and what it costs: python -m benchmarks.control [--seeds=2].
 
-The same sentences and seeds without control, with a pinned hand, with a keyframe taken from motion capture, and with
-limbs kept apart: how far the motion's file is from what was asked, and what the yardstick says of it.
+The same sentences and seeds without control, with a pinned hand, with a keyframe taken from motion capture, with limbs
+kept apart, and along a path: how far the motion's file is from what was asked, and what the yardstick says of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from md_jax.options.command import parse_simple
 from md_jax.run.torch_side import run_program
 
 HAND, PLACE, FIRST, LAST = "left_wrist", (0.2, 1.1, 0.4), 0.5, 0.8
+WAY = np.array([(0.0, 0.0), (0.2, 0.5), (0.0, 1.1)])  # x and z, metres
 KEY_TIME, KEY_AT = 0.5, 0.5  # seconds of the motion, and of the clip
 
 
@@ -55,20 +56,26 @@ def main() -> None:
         )
         keys = Path(folder, "keys.json")
         keys.write_text(json.dumps([{"time": KEY_TIME, "pose": source.name, "at": KEY_AT}]))
+        way = Path(folder, "way.csv")
+        way.write_text("\n".join(f"{x},{z}" for x, z in WAY))
         place = ",".join(map(str, PLACE))
         cases: dict[str, dict[str, Any]] = {
             "nothing asked": {},
             "a pinned hand": {"pin": f"{HAND}:{place}@{FIRST}-{LAST}"},
             "a keyframe": {"keyframes": str(keys)},
             "limbs apart": {"avoid": True},
+            "a path": {"path": str(way)},
         }
         key = Key(KEY_TIME, clip.body_pose[round(KEY_AT * clip.fps)])
         for name, asked in cases.items():
             given: dict[str, Any] = {"num_motions": options.seeds, "action": "generic", "preview_every": 0, **asked}
             motions = make_motions(sentences, **given)
-            pinned, posed, deep = [], [], []
+            pinned, posed, deep, passed = [], [], [], []
             for motion in motions:
                 joints = np.asarray(lbs.joints_of(baked, motion.body_pose, motion.root_orient, motion.transl))
+                at = np.linspace(0, len(joints) - 1, len(WAY)).round().astype(int)
+                gone = joints[at, 0][:, [0, 2]] - joints[0, 0, [0, 2]]
+                passed.append(100 * np.linalg.norm(gone - WAY, axis=-1).max())
                 frames = range(round(FIRST * motion.fps), round(LAST * motion.fps) + 1)
                 apart = joints[list(frames), JOINT_NAMES.index(HAND)] - PLACE
                 pinned.append(100 * np.linalg.norm(apart, axis=-1).max())
@@ -79,6 +86,7 @@ def main() -> None:
             results[name] = {
                 "hand_cm": float(max(pinned)),
                 "keyframe_cm": float(np.mean(posed)),
+                "path_cm": float(max(passed)),
                 "penetration_cm": float(np.mean(deep)),
                 "judged": {key: value for key, value in said.items() if isinstance(value, int | float)},
             }

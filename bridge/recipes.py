@@ -53,6 +53,7 @@ class Recipe:
     weighting: str = "sigma2"
     distillation_weight: float = 1e-3
     reg_weight: float = 1e-3
+    control_weight: float = 30.0
     fit_steps: int = 60
     fit_smoothness: float = 0.03
     root: str = "fixed"
@@ -122,6 +123,7 @@ _FIT: dict[str, Any] = {
     "t_max": (0.6,),
     "t_schedule": "constant",
     "reg_weight": 0.005,
+    "control_weight": 2.0,  # the fit has met what is asked; more would drown what the prior says
     "frequencies": 4,
     "steps": 60,
     "learning_rate": 0.005,

@@ -13,6 +13,7 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Collection
 from typing import Any, Literal
 
 from md_jax.errors import UserError
@@ -135,7 +136,7 @@ class Config:
     end: str = option("", "A motion .npz: this one ends with its first pose.")
     path: str = option("", "A CSV of places x,z in metres that the pelvis passes in turn; with --root=full.")
     avoid: bool = option(False, "Keep limbs out of each other and of the trunk.")
-    control_weight: float = option(30.0, "Weight of these, in square centimetres, beside the prior's loss.", low=0)
+    control_weight: float = _own("Weight of these, in square centimetres, beside the prior's loss.", low=0)
 
     # Body and camera
     body: str = option("free", "'free' (shipped, CC0) or an SMPL-X .npz file or folder.", first=True)
@@ -199,23 +200,20 @@ class Config:
     character_map: str = option("", "A JSON file of its bones by joint, where their names do not tell.")
 
     def __post_init__(self) -> None:
-        if any(getattr(self, name) is None and not kind_of(name)[1] for name in OWN):  # a copy of a Config has them all
-            if self.mode is None and any(getattr(self, name) for name in CONTROLS):
-                object.__setattr__(self, "mode", "pose")  # a fit has no steps left to follow them
-            own_steps = self.steps is None
-            for name, value in own_values(self.prior, self.mode, self.prior_path).items():
-                if getattr(self, name) is None:
-                    object.__setattr__(self, name, value)
-            if own_steps:
-                object.__setattr__(self, "steps", math.ceil(self.steps * self._clips()))
         for name in PROMPTS:  # a second line would be read as a flag of its own where flags are written down
             object.__setattr__(self, name, folded(getattr(self, name)))
         for name in PATHS:
             if isinstance(path := getattr(self, name), str) and path.startswith("~"):
                 object.__setattr__(self, name, str(expanded(path)))
-        for field in dataclasses.fields(self):
-            text = {"path": field.name in PATHS, "sentence": field.name in PROMPTS}
-            check(field, getattr(self, field.name), *kind_of(field.name), **text)
+        missing = {name for name in OWN if getattr(self, name) is None}
+        self._check_values(set(FIELDS) - missing)
+        if any(not kind_of(name)[1] for name in missing):  # a copy of a Config has them all
+            for name, value in own_values(self.prior, self.mode, self.prior_path).items():
+                if name in missing:
+                    object.__setattr__(self, name, value)
+            if "steps" in missing:
+                object.__setattr__(self, "steps", math.ceil(self.steps * self._clips()))
+        self._check_values(missing)
         if not self.prompt.strip() and not self.prompts_file:
             raise UserError("--prompt is empty: say what the person does, e.g. --prompt='a person is walking'.")
         for name in ("t_min", "t_max", "elevation"):
@@ -233,6 +231,12 @@ class Config:
                             " scale above 0, or --distillation=sds.")  # fmt: skip
         if self.image_prior != "none":
             self._check_image_term()
+
+    def _check_values(self, names: Collection[str]) -> None:
+        for field in dataclasses.fields(self):
+            if field.name in names:
+                text = {"path": field.name in PATHS, "sentence": field.name in PROMPTS}
+                check(field, getattr(self, field.name), *kind_of(field.name), **text)
 
     def _clips(self) -> float:
         """How many of the prior's clips the motion lasts, at least 1: with as many more steps all are seen as often."""

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from absl import flags
 
-from md_jax.config import Config, prompts
+from md_jax.config import FIELDS, Config, kind_of, prompts
 from md_jax.errors import UserError
 from md_jax.options.flags import define_flags, from_flagfile, from_flags, to_flagfile
 
@@ -103,6 +103,20 @@ def test_prompts_one_a_line(tmp_path):
     path.write_text("# comment\na person is walking\n\n  a man is running  \n")
     assert prompts(Config(prompts_file=str(path))) == ["a person is walking", "a man is running"]
     assert prompts(Config(prompt=" x ", num_motions=3)) == ["x"] * 3
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_every_number_is_checked_before_it_is_used(number):
+    """What is made of several, as the steps of the seconds, comes after that."""
+    names = [name for name in FIELDS if kind_of(name)[0] is float]
+    assert {"seconds", "fps", "learning_rate"} <= set(names)
+    for name in names:
+        try:
+            Config(**{name: number})
+        except UserError as error:
+            assert name in str(error)
+        else:
+            assert number == 1e300, name
 
 
 @pytest.mark.parametrize("text", [None, "\n# only a comment\n"])

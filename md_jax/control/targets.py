@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.interpolate import PchipInterpolator
 
 from md_jax.body import lbs
 from md_jax.body.model import Body
@@ -53,7 +54,8 @@ class Targets:
 def make_targets(asked: Asked, body: Body, baked: lbs.BakedBody, *, frames: int, fps: float, loop: bool) -> Targets:
     """The targets of a motion of `frames` frames at `fps` frames a second.
 
-    A pin that lasts is asked for at every half frame.
+    A pin that lasts is asked for at every half frame, and so is a path: a smooth way through its points, which the body
+    passes at even intervals of time (Fritsch and Butland 1984).
 
     Args:
         asked: what the options say.
@@ -89,7 +91,9 @@ def make_targets(asked: Asked, body: Body, baked: lbs.BakedBody, *, frames: int,
         keys = Keys(jnp.asarray(times), joints - joints[:, :1])
     path = None
     if asked.path:
-        path = Path(jnp.linspace(0.0, last, len(asked.path)), jnp.asarray(asked.path, jnp.float32))
+        when = np.linspace(0.0, last, int(2 * last + 1.5))
+        way = PchipInterpolator(np.linspace(0.0, last, len(asked.path)), np.asarray(asked.path))(when)
+        path = Path(jnp.asarray(when, jnp.float32), jnp.asarray(way, jnp.float32))
     soles = soles_of(body)
     return Targets(
         body=lbs.select(baked, soles[:1]),
@@ -112,7 +116,10 @@ def misses(targets: Targets, poses_at: Callable[[Float[Array, "T"] | None], Pose
 
     def joints_at(tau: Float[Array, "T"] | None) -> Float[Array, "M T 55 3"]:
         pose = poses_at(tau)
-        return lbs.joints_of(targets.body, pose.body, pose.root, pose.transl)
+        transl = pose.transl
+        if transl is not None and targets.path is None:  # as in the files: the body stays above the origin
+            transl = transl * jnp.array([0.0, 1.0, 0.0])
+        return lbs.joints_of(targets.body, pose.body, pose.root, transl)
 
     found = {}
     if targets.pins is not None:

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from md_jax.body import lbs, rotations
+from md_jax.control import targets
 from md_jax.fit import posefield
 from md_jax.mocap.poseprior import PosePrior, parts_of, rows_of, smoothed, to_poses, turning
 from md_jax.mocap.windows import Root
@@ -31,6 +32,7 @@ RATE = 0.1  # of the descent, in standard deviations of poses
 SMOOTHNESS = 0.03  # of the descent, where nothing else is said (see `fit_clips`)
 UNLIKELY = 0.03  # weight of unlikely poses, beside squared pixels of 32×32
 FIELD_STEPS, FIELD_RATE = 600, 0.02
+ASKED = 1.0  # weight of what is asked, in square centimetres, beside squared differences from the poses, rad² and m²
 
 Distances = Callable[[Array, Array, Array, Array, float], Float[np.ndarray, "F K"]]
 """(vertices (K, V, 3), video (F, H, W, 3), azimuth, elevation, blur) -> squared distances of pictures (F, K)."""
@@ -211,12 +213,15 @@ def _descend(
     return white
 
 
-def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3"]) -> Any:
-    """Parameters of the fields whose poses come nearest to these.
+def field_at(
+    fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3"], asked: targets.Targets | None = None
+) -> Any:
+    """Parameters of the fields whose poses come nearest to these, and meet what is asked of them.
 
     Args:
         fields, params: from `posefield.init_fields`.
         poses: rows of `md_jax.mocap.poseprior`, for the fields' root.
+        asked: what is asked beside the sentence.
     """
     goal = poses
     if fields.rotation == "6d":
@@ -225,16 +230,21 @@ def field_at(fields: posefield.Fields, params: Any, poses: Float[Array, "M F R 3
         goal = jnp.concatenate([goal, jnp.pad(poses[..., turns.stop :, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
     optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
 
-    def loss(params: Any, goal: Array) -> Array:
-        return jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
+    def loss(params: Any, goal: Array, asked: targets.Targets | None) -> Array:
+        apart = jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
+        if asked is None:
+            return apart
+        missed = targets.misses(asked, lambda tau: posefield.poses(fields, params, tau))
+        return apart + ASKED * sum((jnp.sum(each) for each in missed.values()), jnp.zeros(()))
 
-    @partial(jax.jit, donate_argnums=0)  # the goal is an argument: as a constant it would be compiled anew for each
-    def descend(params: Any, goal: Array) -> Any:
+    # The goal is an argument: as a constant it would be compiled anew for each.
+    @partial(jax.jit, donate_argnums=0)
+    def descend(params: Any, goal: Array, asked: targets.Targets | None) -> Any:
         def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
             params, state = carried
-            updates, state = optimizer.update(jax.grad(loss)(params, goal), state)
+            updates, state = optimizer.update(jax.grad(loss)(params, goal, asked), state)
             return optax.apply_updates(params, updates), state
 
         return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]
 
-    return descend(jax.tree.map(jnp.array, params), goal)
+    return descend(jax.tree.map(jnp.array, params), goal, asked)

@@ -96,7 +96,7 @@ def fitted_starts(
         poses = fit_clips(
             likely, problem.baked, azimuth, elevation, video, source, config.fit_steps, root, config.fit_smoothness
         )
-        starts.append(field_at(problem.fields, params, poses))
+        starts.append(field_at(problem.fields, params, poses, problem.targets))
     return starts
 
 

@@ -79,6 +79,8 @@ def read_glb(path: str | os.PathLike) -> Glb:
     after = 2 if stored else 1
     more = chunks[after][2] if len(chunks) > after else b""
     buffers = document.get("buffers") or [{}]
+    if not isinstance(buffers, list):
+        raise UserError(f"{name} does not list its buffers: it is damaged.")
     if not stored or not isinstance(buffers[0], dict) or "uri" in buffers[0]:
         raise UserError(f"{name} keeps its data in other files: expected one .glb with everything inside.")
     return Glb(name, document, chunks[1][1], more)

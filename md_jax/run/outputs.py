@@ -113,10 +113,7 @@ def write_outputs(
             motion = motion_of(job, poses, m)
             note = "" if count == 1 else target.name
             grounded = on_ground(fine[m], stander, ground_of(job, m), loop=config.loop)
-            starts = {
-                label: clips[m] if grounded.how == "none" else from_origin(clips[m]) for label, clips in beside.items()
-            }
-            standing = {label: on_floor(clip, job.body) for label, clip in starts.items()}
+            standing = {label: on_floor(clips[m], job.body) for label, clips in beside.items()}
             made = Posed(grounded.motion, vertices_of(job.body, grounded.motion))
             controls_of = {label: clip.motion for label, clip in standing.items()}
             shown.append(Shown(job.prompts[m], made.motion, controls_of, note=note))
@@ -232,7 +229,8 @@ def sampled(job: Job, params: Params) -> list[Motion]:
 
 
 def motions_at(source: Source, fields: posefield.Fields, params: Params) -> list[Motion]:
-    """Every motion at the rate of the files.
+    """Every motion at the rate of the files; above the origin, unless a path is asked for: what --root=full does along
+    the floor without one, no camera has seen.
 
     Frames in between are the PoseField's own, as long as the clip's frames decide what it does there: a field with a
     frequency above half a cycle a frame (the paper's, or five octaves over ten frames) swings freely between them, and
@@ -241,9 +239,11 @@ def motions_at(source: Source, fields: posefield.Fields, params: Params) -> list
     rate = source.config.export_fps
     if fields.highest_frequency >= math.pi:
         keys = posefield.poses(fields, params)
-        return [resample(motion_of(source, keys, m), rate) for m in range(len(source.prompts))]
-    poses = posefield.poses(fields, params, export_times(fields.frames, source.fps, rate, source.config.loop))
-    return [motion_of(source, poses, m, rate) for m in range(len(source.prompts))]
+        motions = [resample(motion_of(source, keys, m), rate) for m in range(len(source.prompts))]
+    else:
+        poses = posefield.poses(fields, params, export_times(fields.frames, source.fps, rate, source.config.loop))
+        motions = [motion_of(source, poses, m, rate) for m in range(len(source.prompts))]
+    return motions if source.config.path else [as_filmed(motion) for motion in motions]
 
 
 def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = None) -> Motion:
@@ -266,11 +266,6 @@ def motion_of(job: Source, pose: posefield.Poses, m: int, fps: float | None = No
         gender=job.config.gender,
         prompt=job.prompts[m],
     )
-
-
-def from_origin(motion: Motion) -> Motion:
-    """The motion with its first frame's root above the origin."""
-    return dataclasses.replace(motion, transl=motion.transl - motion.transl[:1] * np.array([1, 0, 1], np.float32))
 
 
 def as_filmed(motion: Motion) -> Motion:

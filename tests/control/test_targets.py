@@ -63,6 +63,23 @@ def test_a_pin_that_lasts_is_a_mean_over_its_time(body, moving):
     np.testing.assert_allclose(long, np.mean(each, axis=0), rtol=1e-4)
 
 
+def test_a_pin_is_beside_the_body_unless_a_path_says_where_that_is(body, moving):
+    """What the root does along the floor counts with a path alone, and the floor is under its feet at any height."""
+    fields, params = moving
+    pin = Pin(20, (0.2, 1.1, 0.4), 0.3, 0.3)
+
+    def found(moved, path=()):
+        def gone(tau):
+            pose = posefield.poses(fields, params, tau)
+            return pose._replace(transl=jnp.broadcast_to(jnp.array(moved), (*pose.body.shape[:2], 3)))
+
+        return float(misses(targets_of(body, Asked(pins=(pin,), path=path)), gone)["pin"][0])
+
+    there = found((0.0, 0.0, 0.0))
+    assert found((0.3, 0.0, -0.5)) == pytest.approx(there, rel=1e-4) == found((0.0, 0.7, 0.0))
+    assert abs(found((0.3, 0.0, -0.5), path=((0.0, 0.0), (0.0, 1.0))) - there) > 100
+
+
 def test_a_keyframe_of_the_motion_itself_is_met(body, moving):
     fields, params = moving
     own = np.asarray(posefield.poses(fields, params, jnp.array([4.0])).body[0, 0])
@@ -98,6 +115,18 @@ def test_a_path_begins_anywhere():
     joints[0, :, 0] = [[1, 0.9, 2], [1.5, 0.8, 2], [2, 0.9, 2.1]]
     path = losses.Path(jnp.arange(3.0), jnp.array([[0.0, 0], [0.5, 0], [1.0, 0]]))
     np.testing.assert_allclose(losses.on_path(jnp.asarray(joints), path), 1e4 * 0.01 / 3, rtol=1e-4)
+
+
+def test_a_path_is_asked_for_between_its_points_too(body):
+    """It passes the points at even times, and does not swing out in between."""
+    way = np.array([[0.0, 0.0], [0.3, 0.2], [0.3, 0.9], [0.1, 1.0]])
+    path = targets_of(body, Asked(path=tuple(map(tuple, way)))).path
+    tau, place = np.asarray(path.tau), np.asarray(path.place)
+    np.testing.assert_allclose(place[[0, 6, 12, 18]], way, atol=1e-6)
+    np.testing.assert_allclose(np.diff(tau), 0.5)
+    for n in range(3):
+        part = place[6 * n : 6 * n + 7]
+        assert (part >= way[n : n + 2].min(axis=0) - 1e-6).all() and (part <= way[n : n + 2].max(axis=0) + 1e-6).all()
 
 
 def test_limbs_inside_each_other_agree_with_the_evaluations_measure(body):

@@ -12,6 +12,8 @@ import pytest
 from md_jax.body import lbs, rotations
 from md_jax.body.model import load_body
 from md_jax.config import Config
+from md_jax.control.reading import Asked, Pin
+from md_jax.control.targets import make_targets, misses
 from md_jax.evaluate import measures
 from md_jax.evaluate.reference import HELD_OUT
 from md_jax.fit import match, posefield
@@ -54,6 +56,27 @@ def test_the_field_takes_poses_that_it_can_take(rotation):
     fitted = posefield.poses(fields, match.field_at(fields, start, _as_vectors(goal))).body
     begin = posefield.poses(fields, start).body
     assert float(jnp.abs(fitted - goal).mean()) < 0.05 * float(jnp.abs(begin - goal).mean())
+
+
+def test_the_field_meets_what_is_asked_and_stays_near_its_poses():
+    """A hand is where it is pinned within a centimetre; the legs, which need not move for it, turn by a few degrees."""
+    body = load_body()
+    baked = lbs.bake(body)
+    fields, start = make_fields(
+        Config(frequencies=3, root="fixed"), [load_statistics(), load_statistics("walking")], 10
+    )
+    goal = posefield.poses(fields, start).body
+    pin = Asked(pins=(Pin(20, (0.2, 1.1, 0.4), 0.5, 0.8),))
+    targets = make_targets(pin, body, baked, frames=10, fps=10.0, loop=False)
+    found = match.field_at(fields, start, goal, targets)
+    before, after = (
+        np.sqrt(misses(targets, lambda tau, p=params: posefield.poses(fields, p, tau))["pin"])
+        for params in (start, found)
+    )
+    moved = np.degrees(np.abs(np.asarray(posefield.poses(fields, found).body - goal))).max((0, 1, 3))
+    assert (before > 15).all() and (after < 1).all(), (before, after)
+    legs = [joint - 1 for joint in (1, 2, 4, 5, 7, 8, 10, 11)]
+    assert moved[legs].mean() < 4 < 10 < moved[[12, 15, 17]].max(), moved  # the left collar, shoulder and elbow
 
 
 def _as_vectors(poses):

@@ -37,13 +37,14 @@ def test_the_main_job():
     assert (config.learning_rate, config.schedule, config.grad_clip, config.optimizer) == (0.003, "cosine", 1.0, "adam")
 
 
-def test_what_is_asked_beside_the_sentence_moves_a_body_from_its_mean_pose():
-    """A fit has no steps left to follow it; who says --mode=fit is told."""
-    for asked in ({"pin": "left_hand:0,1,0@0-1"}, {"avoid": True}, {"preset": "corrected"}):
-        config = resolve(asked)
-        assert config.mode == "pose" and config.steps == resolve({"mode": "pose", **asked}).steps
-    with pytest.raises(UserError, match="--mode=pose"):
-        resolve({"mode": "fit", "avoid": True})
+def test_a_fit_can_be_asked_for_more_than_a_sentence():
+    """It has met what is asked before its first step, so that less weight holds it; a preset is of pose mode."""
+    for asked in ({"pin": "left_hand:0,1,0@0-1"}, {"avoid": True}):
+        fit, pose = resolve(asked), resolve({"mode": "pose", **asked})
+        assert fit.mode == "fit" and fit.steps == Config().steps and fit.control_weight < pose.control_weight
+        with pytest.raises(UserError, match="which has no joints"):
+            resolve({"mode": "latent", **asked})
+    assert resolve({"preset": "corrected", "avoid": True}).mode == "pose"
 
 
 def test_latent_mode():

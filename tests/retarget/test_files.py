@@ -187,6 +187,7 @@ def edited(path, change):
         (b"glTF\x01\0\0\0\x14\0\0\0" + b"\0" * 20, "version 2"),
         (b"glTF\x02\0\0\0\x14\0\0\0\xff\xff\0\0JSON{}", "ends before its data does"),
         (rebuilt([], b""), "no glTF asset"),
+        (rebuilt({"asset": {}, "buffers": 1}, b"1234"), "does not list its buffers"),
         (rebuilt({"asset": {}, "buffers": [{"uri": "a.bin", "byteLength": 4}]}, b"1234"), "in other files"),
         (rebuilt({"asset": {}, "nodes": [{}]}, b""), "has no skin"),
     ],

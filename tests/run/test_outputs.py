@@ -16,7 +16,7 @@ from md_jax.control.targets import make_targets
 from md_jax.fit import posefield
 from md_jax.fit.problems import PoseProblem, make_fields
 from md_jax.mocap.statistics import load_statistics
-from md_jax.run.outputs import as_filmed, export_times, from_origin, ground_of, movement, sampled
+from md_jax.run.outputs import as_filmed, export_times, ground_of, movement, sampled
 
 
 @pytest.fixture(scope="module")
@@ -115,5 +115,13 @@ def test_movement_is_what_the_camera_sees():
     along, up = (dataclasses.replace(still, transl=way * np.array(axes, np.float32)) for axes in ((1, 0, 1), (0, 1, 0)))
     body = load_body()
     assert movement(body, as_filmed(along)) == movement(body, still) != movement(body, as_filmed(up))
-    np.testing.assert_allclose(from_origin(along).transl[0], 0)
-    np.testing.assert_array_equal(from_origin(up).transl, up.transl)
+
+
+@pytest.mark.parametrize("path", ["", "way.csv"])
+def test_along_the_floor_the_root_goes_where_a_path_is_asked_for_alone(path):
+    """Elsewhere no camera has seen what it does there; its height, which pictures show, stays."""
+    job, params = job_of(Config(root="full", path=path))
+    own = np.asarray(posefield.poses(job.problem.fields, params).transl[0])
+    written = sampled(job, params)[0].transl[::3]
+    assert np.ptp(own, axis=0).min() > 0.01
+    np.testing.assert_allclose(written, own if path else own * [0, 1, 0], atol=1e-5)
