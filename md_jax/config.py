@@ -21,7 +21,7 @@ from md_jax.files import expanded
 from md_jax.outside.fields import check, option
 from md_jax.outside.texts import folded, sentences_in
 from md_jax.presets import clip_seconds, own_values
-from md_jax.prompts.parts import LONGEST, parts_of, seconds_of
+from md_jax.prompts.parts import LONGEST, lasts_one_clip, parts_of, seconds_of
 
 MOST_MOTIONS = 10_000  # in one run
 PROMPTS = ("prompt", "negative_prompt", "source_prompt")
@@ -241,8 +241,8 @@ class Config:
     def _clips(self) -> float:
         """How many of the prior's clips the motion lasts, at least 1: with as many more steps all are seen as often."""
         clip = clip_seconds(self.prior, self.prior_path, self.frames, self.fps)
-        parts = () if self.prompts_file else parts_of(self.prompt)
-        if clip is None or (self.seconds is None and len(parts) < 2):
+        parts = parts_of("" if self.prompts_file else self.prompt)
+        if clip is None or lasts_one_clip(parts, self.seconds):
             return 1.0
         if isinstance(self.seconds, float | int):
             return max(self.seconds / clip, 1.0)

@@ -47,6 +47,11 @@ def _part(text: str, prompt: str) -> Part:
     return Part(sentence, seconds)
 
 
+def lasts_one_clip(parts: Sequence[Part], whole: float | None) -> bool:
+    """Whether a motion is as long as the prior's clip, for nobody says how long it is; arguments as in `seconds_of`."""
+    return whole is None and len(parts) == 1
+
+
 def seconds_of(parts: Sequence[Part], whole: float | None, clip: float) -> list[float]:
     """The seconds of each part.
 

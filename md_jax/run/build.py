@@ -28,7 +28,7 @@ from md_jax.mocap.poseprior import clips_for
 from md_jax.mocap.statistics import PoseStatistics, load_statistics, resolve_action
 from md_jax.options.memory import check_memory, estimate
 from md_jax.presets import camera_of
-from md_jax.prompts.parts import Part, parts_of
+from md_jax.prompts.parts import Part, lasts_one_clip, parts_of
 from md_jax.prompts.views import arcs_of
 from md_jax.run import torch_side
 from md_jax.timeline.plan import Clip, Plan, length_line, plan
@@ -102,8 +102,8 @@ def make_job(config: Config, sentences: Sequence[str] | None = None) -> Job:
     arcs = arcs_of(sentences, config.azimuths)
     check_start(config, sentences, chosen, body, baked, arcs)
     spoken = [part.sentence for each in parts for part in each]
-    long = config.seconds is not None or config.loop
-    motions = [None if long or len(each) > 1 else config.first_motion + m for m, each in enumerate(parts) for _ in each]
+    alone = [lasts_one_clip(each, config.seconds) and not config.loop for each in parts]  # no windows, no seam
+    motions = [config.first_motion + m if alone[m] else None for m, each in enumerate(parts) for _ in each]
     built, surface = torch_side.build(config, device, spoken, body, motions=motions)
     check_memory(estimate(config, len(sentences), built.frames, built.height, built.width, len(body.v_template)))
 

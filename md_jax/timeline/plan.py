@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from md_jax.config import Config
 from md_jax.errors import UserError
-from md_jax.prompts.parts import Part, seconds_of
+from md_jax.prompts.parts import Part, lasts_one_clip, seconds_of
 from md_jax.timeline.windows import Stretch, Windows, make_windows
 
 
@@ -67,7 +67,7 @@ def plan(config: Config, parts: Sequence[tuple[Part, ...]], clip: Clip) -> Plan:
 
 def _frames_of(config: Config, parts: Sequence[Part], clip: Clip) -> int:
     of_clip = clip.frames / clip.fps
-    if config.seconds is None and len(parts) == 1:
+    if lasts_one_clip(parts, config.seconds):
         return _whole_latents(clip.frames, clip, config.loop)
     seconds = sum(seconds_of(parts, config.seconds, of_clip))
     frames = round(seconds * clip.fps) + (not config.loop)
