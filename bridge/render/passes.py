@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from bridge.render.kernels import edges as render_edges
 from bridge.render.kernels import runtime as warp_runtime
 from bridge.render.kernels import shading as render_shading
 from bridge.render.kernels import visibility as render_visibility
-from bridge.render.kernels.runtime import launch, view
+from bridge.render.kernels.runtime import at_once, frame_parts, launch, view
 from bridge.render.mesh import Mesh
 
 warp_runtime.start()
@@ -67,6 +67,10 @@ class Scene:
     samples: int
     antialias: str
     backend: str
+
+    def frames(self, part: slice) -> Scene:
+        """The scene of some of the frames."""
+        return replace(self, **{name: getattr(self, name)[part] for name in ("rows", "eyes", "pixel", "background")})
 
 
 @dataclass(frozen=True)
@@ -220,21 +224,31 @@ def crossing_capacity(height: int, width: int) -> int:
     return 8 * (height + width) + 1024
 
 
+def _drawn(scene: Scene, vertices: Tensor) -> tuple[Tensor, _Buffers]:
+    """The pictures of all frames, and what their gradient needs."""
+    listed = LISTED[vertices.device.type]
+    capacity = crossing_capacity(scene.height * scene.samples, scene.width * scene.samples) if listed else 0
+    image, buffers, most = _forward(scene, vertices, capacity)
+    while most > capacity:
+        capacity = 2 * most
+        image, buffers, most = _forward(scene, vertices, capacity)
+    return image, buffers._replace(crossings=buffers.crossings[:, :most].contiguous())
+
+
 class Render(torch.autograd.Function):
     @staticmethod
     def forward(ctx, vertices: Tensor, scene: Scene) -> Tensor:
-        listed = LISTED[vertices.device.type]
-        capacity = crossing_capacity(scene.height * scene.samples, scene.width * scene.samples) if listed else 0
-        image, buffers, most = _forward(scene, vertices, capacity)
-        while most > capacity:
-            capacity = 2 * most
-            image, buffers, most = _forward(scene, vertices, capacity)
-        ctx.scene = scene
-        buffers = buffers._replace(crossings=buffers.crossings[:, :most].contiguous())
-        ctx.save_for_backward(vertices, *buffers)
-        return image
+        parts = frame_parts(len(vertices), vertices.device)
+        ctx.scenes = [scene.frames(part) for part in parts]
+        drawn = at_once(_drawn, ctx.scenes, [vertices[part] for part in parts])
+        ctx.parts = parts
+        ctx.save_for_backward(vertices, *(each for _, buffers in drawn for each in buffers))
+        return torch.cat([image for image, _ in drawn])
 
     @staticmethod
     def backward(ctx, image_grad: Tensor) -> tuple[Tensor, None]:
         vertices, *saved = ctx.saved_tensors
-        return _backward(ctx.scene, vertices, _Buffers(*saved), image_grad.contiguous().float()), None
+        count, image_grad = len(_Buffers._fields), image_grad.contiguous().float()
+        buffers = [_Buffers(*saved[at : at + count]) for at in range(0, len(saved), count)]
+        of_part = [[each[part] for part in ctx.parts] for each in (vertices, image_grad)]
+        return torch.cat(at_once(_backward, ctx.scenes, of_part[0], buffers, of_part[1])), None

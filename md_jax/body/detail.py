@@ -26,9 +26,11 @@ from md_jax.outside.npz import read_npz
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "detail.npz"
 LEVELS = (3000, 6000, 12000)  # triangles
-# Triangles for each sample that the body covers at which the joint-angle gradient is that of the full mesh, cosine
-# .99 (benchmarks/detail.py). Half of them face away. Without the colours in the decimation, as at load, it takes more.
-PER_SAMPLE, PER_SAMPLE_AT_LOAD = 18.0, 36.0
+# Triangles at which the joint-angle gradient is that of the full mesh, cosine .99 (benchmarks/detail.py): for each
+# sample that the body covers, and at least. Half of them face away. Without the colours in the decimation, as at load,
+# it takes more.
+PER_SAMPLE, LEAST = 8.0, 6000
+AT_LOAD = 2  # times as many
 COVERED = 0.15  # samples that a body covers, over the square of its height in samples: a mean over poses and views
 
 
@@ -60,8 +62,8 @@ def choose(body: Body, detail: str, samples: float) -> Surface:
     if detail == "full":
         return whole(body)
     height = float(np.ptp(np.asarray(body.v_template)[:, 1])) * samples
-    per_sample = PER_SAMPLE if digest(body) == _shipped_digest() else PER_SAMPLE_AT_LOAD
-    wanted = per_sample * COVERED * height**2 if detail == "auto" else float(detail)
+    times = 1 if digest(body) == _shipped_digest() else AT_LOAD
+    wanted = times * max(PER_SAMPLE * COVERED * height**2, LEAST) if detail == "auto" else float(detail)
     fine = [count for count in LEVELS if count >= wanted and count < len(body.triangles)]
     return surface(body, levels(body)[fine[0]]) if fine else whole(body)
 

@@ -54,9 +54,11 @@ def test_a_part_moves_as_the_whole_does(body):
 
 
 def test_the_picture_chooses(body):
-    metre = 46.7 / 1.7  # samples, as the embedded prior's pictures have them
+    metre = 41.2  # samples, as the embedded prior's pictures have them
     counts = [len(detail.choose(body, "auto", metre * factor).triangles) for factor in (0.1, 1, 1.4, 2)]
-    assert counts == [3000, 6000, 12000, len(body.triangles)]
+    assert counts == [6000, 6000, 12000, len(body.triangles)]
+    other = dataclasses.replace(body, v_template=body.v_template + np.float32([0, 1, 0]))  # none of the shipped meshes
+    assert [len(detail.choose(other, "auto", metre * f).triangles) for f in (1, 1.4)] == [12000, len(body.triangles)]
     assert len(detail.choose(body, "full", metre).triangles) == len(body.triangles)
 
 

@@ -173,7 +173,7 @@ KINDS = ["f4", "f8", "i8", "u1", "c8", "?", "U3", "S2", "M8[s]", "f2", ">f4", "O
 @st.composite
 def odd_arrays(draw, name):
     """The arrays of a good file, some of them replaced by others or left out."""
-    arrays = dict(good_arrays(name))
+    arrays = {key: np.asarray(value) for key, value in good_arrays(name).items()}
     for key in draw(st.lists(st.sampled_from(sorted(arrays)), min_size=1, max_size=3)):
         kind = draw(st.sampled_from(["drop", "odd", "value", "transpose", "kind"]))
         if kind == "drop":

@@ -1,15 +1,26 @@
-"""Start Warp quietly, and launch its kernels on torch tensors."""
+"""Start Warp quietly, and launch its kernels on torch tensors.
+
+On a CPU, Warp runs a kernel on the thread that launches it. Frames are independent of each other, so each core draws
+some of them: the pictures are the same, bit for bit, on any number of cores.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 import warp as wp
 from torch import Tensor
 
-__all__ = ["launch", "start", "view"]
+__all__ = ["at_once", "frame_parts", "launch", "start", "view"]
+
+Result = TypeVar("Result")
 
 
 def start() -> None:
@@ -38,3 +49,34 @@ def launch(kernel: wp.Kernel, dim: tuple[int, ...], device: torch.device, inputs
     if min(dim) > 0:
         stream = None if device.type == "cpu" else wp.stream_from_torch(torch.cuda.current_stream(device))
         wp.launch(kernel, dim, inputs, device=str(device), stream=stream)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def frame_parts(frames: int, device: torch.device) -> list[slice]:
+    """The frames of a batch, in as many parts as can be drawn at once: on a GPU in one."""
+    parts = max(1, min(frames, cores())) if device.type == "cpu" else 1
+    bounds = [frames * n // parts for n in range(parts + 1)]
+    return [slice(first, end) for first, end in itertools.pairwise(bounds)]
+
+
+def at_once(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
+    """`map`, without gradients, with a thread for each call."""
+    with torch.no_grad():
+        if len(arguments[0]) == 1:
+            return [function(*(each[0] for each in arguments))]
+        return list(_threads(os.getpid()).map(functools.partial(_without_gradient, function), *arguments))
+
+
+def _without_gradient(function: Callable[..., Result], *arguments: Any) -> Result:
+    with torch.no_grad():  # a thread has its own mode
+        return function(*arguments)
+
+
+@functools.lru_cache(maxsize=1)
+def _threads(process: int) -> ThreadPoolExecutor:
+    """The threads of this process: a fork has none of its parent's."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="render")

@@ -11,6 +11,7 @@ from bridge.errors import BridgeError
 from bridge.render import passes as render_passes
 from bridge.render import render
 from bridge.render.camera import Camera
+from bridge.render.kernels import runtime
 from bridge.render.mesh import make_mesh
 from tests.bridge.render.render_oracle import icosphere, render_twin
 
@@ -292,3 +293,29 @@ def test_make_mesh_refuses(triangles, colors, light, message):
 def test_mesh_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_mesh(np.array([[0, 1, 2]]), np.zeros((3, 3))).ambient = 0.0
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_cores_share_the_frames_and_change_no_bit(frames, monkeypatch):
+    """Whatever the number of threads; and a thread that fails says so."""
+    vertices, triangles, colors = two_balls()
+    mesh = make_mesh(triangles, colors)
+    batch = torch.stack([vertices * (1 - 0.07 * n) for n in range(frames)]).float()
+    backgrounds = torch.linspace(0, 1, 3 * frames).reshape(frames, 3)
+    camera = orbit(tuple(0.4 + 0.5 * n for n in range(frames)))
+
+    def drawn(cores):
+        monkeypatch.setattr(runtime, "cores", lambda: cores)
+        leaf = batch.clone().requires_grad_()
+        image = render(leaf, camera, mesh, 33, 35, 2, backgrounds)
+        (grad,) = torch.autograd.grad((image * image.detach().flip(1)).sum(), leaf)
+        return image.detach(), grad
+
+    alone = drawn(1)
+    assert float(alone[1].abs().sum()) > 1
+    for cores in (2, 3, 8):
+        for one, other in zip(alone, drawn(cores), strict=True):
+            torch.testing.assert_close(other, one, rtol=0, atol=0)
+    monkeypatch.setattr(render_passes, "_forward", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        drawn(3)
