@@ -142,11 +142,15 @@ def _cheapest(standing: Float[np.ndarray, "F"], fps: float, footing: Footing | N
 
 def _of_footing(footing: Footing, fps: float) -> tuple[Float[np.ndarray, "F"], Float[np.ndarray, "F"]]:
     """(cost of each frame on the floor, of each in the air) at RATE: of a runner alone, since slow feet slip little."""
-    pace = smooth(footing.pace, PACE * fps)
-    runs = np.clip((pace - RUNS[0]) / (RUNS[1] - RUNS[0]), 0, 1)
+    runs = running(footing.pace, fps)
     floor = runs * np.minimum((np.maximum(0, footing.slip - SLIDES) / SLIDING) ** 2, SLIDING_MOST)
     air = runs * HELD * np.maximum(0, 1 - footing.slip / SLIDES)
     return np.append(0, floor), np.append(0, air)
+
+
+def running(pace: Float[np.ndarray, "F"], fps: float) -> Float[np.ndarray, "F"]:
+    """How much a body that goes at `pace` (m/s) runs: 0 where it walks, 1 where it runs."""
+    return np.clip((smooth(pace, PACE * fps) - RUNS[0]) / (RUNS[1] - RUNS[0]), 0, 1)
 
 
 def _off(difference: float, below: float, above: float) -> float:

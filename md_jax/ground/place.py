@@ -20,6 +20,7 @@ Ground = Literal["auto", "travel", "inplace", "none"]
 TRAVELS = 0.3  # m/s: what is faster on average goes somewhere
 SECONDS = 0.9  # of the windows that statistics of translation are of: on average half of them from the first frame
 LOOP_SECONDS = 1.0  # of a loop that are looked at before its start and after its end
+ON_SOLES = 0.02  # metres: a body whose lowest vertex is further below its soles rests on something else
 LIFT_SECONDS = 0.1  # how long before and after a deep frame the body is lifted
 
 
@@ -129,8 +130,12 @@ def rounded(found: Grounded) -> dict[str, Any]:
 def _polished(motion: Motion, body: Stander, flies: Bool[np.ndarray, "F"]) -> Motion:
     """The motion with planted feet, and nothing under the floor."""
     soles = lbs.select(body.points, np.arange(2 * SOLE_POINTS))
-    stands = contacts.standing_points(_soles(motion, body), flies, motion.fps)
-    setting = scene(soles, motion.body_pose, motion.root_orient, motion.transl, stands, motion.fps)
+    points = _soles(motion, body)
+    stands = contacts.standing_points(points, flies, motion.fps)
+    pace = np.linalg.norm(np.gradient(motion.transl[:, [0, 2]], axis=0), axis=1) * motion.fps
+    walks = 1 - flight.running(pace, motion.fps)  # a runner that hovers may fly
+    rests = walks * ~flies * (points[..., 1].min(axis=1) < heights(body, motion) + ON_SOLES)
+    setting = scene(soles, motion.body_pose, motion.root_orient, motion.transl, stands, rests, motion.fps)
     pose, transl = polish(setting)
     better = dataclasses.replace(motion, body_pose=pose, transl=transl)
     deep = np.maximum(-heights(body, better), 0)

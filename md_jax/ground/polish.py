@@ -22,8 +22,8 @@ STEPS, LEARNING_RATE, ROOT_STEP = 150, 0.05, 0.05  # legs move in LIMITs, the ro
 # Adam's ε: a slope of 1 is an error worth mending, of float32's rounding some 1e-4; without it, rounding bends toes by
 # two degrees where nothing slides, on some CPUs by more.
 NEGLIGIBLE = 0.01
-# What a term's unit error is: metres, metres, metres, LIMITs, radians and metres between frames at 30 a second.
-PLANT, HEIGHT, DEPTH = 0.004, 0.008, 0.004
+# What a term's unit error is: metres, metres, metres, metres, LIMITs, radians and metres between frames at 30 a second.
+PLANT, HEIGHT, DEPTH, HOVER = 0.004, 0.008, 0.004, 0.01
 POSE, POSE_CHANGE, ROOT_CHANGE = 0.7, 0.012, 0.004
 SWING = 0.015  # metres between the floor and a foot of which no point stands
 LIFTED = 0.01  # metres: so high may a point stand where a foot rolls
@@ -46,6 +46,8 @@ class Scene(NamedTuple):
         contact: number of the contact that a point is in, 0 where it is in none.
         clear: metres that a point keeps from the floor.
         size: frames of that contact, of every frame and point.
+        rests: 1 in a frame in which the body rests on its soles, whether or not a point of them stands; 0 in one in
+            which it may hover.
         rate: frames a second over 30.
     """
 
@@ -57,6 +59,7 @@ class Scene(NamedTuple):
     contact: Int[Array, "F P"]
     clear: Float[Array, "F P"]
     size: Float[Array, "F P"]
+    rests: Float[Array, "F"]
     rate: Float[Array, ""]
 
 
@@ -66,6 +69,7 @@ def scene(
     root_orient: Float[np.ndarray, "F 3"],
     transl: Float[np.ndarray, "F 3"],
     stands: Bool[np.ndarray, "F P"],
+    rests: Float[np.ndarray, "F"],
     fps: float,
 ) -> Scene:
     """What `loss` and `polish` work on; arguments as the attributes of `Scene`, `fps` in frames a second."""
@@ -76,10 +80,10 @@ def scene(
             contact[start:end, p], size[start:end, p] = count, end - start
     feet = stands.reshape(len(stands), -1, SOLE_POINTS).any(axis=2)
     clear = np.where(np.repeat(feet, SOLE_POINTS, axis=1), 0, SWING)
-    pose, root, place, stand, keep, frames = (
-        jnp.asarray(x, jnp.float32) for x in (body_pose, root_orient, transl, stands, clear, size)
+    pose, root, place, stand, keep, frames, rest = (
+        jnp.asarray(x, jnp.float32) for x in (body_pose, root_orient, transl, stands, clear, size, rests)
     )
-    return Scene(soles, pose, root, place, stand, jnp.asarray(contact), keep, frames, jnp.float32(fps / 30))
+    return Scene(soles, pose, root, place, stand, jnp.asarray(contact), keep, frames, rest, jnp.float32(fps / 30))
 
 
 def polish(scene: Scene) -> tuple[Float[np.ndarray, "F 21 3"], Float[np.ndarray, "F 3"]]:
@@ -109,6 +113,7 @@ def loss(bend: Bend, scene: Scene) -> Float[Array, ""]:
         jnp.sum((slid / PLANT) ** 2),
         jnp.sum(scene.stands * (jnp.maximum(height - LIFTED, 0) / HEIGHT) ** 2),
         jnp.sum((jnp.minimum(height - scene.clear, 0) / DEPTH) ** 2),
+        jnp.sum(scene.rests * (jnp.maximum(height.min(axis=1), 0) / HOVER) ** 2),
         jnp.sum((jnp.tanh(bend.legs) / POSE) ** 2),
         jnp.sum((jnp.diff(moved, n=2, axis=0) * change / POSE_CHANGE) ** 2),
         jnp.sum((jnp.diff(bend.root, n=2, axis=0) * change / ROOT_CHANGE) ** 2),

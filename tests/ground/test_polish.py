@@ -23,7 +23,8 @@ def sliding():
     floor = float(np.asarray(lbs.pose(soles, pose, root))[..., 1].min())
     transl = np.zeros((FRAMES, 3))
     transl[:, 2], transl[:, 1] = np.linspace(0, 0.02, FRAMES), -floor - np.linspace(0, 0.01, FRAMES)
-    return p.scene(soles, pose, root, transl, np.ones((FRAMES, 2 * SOLE_POINTS), bool), 30.0)
+    stands = np.ones((FRAMES, 2 * SOLE_POINTS), bool)
+    return p.scene(soles, pose, root, transl, stands, np.ones(FRAMES), 30.0)
 
 
 def test_the_gradient_is_that_of_finite_differences(sliding):
@@ -62,3 +63,20 @@ def test_a_foot_that_stands_is_left_alone(sliding):
     pose, transl = p.polish(still)
     assert np.degrees(np.abs(pose - np.asarray(still.body_pose)).max()) < 2  # of 30 that toes may bend
     assert np.abs(transl - np.asarray(still.transl)).max() < 0.003
+
+
+def test_a_body_that_slides_into_its_first_step_does_not_hover_before_it(sliding):
+    """Nothing stands in the first frames, and the third is deep in the floor: the frames before it stay down."""
+    transl = np.array(sliding.transl)
+    transl[:, 1] = transl[0, 1] + np.array([-0.007, -0.018, -0.031, -0.015, *[-0.005] * (FRAMES - 4)])
+    transl[:, 2] = 0.05 * np.maximum(4 - np.arange(FRAMES), 0)
+    stands = np.repeat((np.arange(FRAMES) >= 4)[:, None], 2 * SOLE_POINTS, axis=1)
+    arguments = (sliding.soles, sliding.body_pose, sliding.root_orient, transl, stands)
+    highest = {}
+    for rests in (True, False):
+        scene = p.scene(*arguments, np.full(FRAMES, float(rests)), 30.0)
+        pose, moved = p.polish(scene)
+        points = np.asarray(lbs.pose(scene.soles, pose, scene.root_orient, moved))
+        highest[rests] = points[..., 1].min(axis=1).max()
+        assert points[..., 1].min() > -0.003
+    assert highest[True] < 0.025 < 0.04 < highest[False]
