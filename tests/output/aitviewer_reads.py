@@ -1,4 +1,4 @@
-"""Runs in a Python that has aitviewer: `SCRIPT MODELS MOTION.npz OUT.npz` writes what its SMPLSequence makes of a motion.
+"""Runs in a Python that has aitviewer: `SCRIPT MODELS MOTION.npz OUT.npz` writes what it makes of a motion.
 
 It imports nothing of ours, and opens no window.
 """
