@@ -35,7 +35,10 @@ def swinging(frames=7):
 def page(body, tmp_path_factory):
     path, motion = tmp_path_factory.mktemp("page") / "motion.html", swinging()
     still = dataclasses.replace(motion, body_pose=np.zeros_like(motion.body_pose))
-    metrics = [{"step": s, "guidance_rms": [0.5 / s, 0.1], "loss_reg": [None, 1.0]} for s in (1, 2, 4)]
+    metrics = [
+        {"step": s, "loss": [1.5 * s, 1.0], "guidance_rms": [0.123 / s, 0.1], "loss_reg": [None, 1.0]}
+        for s in (1, 2, 4)
+    ]
     made = Made({"steps": "4"}, "md-jax 'a person'", curves_of(metrics), {}, ("motion.npz",))
     write_page(path, PROMPT, body, [Shown(PROMPT, motion, {"held still": still})], made)
     return path
@@ -96,8 +99,8 @@ def test_texts_cannot_leave_their_place(page):
     data = data_of(text)
     assert data["title"] == data["motions"][0]["title"] == PROMPT
     assert [clip["label"] for clip in data["motions"][0]["clips"]] == ["this run", "held still"]
-    assert list(data["curves"]) == ["pull of the sentence"], "a metric without a value has no curve"
-    assert data["curves"]["pull of the sentence"][0] == [1, pytest.approx(0.3)]
+    assert list(data["curves"]) == ["loss", "pull of the sentence"], "a metric without a value has no curve"
+    assert data["curves"]["pull of the sentence"][0] == [1, pytest.approx((0.123 + 0.1) / 2)]
 
 
 def test_nothing_is_fetched(page):
@@ -127,6 +130,10 @@ def test_in_a_browser(page, width, scheme):
         assert tab.page.evaluate("document.documentElement.dataset.theme") == scheme
         assert tab.page.evaluate("player.renderer.info.render.triangles") > 10_000
         assert tab.picture().std(axis=(0, 1)).max() > 8, "the picture is not blank"
+        foot = tab.page.evaluate(
+            "[...document.querySelectorAll('.curves svg')].map((e) => e.getBoundingClientRect().bottom)"
+        )
+        assert len(foot) == 2 and foot[0] == foot[1], "curves beside each other stand on one line"
         # the player's own switches
         tab.page.locator("#ghosts").check()
         tab.page.evaluate("player.setPlaying(false); player.seconds = 0.2")
