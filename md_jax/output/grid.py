@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 
 from md_jax.output import sheet
 
-APART, THICK = 1.0, 0.03  # metres
+APART, THICK = 1.0, 0.02  # metres
 LINE = (186, 195, 208)  # sRGB
-CLEAR, GONE = 1.5, 4.0  # metres from the point looked at: lines fade in between
+CLEAR, GONE = 0.8, 2.8  # metres from the point looked at: lines fade in between
 
 
 def draw_grid(

@@ -36,7 +36,7 @@ def test_lines_are_where_a_camera_sees_them(azimuth, gone):
     for x in np.arange(-3, 4) * APART / 2:
         for z in np.arange(-3, 4) * APART / 2:
             row, column = pixel_of((x - gone[0], 0, z - gone[1]), azimuth)
-            near = np.hypot(x - gone[0] - TARGET[0], z - gone[1] - TARGET[2]) < 1.2
+            near = np.hypot(x - gone[0] - TARGET[0], z - gone[1] - TARGET[2]) < 0.75
             if not (near and 0 <= row < HEIGHT - 1 and 0 <= column < WIDTH - 1):
                 continue
             lighter, seen = picture[int(row), int(column), 0] - float(LINE[0]), seen + 1
