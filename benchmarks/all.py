@@ -1,6 +1,6 @@
 """The table that benchmarks/README.md opens with, measured again: python -m benchmarks.all (or make bench).
 
-Runs the benchmarks one after another in processes of their own, in some eight minutes on two idle cores; keeps every
+Runs the benchmarks one after another in processes of their own, in ten to eighteen minutes on two idle cores; keeps every
 ratio in benchmarks/ratios.json, and writes the table and the date into benchmarks/README.md and docs/benchmarks.md.
 `python -m benchmarks.check` measures the same and compares with what is kept.
 """
