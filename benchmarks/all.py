@@ -1,7 +1,8 @@
 """The table that benchmarks/README.md opens with, measured again: python -m benchmarks.all (or make bench).
 
-Runs the benchmarks one after another in processes of their own, in ten to eighteen minutes on two idle cores; keeps every
-ratio in benchmarks/ratios.json, and writes the table and the date into benchmarks/README.md and docs/benchmarks.md.
+Runs the benchmarks one after another in processes of their own, in ten to eighteen minutes on two idle cores; keeps
+every ratio in benchmarks/ratios.json, and writes the table and the date into benchmarks/README.md and
+docs/benchmarks.md.
 `python -m benchmarks.check` measures the same and compares with what is kept.
 """
 
