@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from md_jax.ground.points import SOLE_POINTS, slower_speed
+from md_jax.ground.points import SOLE_POINTS, slower_speed, slowest_low
 
 LOW, SLOW = 0.04, 0.5  # m, m/s: a point that is lower and slower stands
 SHORTEST = 1 / 15  # s: shorter contacts are noise, and so are shorter gaps
@@ -114,8 +114,6 @@ def _skate(foot: Float[np.ndarray, "F S 3"], fps: float) -> Float[np.ndarray, "F
 
 
 def _slip(soles: Float[np.ndarray, "F P 3"], flies: Bool[np.ndarray, "F"], fps: float) -> float:
-    low = np.maximum(soles[1:, :, 1], soles[:-1, :, 1]) < BEARING
-    low[flies[1:] | flies[:-1]] = False
     speed = np.linalg.norm(np.diff(soles[..., [0, 2]], axis=0), axis=-1) * fps
-    slowest = np.where(low, speed, np.inf).min(axis=1, initial=np.inf)
+    slowest = slowest_low(speed, soles[..., 1], BEARING)[~(flies[1:] | flies[:-1])]
     return float(slowest[np.isfinite(slowest)].mean()) if np.isfinite(slowest).any() else float("nan")

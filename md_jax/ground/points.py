@@ -117,3 +117,11 @@ def slower_speed(points: Float[np.ndarray, "F P n"], fps: float) -> Float[np.nda
     """The speed of points before or after each frame, whichever is less: what comes to rest in a frame rests there."""
     speed = np.linalg.norm(np.diff(points, axis=0), axis=-1) * fps
     return np.minimum(np.concatenate([speed[:1], speed]), np.concatenate([speed, speed[-1:]]))
+
+
+def slowest_low(
+    speed: Float[np.ndarray, "F-1 P"], height: Float[np.ndarray, "F P"], below: float
+) -> Float[np.ndarray, "F-1"]:
+    """Between frames the speed of the slowest point that is lower than `below` in both; infinite where none is."""
+    low = np.maximum(height[1:], height[:-1]) < below
+    return np.where(low, speed, np.inf).min(axis=1, initial=np.inf)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from scipy.linalg import solveh_banded
 
 from md_jax.ground.flight import Footing
-from md_jax.ground.points import slower_speed
+from md_jax.ground.points import slower_speed, slowest_low
 
 LOW = 0.05  # metres: a point counts 1/e as much with each that it is higher
 SMOOTH, FLYING = 0.1, 100.0  # weight of squared accelerations (m/s²)²; how much more in flight, where nothing pushes
@@ -105,9 +105,7 @@ def footing(
         fps: frames a second.
     """
     speed = np.linalg.norm(np.diff(points[..., [0, 2]], axis=0) * fps + velocity[:, None], axis=-1)
-    height = points[..., 1] - lowest[:, None]
-    low = np.maximum(height[1:], height[:-1]) < LOW
-    slip = np.where(low, speed, np.inf).min(axis=1)
+    slip = slowest_low(speed, points[..., 1] - lowest[:, None], LOW)
     return Footing(np.minimum(slip, speed.max(axis=1)), np.linalg.norm(velocity, axis=1))
 
 

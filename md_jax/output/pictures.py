@@ -138,12 +138,19 @@ def frame_closer(
     turn over. The clips come back as that camera sees them: each frame moved to the middle, at its own height.
     """
     still = frame_all(clips, azimuths, height, max_width=max_width)
-    middles = [(clip.min(1, keepdims=True) + clip.max(1, keepdims=True)) / 2 * np.array([1, 0, 1]) for clip in clips]
-    moved = [clip - middle for clip, middle in zip(clips, middles, strict=True)]
+    moved = [clip - _middles(clip)[:, None] for clip in clips]
     along = frame_all(moved, azimuths, height, max_width=max_width)
-    if along.height / along.distance > WORTH * still.height / still.distance:
-        return moved, along
-    return list(clips), still
+    return (moved, along) if _is_closer(along, still) else (list(clips), still)
+
+
+def _middles(clip: Float[np.ndarray, "F V 3"]) -> Float[np.ndarray, "F 3"]:
+    """Where a body is along the floor: the middle of its vertices' range, y = 0."""
+    return (clip.min(1) + clip.max(1)) / 2 * np.array([1, 0, 1])
+
+
+def _is_closer(along: Framing, still: Framing) -> bool:
+    """Whether a camera that goes along shows bodies so much larger that it should."""
+    return along.height / along.distance > WORTH * still.height / still.distance
 
 
 def names_of_views(motions: Sequence[Motion]) -> dict[str, str]:
@@ -191,7 +198,7 @@ def follow(
     vertices: Float[np.ndarray, "F V 3"], fps: float
 ) -> tuple[Float[np.ndarray, "F V 3"], Float[np.ndarray, "F 3"]]:
     """(a body as a camera sees it that goes along the floor with it, the camera's path), metres. The path is smooth."""
-    path = smooth((vertices.min(1) + vertices.max(1)) / 2 * np.array([1, 0, 1]), CALM * fps)
+    path = smooth(_middles(vertices), CALM * fps)
     return vertices - path[:, None], path
 
 
@@ -223,7 +230,7 @@ def render_views(
     width = VIDEO_WIDTH // len(views)
     moved, path = follow(vertices, fps)
     still, along = (frame_all([clip], azimuths, height, max_width=width) for clip in (vertices, moved))
-    if along.height / along.distance <= WORTH * still.height / still.distance:
+    if not _is_closer(along, still):
         moved, path, along = vertices, np.zeros_like(path), still
     tiles = {names[view]: film(moved, path, VIEWS[view], along, render_frames) for view in views}
     return sheet.draw_views(tiles, title)

@@ -65,10 +65,8 @@ def frame_parts(frames: int, device: torch.device) -> list[slice]:
 
 def at_once(function: Callable[..., Result], *arguments: Sequence[Any]) -> list[Result]:
     """`map`, without gradients, with a thread for each call."""
-    with torch.no_grad():
-        if len(arguments[0]) == 1:
-            return [function(*(each[0] for each in arguments))]
-        return list(_threads(os.getpid()).map(functools.partial(_without_gradient, function), *arguments))
+    run = map if len(arguments[0]) == 1 else _threads(os.getpid()).map
+    return list(run(functools.partial(_without_gradient, function), *arguments))
 
 
 def _without_gradient(function: Callable[..., Result], *arguments: Any) -> Result:
