@@ -300,10 +300,15 @@ def prompts(config: Config) -> list[str]:
 @functools.lru_cache
 def kind_of(name: str) -> tuple[Any, bool]:
     """(a field's type without None, whether None is a value of its own there)."""
-    hint = typing.get_type_hints(Config)[name]
+    hint = _hints()[name]
     if isinstance(hint, types.UnionType):
         return next(t for t in typing.get_args(hint) if t is not type(None)), True
     return hint, False
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}

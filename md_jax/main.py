@@ -5,7 +5,6 @@ Heavy imports stand inside functions, so that --help answers at once.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import shlex
 import sys
@@ -160,8 +159,7 @@ def _run(config: Config, sentences: list[str], folder: Path, console: Console) -
     control = None
     if config.control_run:
         make_folder(folder / CONTROL)
-        quiet = dataclasses.replace(config, preview_every=0)
-        control = _fit(job, quiet, job.control, job.control_params, folder / CONTROL, console, "control")
+        control = _fit(job, config, job.control, job.control_params, folder / CONTROL, console, "control")
 
     console.print("writing pictures, video and motion files ...")
     folders = results.write_outputs(job, folder, state, control, render_frames)

@@ -20,6 +20,7 @@ from bridge.critic import DEFAULT, Batching, Judgement, Stopwatch
 from bridge.distill import objectives as distill
 from bridge.distill.prompts import Prompts
 from bridge.errors import BridgeError
+from bridge.priors.base import vjp
 from bridge.priors.spec import Prior, Text
 from bridge.render import render
 from bridge.render.camera import Camera
@@ -160,7 +161,7 @@ class VertexCritic:
         with self.parts("encode"):
             g_frames = pull_back(g)
         with self.parts("render_backward"):
-            (grad,) = torch.autograd.grad(pictures, leaf, g_frames.movedim(1, -1))
+            grad = vjp(pictures, leaf, g_frames.movedim(1, -1))
         return 0.5 * g.flatten(1).square().sum(dim=1), grad, metrics
 
 

@@ -203,7 +203,18 @@ def pull_back(z: Tensor, leaf: Tensor, g: Tensor) -> Tensor:
     """
     largest = g.abs().amax(dim=tuple(range(1, g.ndim)), keepdim=True)
     scale = torch.exp2(largest.clamp(min=1e-30).log2().ceil())
-    return torch.autograd.grad(z, leaf, g / scale)[0] * scale
+    return vjp(z, leaf, g / scale) * scale
+
+
+def vjp(output: Tensor, leaf: Tensor, cotangent: Tensor) -> Tensor:
+    """cotangent·∂output/∂leaf.
+
+    As the gradient of a sum: given the cotangent itself, `torch.autograd` imports SymPy to compare its shape, which
+    takes a second of a run's start.
+    """
+    with torch.enable_grad():  # also where the caller wants none
+        along = (output * cotangent).sum()
+    return torch.autograd.grad(along, leaf)[0]
 
 
 def pack_frames(video: Float[Tensor, "N C F H W"], packing: int, cameras: int = 1) -> Float[Tensor, "N c h w"]:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import PchipInterpolator
 
 from md_jax.body import lbs
 from md_jax.body.model import Body
@@ -92,6 +91,8 @@ def make_targets(asked: Asked, body: Body, baked: lbs.BakedBody, *, frames: int,
     path = None
     if asked.path:
         when = np.linspace(0.0, last, int(2 * last + 1.5))
+        from scipy.interpolate import PchipInterpolator  # half a second, for a run with a path alone
+
         way = PchipInterpolator(np.linspace(0.0, last, len(asked.path)), np.asarray(asked.path))(when)
         path = Path(jnp.asarray(when, jnp.float32), jnp.asarray(way, jnp.float32))
     soles = soles_of(body)

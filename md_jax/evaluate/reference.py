@@ -186,7 +186,7 @@ def turns(motion: Motion) -> bool:
 def headings(root_orient: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N"]:
     """Yaw of root orientations, radians."""
     matrix = measures.matrices(np.asarray(root_orient, np.float32))
-    return np.asarray(rotations.yaw_of(jnp.asarray(matrix)))
+    return rotations.on_host(rotations.yaw_of, matrix)
 
 
 # --- cutting ----------------------------------------------------------------------------------------------------

@@ -228,23 +228,26 @@ def field_at(
         turns = turning(fields.root)
         goal = rotations.matrix_to_6d(rotations.axis_angle_to_matrix(poses[..., turns, :]))
         goal = jnp.concatenate([goal, jnp.pad(poses[..., turns.stop :, :], ((0, 0),) * 3 + ((0, 3),))], axis=-2)
+    return _matched(fields, jax.tree.map(jnp.array, params), goal, asked)
+
+
+# All are arguments: a constant would be compiled anew for each value.
+@partial(jax.jit, donate_argnums=1)
+def _matched(
+    fields: posefield.Fields, params: Any, goal: Float[Array, "M F K R"], asked: targets.Targets | None
+) -> Any:
     optimizer = optax.adam(optax.cosine_decay_schedule(FIELD_RATE, FIELD_STEPS, 0.01))
 
-    def loss(params: Any, goal: Array, asked: targets.Targets | None) -> Array:
+    def loss(params: Any) -> Array:
         apart = jnp.sum(jnp.square(posefield.apply_fields(fields, params) - goal))
         if asked is None:
             return apart
         missed = targets.misses(asked, lambda tau: posefield.poses(fields, params, tau))
         return apart + ASKED * sum((jnp.sum(each) for each in missed.values()), jnp.zeros(()))
 
-    # The goal is an argument: as a constant it would be compiled anew for each.
-    @partial(jax.jit, donate_argnums=0)
-    def descend(params: Any, goal: Array, asked: targets.Targets | None) -> Any:
-        def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
-            params, state = carried
-            updates, state = optimizer.update(jax.grad(loss)(params, goal, asked), state)
-            return optax.apply_updates(params, updates), state
+    def step(_: Array, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+        params, state = carried
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
 
-        return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]
-
-    return descend(jax.tree.map(jnp.array, params), goal, asked)
+    return jax.lax.fori_loop(0, FIELD_STEPS, step, (params, optimizer.init(params)))[0]

@@ -179,6 +179,7 @@ def init_fields(
     return Fields(graphdef, fixed, frames, root, rotation, highest), params
 
 
+@jax.jit
 def apply_fields(
     fields: Fields, params: Any, tau: Float[Array, "F"] | Float[Array, "M F"] | None = None
 ) -> Float[Array, "M F K R"]:
@@ -192,39 +193,44 @@ def apply_fields(
         tau: frame indices, the same for all motions or each motion's own; default: all frames.
     """
     if tau is not None and tau.ndim == 2:
-        return per_motion(lambda own, params, fixed: _values(fields, own, params, fixed), tau, params, fields.fixed)
-    return per_motion(partial(_values, fields, tau), params, fields.fixed)
+        return _per_motion(partial(_values, fields), tau, params, fields.fixed)
+    return _per_motion(partial(_values, fields, tau), params, fields.fixed)
 
 
+@jax.jit
 def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | Float[Array, "M F"] | None = None) -> Poses:
     """The poses of every motion, ready for skinning; arguments and reproducibility as in `apply_fields`."""
 
     def of_one(tau: Array | None, params: Any, fixed: Any) -> Poses:
-        values = _values(fields, tau, params, fixed)
-        first = 0 if fields.root == "fixed" else 1
-        to_pose = rotations.sixd_to_matrix if fields.rotation == "6d" else lambda x: x
-        return Poses(
-            body=to_pose(values[:, first : first + 21]),
-            root=to_pose(values[:, 0]) if first else None,
-            transl=values[:, -1, :3] if fields.root == "full" else None,
-        )
+        return _as_poses(_values(fields, tau, params, fixed), fields.root, fields.rotation)
 
     if tau is not None and tau.ndim == 2:
-        return per_motion(of_one, tau, params, fields.fixed)
-    return per_motion(partial(of_one, tau), params, fields.fixed)
+        return _per_motion(of_one, tau, params, fields.fixed)
+    return _per_motion(partial(of_one, tau), params, fields.fixed)
 
 
-def per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
+def mean_pose(statistics: PoseStatistics, root: Root, rotation: Rotation) -> Poses:
+    """Where a field of these statistics begins: one frame of one motion. Arguments and errors as in `init_fields`."""
+    return _as_poses(_moments(statistics, root, rotation)[0][None, None], root, rotation)
+
+
+def _as_poses(values: Float[Array, "*batch K R"], root: Root, rotation: Rotation) -> Poses:
+    first = 0 if root == "fixed" else 1
+    to_pose = rotations.sixd_to_matrix if rotation == "6d" else lambda x: x
+    return Poses(
+        body=to_pose(values[..., first : first + 21, :]),
+        root=to_pose(values[..., 0, :]) if first else None,
+        transl=values[..., -1, :3] if root == "full" else None,
+    )
+
+
+def _per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
     """`function` of each motion's slice of the arguments (leading axis M), results stacked.
 
     A batched matrix product, or an elementwise loop over M motions, need not have the bits of M separate ones; a loop
     over one compiled body has. XLA dissolves a loop of one turn into its surroundings, and then rounds differently:
     so a motion alone goes round twice. On a CPU the loop is as fast; a GPU needs the motions side by side.
     """
-    return jax.jit(partial(_each, function))(*arguments)  # one program, also where nothing around it is compiled
-
-
-def _each(function: Callable[..., Any], *arguments: Any) -> Any:
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(*arguments)
     motions = jax.tree.leaves(arguments)[0].shape[0]

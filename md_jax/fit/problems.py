@@ -134,8 +134,12 @@ class Problem(Protocol):
         """All that is optimised, as `show` gives it without windows."""
         ...
 
+    def __hash__(self) -> int:
+        """By identity: what is compiled for a problem is kept with it."""
+        ...
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)  # itself alone: what is compiled for it is kept with it
 class PoseProblem:
     """PoseFields move a body; the critic judges its vertices (M, F, V, 3), or of a longer motion (M, views·W, V, 3)."""
 
@@ -189,7 +193,7 @@ class PoseProblem:
         return posed_vertices(self.fields, params, self.baked)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LatentProblem:
     """The latents of each motion's video are the parameters {"z": (M, C, f, h, w)}; the critic judges them directly."""
 

@@ -8,6 +8,7 @@ What is optimised is a `Problem`: PoseFields, or in latent mode the latents of a
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,10 +130,45 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
     is little, and cheaper than to hand it the pullback, whose residuals hold a copy of the body's large matrices. `jit`
     is one compiled function. Both give the same numbers.
     """
-    optimizer = optimizer_of(config)
     # arguments: as constants they would slow compilation
     arrays, drawn_from = problem.arrays, (problem.key, problem.coherence)
+    parts = _parts_of(config, problem)
+    if config.transport == "jit":
 
+        @jax.jit
+        def whole(state: TrainState, arrays: Any, key: Array, coherence: Coherence | None) -> tuple[TrainState, Report]:
+            (shown, own), pullback = parts.show(state, arrays, key)
+            draws = parts.draws(state, key, coherence)
+            loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws), shown, has_aux=True)
+            (grad_shown,) = op_pullback(jnp.ones_like(loss))
+            state, terms = parts.update(state, pullback, grad_shown, loss, own, metrics)
+            return state, Report(terms, shown)
+
+        return lambda state: whole(state, arrays, *drawn_from)
+
+    def staged(state: TrainState) -> tuple[TrainState, Report]:
+        shown, drawn = parts.forward(state, arrays, *drawn_from)
+        loss, grad_shown, metrics = op.loss_and_grad(shown, drawn)
+        state, terms = parts.backward(state, arrays, problem.key, grad_shown, loss, metrics)
+        return state, Report(terms, shown)
+
+    return staged
+
+
+class _Parts(NamedTuple):
+    """What surrounds the op in a step: pure functions, and jitted ones made of them."""
+
+    show: Callable[..., Any]
+    draws: Callable[..., Draws]
+    update: Callable[..., Any]
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+@functools.lru_cache(maxsize=1)
+def _parts_of(config: Config, problem: Problem) -> _Parts:
+    """The parts of a step. Kept: the control run takes those of the run before, and nothing is traced again."""
+    optimizer = optimizer_of(config)
     weights = {"reg": config.reg_weight, "control": config.control_weight}
 
     def show(state: TrainState, arrays: Any, key: Array) -> tuple[tuple[Array, Terms], Any]:
@@ -169,18 +205,6 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
         # with an image term the op's loss is a sum, and the metrics tell its parts
         return state, {"loss": total, "loss_sds": loss, **terms, **metrics, "grad_norm": norms}
 
-    if config.transport == "jit":
-
-        @jax.jit
-        def whole(state: TrainState, arrays: Any, key: Array, coherence: Coherence | None) -> tuple[TrainState, Report]:
-            (shown, own), pullback = show(state, arrays, key)
-            loss, op_pullback, metrics = jax.vjp(lambda x: op(x, draws(state, key, coherence)), shown, has_aux=True)
-            (grad_shown,) = op_pullback(jnp.ones_like(loss))
-            state, terms = update(state, pullback, grad_shown, loss, own, metrics)
-            return state, Report(terms, shown)
-
-        return lambda state: whole(state, arrays, *drawn_from)
-
     @jax.jit
     def forward(state: TrainState, arrays: Any, key: Array, coherence: Coherence | None) -> Any:
         shown, _ = problem.show(state.params, arrays, starts_at(config, problem, state.step, key))
@@ -193,13 +217,7 @@ def make_step(config: Config, problem: Problem, op: CriticLoss) -> Callable[[Tra
         (_, own), pullback = show(state, arrays, key)
         return update(state, pullback, grad_shown, loss, own, metrics)
 
-    def staged(state: TrainState) -> tuple[TrainState, Report]:
-        shown, drawn = forward(state, arrays, *drawn_from)
-        loss, grad_shown, metrics = op.loss_and_grad(shown, drawn)
-        state, terms = backward(state, arrays, problem.key, grad_shown, loss, metrics)
-        return state, Report(terms, shown)
-
-    return staged
+    return _Parts(show, draws, update, forward, backward)
 
 
 def steps(config: Config, problem: Problem, state: TrainState, op: CriticLoss) -> Iterator[tuple[TrainState, Report]]:

@@ -38,21 +38,21 @@ def draw_grid(
     height, width = pictures.shape[1:3]
     pixel = 2 * math.tan(fov / 2) / height
     top = height // 2 + 1  # rows below the horizon
-    down = (np.arange(top, height) + 0.5 - height / 2) * pixel
-    aside = (np.arange(width) + 0.5 - width / 2) * pixel
+    down = ((np.arange(top, height) + 0.5 - height / 2) * pixel).astype(np.float32)
+    aside = ((np.arange(width) + 0.5 - width / 2) * pixel).astype(np.float32)
     depth = target[1] / down[:, None]
     across, toward = depth * aside, np.broadcast_to(distance - depth, (len(down), width))
     x = across * math.cos(azimuth) + toward * math.sin(azimuth)
     z = toward * math.cos(azimuth) - across * math.sin(azimuth)
     share = np.clip((GONE - np.hypot(across, toward)) / (GONE - CLEAR), 0, 1)
     steps = [sum(np.abs(each) for each in np.gradient(axis)) for axis in (x, z)]  # metres from pixel to pixel
-    drawn = pictures.copy()
+    drawn, panel, line = pictures.copy(), np.array(sheet.PANEL, np.float32), np.array(LINE, np.float32)
     for picture, gone in zip(drawn, path, strict=True):
         covered = np.zeros_like(share)
         for axis, step, origin in ((x, steps[0], target[0] + gone[0]), (z, steps[1], target[2] + gone[2])):
             covered = np.maximum(covered, _covered(axis + origin, step))
         covered = (covered * share)[..., None]
-        lines = np.round(np.array(sheet.PANEL) * (1 - covered) + np.array(LINE) * covered).astype(np.uint8)
+        lines = np.round(panel + (line - panel) * covered).astype(np.uint8)
         below = picture[top:]
         empty = (below == np.array(sheet.PANEL, np.uint8)).all(axis=-1, keepdims=True)
         below[:] = np.where(empty, lines, below)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 from collections.abc import Sequence
 
@@ -212,10 +213,16 @@ def _label(draw: ImageDraw.ImageDraw, row: Row, x: float, middle: float, width: 
 
 
 def _rounded(strip: UInt8[np.ndarray, "H W 3"], radius: int) -> Image.Image:
-    """The strip with its corners cut round, smoothly (drawn four times as large, then scaled down)."""
+    """The strip with its corners cut round."""
     height, width, _ = strip.shape
+    image = Image.new("RGB", (width, height), PAPER)
+    image.paste(Image.fromarray(strip), (0, 0), _round_corners(width, height, radius))
+    return image
+
+
+@functools.lru_cache(maxsize=2)
+def _round_corners(width: int, height: int, radius: int) -> Image.Image:
+    """A mask with smooth edges: drawn four times as large, then scaled down."""
     mask = Image.new("L", (4 * width, 4 * height), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * width - 1, 4 * height - 1), 4 * radius, fill=255)
-    image = Image.new("RGB", (width, height), PAPER)
-    image.paste(Image.fromarray(strip), (0, 0), mask.resize((width, height), Image.Resampling.LANCZOS))
-    return image
+    return mask.resize((width, height), Image.Resampling.LANCZOS)

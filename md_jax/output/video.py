@@ -36,6 +36,8 @@ def write_mp4(
     """
     _check(frames)
     frames = np.ascontiguousarray(frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2])
+    if len(frames) == 1:  # two whole pictures in a row would need to be numbered apart
+        frames = np.repeat(frames, 2, axis=0)
     loops = max(1, math.ceil(min_seconds * fps / len(frames)))
     codec = _codec()
     rate = Fraction(fps).limit_denominator(1001)
@@ -45,10 +47,22 @@ def write_mp4(
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1  # how x264 cuts a picture into slices depends on it: the same bytes on every machine
-        for _ in range(loops):
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+        once = [packet for frame in frames for packet in stream.encode(_picture(frame))] + stream.encode(None)
+        for n in range(loops):
+            container.mux([_later(packet, n * len(frames) / rate, stream) for packet in once])
+
+
+def _picture(frame: UInt8[np.ndarray, "H W 3"]) -> av.VideoFrame:
+    return av.VideoFrame.from_ndarray(frame, format="rgb24")
+
+
+def _later(packet: av.Packet, seconds: Fraction, stream: av.VideoStream) -> av.Packet:
+    """A copy of an encoded packet, some time later. A clip begins with a whole picture, so it can follow on itself."""
+    assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
+    copy, ticks = av.Packet(bytes(packet)), int(seconds / packet.time_base)
+    copy.stream, copy.time_base, copy.duration = stream, packet.time_base, packet.duration
+    copy.pts, copy.dts, copy.is_keyframe = packet.pts + ticks, packet.dts + ticks, packet.is_keyframe
+    return copy
 
 
 def _codec() -> str:

@@ -1,5 +1,7 @@
 """mp4, GIF and WebP, decoded again by the libraries that wrote them."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -33,6 +35,22 @@ def test_mp4_repeats_whole_loops_forwards(tmp_path):
     assert np.abs(decoded.astype(int) - wanted).mean() < 4
     reds = decoded[:, 40, 48, 0].astype(int).reshape(4, 9)
     assert (np.diff(reds, axis=1) > 0).all(), "a loop plays forwards"
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_every_round_of_an_mp4_is_the_first_again_at_even_times(tmp_path, count):
+    """Pictures are encoded once, and the rounds after are copies: no player may stumble where they begin."""
+    video.write_mp4(tmp_path / "a.mp4", _frames(count), 29.97, min_seconds=2.0)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        shown = [(f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+        container.seek(0)
+        sent = [packet.dts for packet in container.demux(video=0) if packet.size]
+    times, pictures = [time for time, _ in shown], np.stack([picture for _, picture in shown])
+    assert np.unique(np.diff(times)).tolist() == [Fraction(100, 2997)] and times[0] == 0
+    assert (np.diff(sent) > 0).all()
+    assert len(pictures) == -(-60 // count) * count  # 59.94 frames, whole rounds
+    rounds = pictures.reshape(-1, max(count, 2), *pictures.shape[1:])
+    assert (rounds == rounds[:1]).all()
 
 
 def test_mp4_of_a_long_motion_is_not_repeated(tmp_path):
