@@ -209,7 +209,7 @@ class Player {
   load() {
     const clips = this.figures.map(({ motion, number }) => clipOf(data.motions[motion].clips[number]));
     const travels = clips.some((clip) => clip.travel > TRAVELS);
-    this.follows = travels && clips.length === 1 ? this.figures[0].figure : null;
+    this.follows = travels && this.alone !== null ? this.figures[0].figure : null;
     this.figures.forEach((each, i) => { each.clip = travels && this.alone === null ? inPlace(clips[i]) : clips[i]; });
     this.turns = clips.some(turns);
     this.length = Math.max(...clips.map((clip) => (clip.frames - 1) / clip.fps));
@@ -231,13 +231,15 @@ class Player {
     return each.ghosts;
   }
 
-  // What is to be seen: every body at every frame, with room around it.
+  // What is to be seen: every body at every frame, as a camera sees it that follows, with room around it.
   frameAll() {
     const low = new THREE.Vector3(Infinity, 0, Infinity), high = new THREE.Vector3(-Infinity, 1.75, -Infinity);
     for (const each of this.figures) {
-      const { figure } = each, clip = this.follows ? inPlace(each.clip) : each.clip;
+      const { figure, clip } = each, { path, frames } = this.figures[0].clip;
       for (let f = 0; f < clip.frames; f++) {
-        const x = figure.mesh.position.x + clip.path[3 * f], z = figure.mesh.position.z + clip.path[3 * f + 2];
+        const gone = (axis) => (this.follows ? path[3 * Math.min(f, frames - 1) + axis] - path[axis] : 0);
+        const x = figure.mesh.position.x + clip.path[3 * f] - gone(0);
+        const z = figure.mesh.position.z + clip.path[3 * f + 2] - gone(2);
         low.x = Math.min(low.x, x - 0.5); high.x = Math.max(high.x, x + 0.5);
         low.z = Math.min(low.z, z - 0.4); high.z = Math.max(high.z, z + 0.4);
         high.y = Math.max(high.y, figure.pelvis[1] + clip.path[3 * f + 1] + 0.85);
@@ -274,7 +276,7 @@ class Player {
     this.orbit.update();
   }
 
-  // A body that travels alone takes camera and light along.
+  // A body that travels takes camera and light along; its controls stay behind, or run ahead.
   follow() {
     if (!this.follows) return;
     const { clip } = this.figures[0], now = this.follows.bones[0].position;
@@ -336,14 +338,20 @@ class Player {
     else { this.seconds = this.length; this.setPlaying(false); }
   }
 
-  // Labels above the heads.
+  // Labels above the heads, the own motion's first; one that would cover another goes above it.
   name() {
     const { clientWidth: width, clientHeight: height } = $("stage");
+    const taken = [];
     for (const { figure, label } of this.figures) {
       const root = figure.bones[0].position;
       const head = new THREE.Vector3(root.x, root.y + 0.9, root.z).add(figure.mesh.position).project(this.camera);
-      const x = ((head.x + 1) / 2) * width, y = ((1 - head.y) / 2) * height;
-      label.style.transform = `translate(${x.toFixed(1)}px, ${Math.max(y, 24).toFixed(1)}px) translate(-50%, -100%)`;
+      const wide = label.offsetWidth + 4, high = label.offsetHeight + 4, left = ((head.x + 1) / 2) * width - wide / 2;
+      let low = Math.max(((1 - head.y) / 2) * height, high);
+      const under = (other) => left < other.left + other.wide && other.left < left + wide
+        && low > other.low - other.high && low - high < other.low;
+      for (let other; (other = taken.find(under));) low = other.low - other.high;
+      taken.push({ left, low, wide, high });
+      label.style.transform = `translate(${(left + 2).toFixed(1)}px, ${(low - high + 2).toFixed(1)}px)`;
       label.style.visibility = head.z < 1 ? "visible" : "hidden";
     }
   }

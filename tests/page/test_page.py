@@ -151,6 +151,41 @@ def test_in_a_browser(page, width, scheme):
 
 
 @pytest.mark.slow
+def test_the_camera_goes_along_with_a_walk_and_no_label_covers_another(body, tmp_path):
+    motion, control = swinging(31), swinging(31)
+    far = dataclasses.replace(motion, transl=motion.transl * (8, 1, 1))
+    near = dataclasses.replace(control, transl=control.transl * (7, 1, 1))
+    controls = {"fitted to a sample, not refined": near, "another one of them, with a long name": far}
+    write_page(tmp_path / "motion.html", "a walk", body, [Shown("a walk", far, controls)])
+    with opened((tmp_path / "motion.html").as_uri()) as tab:
+        tab.plays()
+        seen = """(() => {
+            const at = player.figures[0].figure.bones[0].position.clone();
+            return [at.x, at.add(player.figures[0].figure.mesh.position).project(player.camera).x];
+        })()"""
+        places = []
+        for seconds in (0, 0.5, 1):
+            tab.page.evaluate(f"player.setPlaying(false); player.seconds = {seconds}")
+            away = f"path[3 * {30 * seconds:.0f}] + figure.pelvis[0] - figure.bones[0].position.x"
+            tab.page.wait_for_function(
+                f"(({{ figure, clip: {{ path }} }}) => Math.abs({away}) < 1e-3)(player.figures[0])"
+            )
+            tab.page.wait_for_timeout(500)
+            places.append(tab.page.evaluate(seen))
+            boxes = tab.page.evaluate(
+                "[...document.querySelectorAll('#labels span')].map((e) => e.getBoundingClientRect().toJSON())"
+            )
+            assert len(boxes) == 3
+            for i, a in enumerate(boxes):
+                for b in boxes[i + 1 :]:
+                    apart = a["right"] <= b["left"] or b["right"] <= a["left"]
+                    assert apart or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
+        (start, shown), _, (end, later) = places
+        assert end - start > 7 and abs(later - shown) < 0.02, "it walks, and stays where it is in the picture"
+        assert not tab.told
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_gallery_in_a_browser(body, tmp_path, width, scheme):
     """All bodies play at once; a click enlarges one beside its controls; in the grid each stays in its place."""
@@ -182,7 +217,7 @@ def test_a_gallery_in_a_browser(body, tmp_path, width, scheme):
         assert "sentence 1" in tab.page.inner_text("#where")
         assert tab.page.locator("#open").get_attribute("href") == "a%20b.html"
         assert tab.page.evaluate("player.figures.length") == (2 if width > 640 else 1)
-        assert tab.page.evaluate("player.follows !== null") == (width < 640), "one that travels alone is followed"
+        assert tab.page.evaluate("player.follows === player.figures[0].figure"), "one that travels is followed"
         tab.page.locator("#all").click()
         assert tab.page.evaluate("player.figures.length") == count
         assert not tab.told
