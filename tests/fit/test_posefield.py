@@ -195,3 +195,29 @@ def test_any_frame_in_between():
     np.testing.assert_allclose(some[:, 0], all_frames[:, 0], atol=1e-6)
     np.testing.assert_allclose(some[:, 2], all_frames[:, 9], atol=1e-6)
     assert np.abs(np.asarray(some[:, 1] - all_frames[:, 4])).max() > 1e-3
+
+
+@pytest.mark.parametrize("tau", [None, np.arange(7) / 2, np.arange(14).reshape(2, 7) / 2], ids=["all", "times", "own"])
+def test_poses_are_traced_once_a_shape(tau, monkeypatch):
+    """A run asks for them a dozen times; to trace them takes longer than to compute them."""
+    fields, params = make(root="orient", frames=9)
+    traced = []
+    call = posefield.PoseField.__call__
+    monkeypatch.setattr(posefield.PoseField, "__call__", lambda field, at: traced.append(at.shape) or call(field, at))
+    first = posefield.poses(fields, params, tau)
+    count = len(traced)
+    other = posefield.poses(fields, scrambled(params, 1.0), tau)
+    assert len(traced) == count > 0
+    assert first.body.shape == other.body.shape and np.abs(np.asarray(first.body - other.body)).max() > 0.01
+
+
+@pytest.mark.parametrize("rotation", ["axis_angle", "6d"])
+@pytest.mark.parametrize("root", ["fixed", "orient"])
+def test_the_mean_pose_is_where_a_field_starts(root, rotation):
+    statistics = load_statistics("cartwheel")
+    fields, params = make(["cartwheel"], root=root, rotation=rotation, frames=3)
+    begun, mean = posefield.poses(fields, params), posefield.mean_pose(statistics, root, rotation)
+    np.testing.assert_allclose(np.asarray(mean.body), np.asarray(begun.body[:, :1]), atol=1e-6)
+    assert (mean.root is None) == (begun.root is None) == (root == "fixed")
+    if mean.root is not None:
+        np.testing.assert_allclose(np.asarray(mean.root), np.asarray(begun.root[:, :1]), atol=1e-6)

@@ -109,6 +109,19 @@ def test_both_transports_give_the_same_parameters(problem):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
 
 
+def test_a_second_run_of_a_problem_takes_the_compiled_steps_of_the_first(problem, tmp_path, monkeypatch):
+    """The control run is the same problem with another loss."""
+    fixed, shown = dataclasses.replace(problem.fixed), []
+    show = problems.PoseProblem.show
+    monkeypatch.setattr(problems.PoseProblem, "show", lambda self, *given: shown.append(self) or show(self, *given))
+    for folder, target in ((tmp_path / "run", problem.target), (tmp_path / "control", problem.target + 0.1)):
+        train.fit(CONFIG, fixed, problem.params, PullTo(target), folder)
+        count = len(shown)
+    assert count == 2, "once by the forward program and once by the backward one"
+    train.fit(dataclasses.replace(CONFIG, reg_weight=2.0), fixed, problem.params, PullTo(target), tmp_path / "other")
+    assert len(shown) == 4, "another recipe is another step"
+
+
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(problem, tmp_path):
     whole, lines, _ = run(problem, tmp_path / "whole")
 

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -34,6 +36,22 @@ def video_prior(folder):
         pixel_stride=2,
     )  # fmt: skip
     return FolderPrior(spec, load_parts(folder, CPU, torch.float32), CPU)
+
+
+def test_a_gradient_is_pulled_back_without_sympy():
+    """To import it takes a second of a run's start."""
+    code = """
+import sys, torch
+from bridge.priors.base import vjp
+leaf, weights, g = torch.randn(4, 5, requires_grad=True), torch.randn(5, 3), torch.randn(4, 3)
+with torch.enable_grad():
+    outputs = [torch.tanh(leaf @ weights) for _ in range(2)]
+with torch.no_grad():
+    pulled = vjp(outputs[0], leaf, g)
+assert "sympy" not in sys.modules
+assert torch.equal(pulled, torch.autograd.grad(outputs[1], leaf, g)[0])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def broken_copy(folder, tmp_path):
