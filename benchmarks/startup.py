@@ -1,7 +1,8 @@
-"""From the command to the first step: python -m benchmarks.startup [--quick] [--json PATH].
+"""From the command to the first step, and other waits: python -m benchmarks.startup [--quick] [--json PATH].
 
-Fresh processes, timed from outside: `--help`, and the main job until its first step is done, each with an empty cache
-folder (nothing compiled yet, neither by JAX nor by Warp) and with the one that the run before has filled.
+Fresh processes, timed from outside: `--help`, a prompt that is refused, the imports of the main job alone, the doctor;
+the main job until its first step is done, with an empty cache folder (nothing compiled yet, neither by JAX nor by Warp)
+and with the one that the run before has filled; then its files, and `md_jax.evaluate` of them.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from md_jax.run.torch_side import run_program
 ROOT = Path(__file__).parents[1]
 MAIN = [sys.executable, "-m", "md_jax.main"]
 JOB = [*MAIN, "--flagfile=configs/run.flags", "--steps=1", "--log_every=1", "--preview_every=0", "--nocontrol_run"]
-# The first words of the lines that the job prints once everything is loaded, and after its first step.
-LOADED, STEPPED = "machine", "motion"
-HELP_LIMIT = 1.5  # seconds
+# The first words of the lines that the job prints once everything is loaded, after its first step, before it writes its
+# files, and at its end.
+LOADED, STEPPED, WRITES, DONE = "machine", "motion", "writing", "done"
+IMPORTS = "import md_jax.run.build, md_jax.output.export, bridge.build"
+ASKED = {  # seconds
+    "--help": 1.5, "a prompt that is refused": 1, "doctor": 3, "filled cache: first step done": 3,
+    "filled cache: a motion's files": 4, "evaluate": 15,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -47,23 +53,34 @@ def main() -> None:
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Seconds of every start, by what was waited for."""
-    seconds: dict[str, list[float]] = {"--help": [time_help() for _ in range(rounds)]}
+    seconds: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        seconds.setdefault(name, []).append(value)
+
     for _ in range(rounds):
+        note("--help", time_whole([*MAIN, "--help"]))
+        note("a prompt that is refused", time_whole([*MAIN, "--prompt=xyzzy"], code=2))
+        note("imports of the main job", time_whole([sys.executable, "-c", IMPORTS]))
+        note("doctor", time_whole([sys.executable, "-m", "md_jax.doctor"]))
         with tempfile.TemporaryDirectory() as folder:
             for cache in ("empty", "filled"):
                 command = [*JOB, f"--workdir={folder}/{cache}"]
-                loaded, stepped = time_until(command, (LOADED, STEPPED), {"XDG_CACHE_HOME": f"{folder}/cache"})
-                seconds.setdefault(f"{cache} cache: all loaded", []).append(loaded)
-                seconds.setdefault(f"{cache} cache: first step done", []).append(stepped)
+                marks = (LOADED, STEPPED, WRITES, DONE)
+                loaded, stepped, writes, done = time_until(command, marks, {"XDG_CACHE_HOME": f"{folder}/cache"})
+                note(f"{cache} cache: all loaded", loaded)
+                note(f"{cache} cache: first step done", stepped)
+                note(f"{cache} cache: a motion's files", done - writes)
+            note("evaluate", time_whole([sys.executable, "-m", "md_jax.evaluate", f"{folder}/filled"]))
     return seconds
 
 
-def time_help() -> float:
-    """Seconds that `--help` takes."""
+def time_whole(command: Sequence[str], code: int = 0) -> float:
+    """Seconds that a command takes to its end, which has an exit code."""
     start = time.perf_counter()
-    done = subprocess.run([*MAIN, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if "--prompt" not in done.stdout:
-        raise SystemExit(f"--help failed: {done.stderr[-500:]}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != code:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
     return time.perf_counter() - start
 
 
@@ -91,10 +108,12 @@ def time_until(command: Sequence[str], words: Sequence[str], environment: dict[s
 
 
 def report(seconds: dict[str, list[float]]) -> str:
-    """The table, and what was asked of `--help`."""
-    rows = [[name, f"{statistics.median(x):.2f}", f"{min(x):.2f}", f"{len(x)}"] for name, x in seconds.items()]
-    words = f"--help: {statistics.median(seconds['--help']):.2f} s (asked: < {HELP_LIMIT} s)"
-    return timing.table(["", "median s", "minimum s", "starts"], rows) + "\n\n" + words
+    """The table, beside what was asked."""
+    rows = [
+        [name, f"{statistics.median(x):.2f}", f"{min(x):.2f}", f"{ASKED[name]:g}" if name in ASKED else "", f"{len(x)}"]
+        for name, x in seconds.items()
+    ]
+    return timing.table(["", "median s", "minimum s", "asked s", "starts"], rows)
 
 
 if __name__ == "__main__":

@@ -263,4 +263,6 @@ def test_start_up_is_timed_to_the_lines_that_tell_it():
     assert 0.25 < stepped - loaded < 10
     with pytest.raises(SystemExit, match="no line 'motion'"):
         startup.time_until([sys.executable, "-c", "print('machine')"], ("machine", "motion"), {})
-    assert startup.time_help() > 0
+    assert startup.time_whole([sys.executable, "-c", "import time; time.sleep(0.2)"]) > 0.2
+    with pytest.raises(SystemExit, match="ended with 3"):
+        startup.time_whole([sys.executable, "-c", "raise SystemExit(3)"])
