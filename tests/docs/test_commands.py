@@ -161,7 +161,7 @@ CELL = "short | --steps=2 --views=1 --preview_every=0\n"
 INSTEAD = {
     "--size=full": ["--quick"],
     "--minutes=110": ["--quick"],
-    "--data=D3": ["--help"],  # tests/benchmarks/test_rare.py trains its priors
+    "--data=DATA": ["--help"],  # tests/benchmarks/test_rare.py trains its priors
 }
 
 
