@@ -1,7 +1,7 @@
 """The README's table of motions, made again for a few of them: the figures stay in a band.
 
-A motion has the same bits on the same processor alone. Elsewhere sums round differently, and two hundred steps of Adam
-make more of it, so single motions are held loosely and their medians tightly.
+A motion has the same bits on the same processor alone. Elsewhere sums round differently, and a sample of 25 steps makes
+more of it, so single motions are held loosely and their medians tightly.
 """
 
 import json
@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import motion
 
-TABLE = Path("benchmarks/results/2026-11-26-cpu-motion-yardstick.json")
+TABLE = Path("benchmarks/results/2026-11-28-cpu-motion-6000-triangles.json")
 ACTIONS = ("walking", "running", "jumping")  # the first three of the table: a motion's draws depend on its place
 
 

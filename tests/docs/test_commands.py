@@ -211,6 +211,8 @@ def test_every_command_runs(command, run_folder, character, path_of, tmp_path): 
     if program == "benchmarks.motion":
         (tmp_path / "cells.txt").write_text(CELL)
         words = [*words, f"--cells={tmp_path / 'cells.txt'}", "--seeds=0", "--actions=walking"]
+    if "--timeline=FILE" in words:
+        (tmp_path / "file").write_text("a person is walking: 1\na person is punching: 1\n")
     if program == "benchmarks.optimizers":
         words = [*words, f"--out={tmp_path / 'optimizers'}"]
     if "quick" in full and program.startswith("benchmarks.") and "--quick" not in words:
