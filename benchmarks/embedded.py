@@ -3,12 +3,13 @@
 One prediction (a guidance pair) and one encoding with its gradient, in float32 and in bfloat16, on one core: with the
 processor's caches as the call before left them, and flushed, as the renderer leaves them in a step. Beside them the
 rate of a plain product of two 2048² matrices. bfloat16 is emulated on a processor that has no instructions for it. Its
-error is that of the guidance direction c - u at the recipe's times, on noised real samples.
+error is that of the guidance direction c - u at the recipe's times, on a noised sample.
 """
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from bridge.distill.objectives import add_noise  # noqa: E402
-from bridge.distill.sample import ddim  # noqa: E402
+from bridge.distill.sample import alpha_sigma_of, ddim, denoiser, times_of  # noqa: E402
 from bridge.priors import Prior, load_prior  # noqa: E402
 from bridge.priors.spec import Text  # noqa: E402
 from md_jax.options.command import parse_simple  # noqa: E402
@@ -30,7 +31,7 @@ from md_jax.run.torch_side import run_program  # noqa: E402
 
 PRECISIONS = ("float32", "bfloat16")
 SENTENCE = "a person is walking, side view"
-TIMES, SCALE = (0.1, 0.25, 0.4), 1.5  # the recipe's
+TIMES, SCALE, STEPS = (0.1, 0.25, 0.4), 1.5, 25  # the recipe's
 FLUSHED = 32 * 2**20  # numbers of 4 bytes: more than the caches hold
 MATRIX = 2048
 
@@ -63,56 +64,43 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     priors = {name: load_prior("embedded", "", "cpu", name) for name in PRECISIONS}
     texts = {name: prior.embed([SENTENCE]).pair(torch.zeros(1, dtype=torch.int64)) for name, prior in priors.items()}
     whole = priors["float32"]
-    z = sample(whole, texts["float32"])
-    video = whole.decode(z).clamp(0, 1)
+    noise = torch.randn(1, *whole.spec.latent_shape, generator=torch.Generator().manual_seed(0))
+    z = ddim(denoiser(whole, texts["float32"], SCALE), alpha_sigma_of(whole), noise, times_of(STEPS))
+    video = whole.decode(z)
     g = torch.randn(z.shape, generator=torch.Generator().manual_seed(1))
-    found = {name: directions(prior, texts[name], z) for name, prior in priors.items()}
-    flushed, square = torch.zeros(FLUSHED), torch.randn(MATRIX, MATRIX)
-    cases: dict[str, Callable[[], Any]] = {"product of matrices": lambda: square @ square}
-    counted = {"product of matrices": 2 * MATRIX**3}
+    square = torch.randn(MATRIX, MATRIX)
+    rows = [timed("product of matrices", lambda: square @ square, rounds)]
     for name, prior in priors.items():
         predict = functools.partial(prior.predict, z, torch.tensor([TIMES[1]]), texts[name])
         encode = functools.partial(_encode, prior, video, g)
         for part, call in (("prediction", predict), ("encoding and its gradient", encode)):
-            with FlopCounterMode(display=False) as counter:
-                call()
-            cases[f"{name}: {part}"] = call
-            cases[f"{name}: {part}, caches flushed"] = call
-            counted[f"{name}: {part}"] = counter.get_total_flops()
-    seconds = {
-        name: min(_seconds(case, flushed if name.endswith("flushed") else None) for _ in range(rounds))
-        for name, case in cases.items()
-    }
-    rows: list[dict[str, Any]] = []
-    for name, least in seconds.items():
-        flops = counted[name.removesuffix(", caches flushed")]
-        rows.append({"case": name, "ms": 1e3 * least, "gflop": flops / 1e9, "gflop_a_second": flops / least / 1e9})
+            rows.append(timed(f"{name}: {part}", call, rounds))
+            rows.append(timed(f"{name}: {part}, caches flushed", call, rounds, torch.zeros(FLUSHED)))
+    found = {name: directions(prior, texts[name], z) for name, prior in priors.items()}
     error, size = (x.square().mean().sqrt() for x in (found["bfloat16"] - found["float32"], found["float32"]))
-    rows.append({"case": "bfloat16: error of c - u", "relative": float(error / size)})
-    return rows
+    return [*rows, {"case": "bfloat16: error of c - u", "relative": float(error / size)}]
 
 
-def sample(prior: Prior, texts: tuple[Text, ...]) -> Tensor:
-    """Latents of one clip, by the recipe's guidance scale."""
-
-    def denoise(z: Tensor, time: float) -> Tensor:
-        conditional, unconditional = prior.predict(z, torch.tensor([time]), texts)
-        return unconditional + SCALE * (conditional - unconditional)
-
-    def alpha_sigma(time: float) -> tuple[float, float]:
-        alpha, sigma = prior.alpha_sigma(torch.tensor([time]))
-        return float(alpha), float(sigma)
-
-    noise = torch.randn(1, *prior.spec.latent_shape, generator=torch.Generator().manual_seed(0))
-    return ddim(denoise, alpha_sigma, noise, [0.98 - 0.04 * n for n in range(25)])
+def timed(case: str, call: Callable[[], Any], rounds: int, flushed: Tensor | None = None) -> dict[str, Any]:
+    """The row of a call: its FLOPs, and the least time of some rounds; before each, `flushed` fills the caches."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    flops, seconds = counter.get_total_flops(), []
+    for _ in range(rounds):
+        if flushed is not None:
+            flushed.add_(1.0)
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    least = min(seconds)
+    return {"case": case, "ms": 1e3 * least, "gflop": flops / 1e9, "gflop_a_second": flops / least / 1e9}
 
 
 def directions(prior: Prior, texts: tuple[Text, ...], z: Tensor) -> Tensor:
     """c - u at each of TIMES, of a clip noised alike."""
     noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(2))
     found = []
-    for time in TIMES:
-        t = torch.tensor([time])
+    for t in torch.tensor(TIMES)[:, None]:
         conditional, unconditional = prior.predict(add_noise(z, noise, *prior.alpha_sigma(t)), t, texts)
         found.append(conditional - unconditional)
     return torch.stack(found)
@@ -121,12 +109,6 @@ def directions(prior: Prior, texts: tuple[Text, ...], z: Tensor) -> Tensor:
 def _encode(prior: Prior, video: Tensor, g: Tensor) -> None:
     _, pull_back = prior.encode_and_vjp(video)
     pull_back(g)
-
-
-def _seconds(case: Callable[[], Any], flushed: Tensor | None) -> float:
-    if flushed is not None:
-        flushed.add_(1.0)
-    return timing.interleave({"it": case}, 1, warmup=0)["it"].minimum
 
 
 def report(rows: list[dict[str, Any]]) -> str:

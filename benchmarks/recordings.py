@@ -18,6 +18,7 @@ from benchmarks import timing
 from md_jax.evaluate import scores
 from md_jax.evaluate.command import MAIN_ACTIONS
 from md_jax.evaluate.yardstick import Yardstick, load_yardstick
+from md_jax.mocap.windows import evenly
 from md_jax.options.command import parse_simple, stop
 from md_jax.run.torch_side import run_program
 
@@ -58,8 +59,7 @@ def judged(yardstick: Yardstick, action: str) -> list[dict[str, float]]:
     entries = []
     for recording in np.unique(others.recording):
         windows = others.joints[others.recording == recording]
-        some = np.linspace(0, len(windows) - 1, min(len(windows), WINDOWS)).round().astype(int)
-        entries += [scores.Entry(f"{recording}/{i}", windows[i : i + 1], action) for i in some]
+        entries += [scores.Entry(f"{recording}/{i}", windows[i : i + 1], action) for i in evenly(len(windows), WINDOWS)]
     rows = scores.score(yardstick, entries, "turning")
     names = [row["name"].partition("/")[0] for row in rows]
     return [

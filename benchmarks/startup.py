@@ -59,8 +59,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
         seconds.setdefault(name, []).append(value)
 
     for _ in range(rounds):
-        note("--help", time_whole([*MAIN, "--help"]))
-        note("a prompt that is refused", time_whole([*MAIN, "--prompt=xyzzy"], code=2))
+        note("--help", time_whole([*MAIN, "--help"], says="--prompt"))
+        note("a prompt that is refused", time_whole([*MAIN, "--prompt=xyzzy"], code=2, says="xyzzy"))
         note("imports of the main job", time_whole([sys.executable, "-c", IMPORTS]))
         note("doctor", time_whole([sys.executable, "-m", "md_jax.doctor"]))
         with tempfile.TemporaryDirectory() as folder:
@@ -75,11 +75,11 @@ def measure(rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def time_whole(command: Sequence[str], code: int = 0) -> float:
-    """Seconds that a command takes to its end, which has an exit code."""
+def time_whole(command: Sequence[str], code: int = 0, says: str = "") -> float:
+    """Seconds that a command takes to its end, which has an exit code, and what it says holds `says`."""
     start = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != code:
+    if done.returncode != code or says not in done.stdout + done.stderr:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
     return time.perf_counter() - start
 

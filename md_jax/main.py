@@ -182,7 +182,7 @@ def _fit(
     folder: Path,
     console: Console,
     title: str,
-    on_preview: Callable[[int, Any], None] = lambda step, shown: None,
+    on_preview: Callable[[int, Any], None] | None = None,
 ) -> TrainState:
     """Optimise with a progress line and metrics."""
     from md_jax.fit.train import fit

@@ -193,7 +193,7 @@ def _read(file: _Reader, correctives: bool) -> Body:
         raise BodyFileError(f"{file.path}: 'v_template' should be the vertices of a body in metres, at most {LARGEST:g}"
                             f" from its origin; found {found}.")  # fmt: skip
     shapedirs, exprdirs = _split_shapedirs(file, v)
-    posedirs = file.array("posedirs", v, 3, 486) if correctives else np.zeros(())
+    posedirs = file.array("posedirs", v, 3, 486) if correctives else None
     J_regressor = file.array("J_regressor", 55, v)
     weights = file.array("weights", v, 55)
     if not np.allclose(weights.sum(axis=1), 1, atol=1e-2):
@@ -212,7 +212,7 @@ def _read(file: _Reader, correctives: bool) -> Body:
         v_template=jnp.asarray(v_template),
         shapedirs=jnp.asarray(shapedirs),
         exprdirs=jnp.asarray(exprdirs),
-        posedirs=jnp.asarray(posedirs.reshape(v * 3, 486).T) if posedirs.any() else None,
+        posedirs=None if posedirs is None or not posedirs.any() else jnp.asarray(posedirs.reshape(v * 3, 486).T),
         J_regressor=jnp.asarray(J_regressor),
         weights=jnp.asarray(weights),
         triangles=triangles,

@@ -192,9 +192,7 @@ def apply_fields(
         fields, params: from `init_fields`.
         tau: frame indices, the same for all motions or each motion's own; default: all frames.
     """
-    if tau is not None and tau.ndim == 2:
-        return _per_motion(partial(_values, fields), tau, params, fields.fixed)
-    return _per_motion(partial(_values, fields, tau), params, fields.fixed)
+    return _per_motion(partial(_values, fields), tau, params, fields.fixed)
 
 
 @jax.jit
@@ -204,9 +202,7 @@ def poses(fields: Fields, params: Any, tau: Float[Array, "F"] | Float[Array, "M 
     def of_one(tau: Array | None, params: Any, fixed: Any) -> Poses:
         return _as_poses(_values(fields, tau, params, fixed), fields.root, fields.rotation)
 
-    if tau is not None and tau.ndim == 2:
-        return _per_motion(of_one, tau, params, fields.fixed)
-    return _per_motion(partial(of_one, tau), params, fields.fixed)
+    return _per_motion(of_one, tau, params, fields.fixed)
 
 
 def mean_pose(statistics: PoseStatistics, root: Root, rotation: Rotation) -> Poses:
@@ -224,13 +220,18 @@ def _as_poses(values: Float[Array, "*batch K R"], root: Root, rotation: Rotation
     )
 
 
-def _per_motion(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function` of each motion's slice of the arguments (leading axis M), results stacked.
+def _per_motion(function: Callable[..., Any], tau: Array | None, *arguments: Any) -> Any:
+    """`function` of (times, each motion's slice of the arguments), whose leading axis is M, results stacked. Times are
+    the same for all motions, or, with a leading axis M too, each motion's own.
 
     A batched matrix product, or an elementwise loop over M motions, need not have the bits of M separate ones; a loop
     over one compiled body has. XLA dissolves a loop of one turn into its surroundings, and then rounds differently:
     so a motion alone goes round twice. On a CPU the loop is as fast; a GPU needs the motions side by side.
     """
+    if tau is not None and tau.ndim == 2:
+        arguments = (tau, *arguments)
+    else:
+        function = partial(function, tau)
     if jax.default_backend() != "cpu":
         return jax.vmap(function)(*arguments)
     motions = jax.tree.leaves(arguments)[0].shape[0]

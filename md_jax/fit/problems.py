@@ -265,7 +265,14 @@ def posed_vertices(
     of a translation all the same.
     """
     pose = posefield.poses(fields, params, tau)
-    if follow and pose.transl is not None:
-        seen = pose.transl - jax.lax.stop_gradient(pose.transl * jnp.array([1.0, 0.0, 1.0]))
-        pose = pose._replace(transl=seen)
+    if follow:
+        pose = followed(pose)
     return lbs.pose(baked, pose.body, pose.root, pose.transl)
+
+
+def followed(pose: posefield.Poses) -> posefield.Poses:
+    """Poses as a camera sees them that goes along with the root (see `posed_vertices`)."""
+    if pose.transl is None:
+        return pose
+    seen = pose.transl - jax.lax.stop_gradient(pose.transl * jnp.array([1.0, 0.0, 1.0]))
+    return pose._replace(transl=seen)

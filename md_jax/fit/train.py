@@ -249,7 +249,7 @@ def fit(
     folder: Path,
     *,
     on_log: Callable[[int, dict[str, Any]], None] = lambda step, line: None,
-    on_preview: Callable[[int, Float[Array, "M *x"]], None] = lambda step, shown: None,
+    on_preview: Callable[[int, Float[Array, "M *x"]], None] | None = None,
     tell: Callable[[str], None] = lambda text: None,
     guided: bool = True,
 ) -> TrainState:
@@ -267,7 +267,7 @@ def fit(
         folder: where `checkpoints/` lies or is made.
         on_log: called with the number of steps done and one line of metrics, each `log_every` steps and at the end.
         on_preview: called with the steps done and the motions as the critic sees them, but always whole, each
-            `preview_every` steps.
+            `preview_every` steps; None: there are no previews.
         tell: called with a line about the checkpoint that the run goes on from, or about one that cannot be written.
         guided: whether a gradient of exactly zero is an error: without guidance it may be right.
 
@@ -313,7 +313,7 @@ def fit(
                     logged = False
                 check_divergence(n, np.asarray(new.bad_streak), config.max_bad_steps)
             state, done = new, n  # only now: what is saved has its line in the log
-            if config.preview_every and n % config.preview_every == 0:
+            if on_preview and config.preview_every and n % config.preview_every == 0:
                 with telling(f"the preview of step {n}"):
                     on_preview(n, report.shown if problem.windows is None else problem.whole(new.params))
             if n % config.checkpoint_every == 0 or n == config.steps:

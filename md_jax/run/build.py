@@ -21,7 +21,7 @@ from md_jax.control.targets import make_targets
 from md_jax.draws.draw import ImageShape
 from md_jax.errors import UserError
 from md_jax.fit.posefield import Fields, Span, mean_pose
-from md_jax.fit.problems import CriticLoss, Params, PoseProblem, Problem, make_fields
+from md_jax.fit.problems import CriticLoss, Params, PoseProblem, Problem, followed, make_fields
 from md_jax.fit.starts import check_fit, first_render, fitted_starts, with_coherence
 from md_jax.fit.train import draws_at, optimizer_of, starts_at
 from md_jax.mocap.poseprior import clips_for
@@ -207,9 +207,8 @@ def check_start(
             if (key := (id(statistics), tuple(own))) in seen:
                 continue
             seen.add(key)
-            pose = mean_pose(statistics, config.root, config.rotation)
-            above = None if pose.transl is None else pose.transl * jnp.array([0.0, 1.0, 0.0])  # cameras go along
-            verts = lbs.pose(baked, pose.body, pose.root, above)
+            pose = followed(mean_pose(statistics, config.root, config.rotation))
+            verts = lbs.pose(baked, pose.body, pose.root, pose.transl)
             check_framing(np.asarray(verts[0]), areas, cameras, lens, sentence, config.root)
 
 

@@ -266,3 +266,5 @@ def test_start_up_is_timed_to_the_lines_that_tell_it():
     assert startup.time_whole([sys.executable, "-c", "import time; time.sleep(0.2)"]) > 0.2
     with pytest.raises(SystemExit, match="ended with 3"):
         startup.time_whole([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(SystemExit, match="ended with 0"):
+        startup.time_whole([sys.executable, "-c", "print('no')"], says="--prompt")
